@@ -1,0 +1,493 @@
+"""Ensemble x test-time samples -> running sums -> labels and uncertainty of one hippocampus.
+
+The way of one crop: `vote` lets every network look at the plain crop and at its random samples and
+adds up what they say (`Votes`, on the crop's grid); `Votes.carried` brings the sums to the scan's own
+voxels; `decide` turns them into a label map with its uncertainty; `remove_islands` cleans it.
+
+What a vote is. Each pass of a network gives each voxel *of the crop that it was shown* one vote, for
+its most probable class (shared out where classes tie exactly). Votes are carried back to the scan like
+probabilities, by linear interpolation, so that a voxel between two votes takes a part of each; a voxel
+outside the field of view of a pass gets none. As both are linear, the sum over the members of an
+ensemble is carried back once a sample, and not once a pass: that is what makes voting cheap.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_hsf.augmentation import Sample, Warp, draw, place
+from bids_hsf.cards import AugmentationRecipe
+from bids_hsf.errors import ModelError
+from bids_hsf.geometry import Grid
+from bids_hsf.labels import Label, Merge, merge_channels
+
+Field = NDArray[np.float32]
+
+# Votes nearer than this share of all are a tie: far above rounding, far below one vote of a thousand.
+TIE_TOLERANCE = 1e-4
+# A voxel that less than half a pass saw, weights of the interpolation included, is outside.
+LEAST_SEEN = 0.5
+ISLAND_SHARE = 0.1
+ISLAND_GAP_MM = 3.0
+
+
+class Predictor(Protocol):
+    """A network as the vote sees it."""
+
+    def __call__(self, crop: Field) -> Field:
+        """Turn a crop (X, Y, Z) into class probabilities (C, X, Y, Z), background first.
+
+        The array returned must be a new one with each call: it is read while the next pass runs.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class MergingPredictor:
+    """A network whose classes are merged before it votes.
+
+    Merged first, a pass votes for a merged label wherever its parts together are the most probable,
+    and its entropy is that of the merged classes.
+
+    Attributes
+    ----------
+    predictor : Predictor
+        The network.
+    merge : Merge
+        Which labels to join.
+    labels : tuple of Label
+        Those of the network, in the order of its channels.
+    """
+
+    predictor: Predictor
+    merge: Merge
+    labels: tuple[Label, ...]
+
+    def __call__(self, crop: Field) -> Field:
+        """Predict, then add up the channels that belong together."""
+        return np.asarray(merge_channels(self.predictor(crop), self.merge, self.labels), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Running sums over passes (members x samples) on one grid, background first.
+
+    Attributes
+    ----------
+    probability_sum : array, (C, X, Y, Z) float32
+        Sum of the probabilities of the passes that saw the voxel.
+    vote_counts : array, (C, X, Y, Z) float32
+        Sum of their votes; fractions come from the interpolation.
+    entropy_sum : array, (X, Y, Z) float32
+        Sum of the entropies of their probabilities, in nats.
+    seen : array, (X, Y, Z) float32
+        Number of passes whose field of view held the voxel.
+    pass_volumes : array, (n_passes, C) float32
+        Volume in mm3 that each pass gives each class; the parts of the crop that a pass did not see
+        are filled with the mean vote of the passes before it (the plain ones always come first).
+    """
+
+    probability_sum: Field
+    vote_counts: Field
+    entropy_sum: Field
+    seen: Field
+    pass_volumes: Field
+
+    @property
+    def n_passes(self) -> int:
+        """Members x (1 + augmentations), added up over contrasts."""
+        return len(self.pass_volumes)
+
+    def carried(self, resample: Callable[[Field], Field]) -> "Votes":
+        """Bring the sums to another grid.
+
+        Parameters
+        ----------
+        resample : callable
+            Linear, zero outside; takes and returns (C, X, Y, Z) or (X, Y, Z) float32. Such as
+            ``lambda sums: geometry.resample(sums, crop_grid, box_grid)``.
+        """
+        return Votes(
+            resample(self.probability_sum),
+            resample(self.vote_counts),
+            resample(self.entropy_sum),
+            resample(self.seen),
+            self.pass_volumes,
+        )
+
+    def __add__(self, other: "Votes") -> "Votes":
+        """Join the votes of two contrasts, or of two parts of an ensemble, on the same grid."""
+        if self.vote_counts.shape != other.vote_counts.shape:
+            raise ValueError(
+                f"votes on different grids or classes: {self.vote_counts.shape}, {other.vote_counts.shape}"
+            )
+        return Votes(
+            self.probability_sum + other.probability_sum,
+            self.vote_counts + other.vote_counts,
+            self.entropy_sum + other.entropy_sum,
+            self.seen + other.seen,
+            np.concatenate([self.pass_volumes, other.pass_volumes]),
+        )
+
+    def mean_probabilities(self) -> Field:
+        """Mean softmax over the passes that saw a voxel, (C, X, Y, Z) float32; background where none did."""
+        outside = self.seen < LEAST_SEEN
+        # Interpolation may leave rounding errors in the sum over the classes: divide by that sum.
+        total = self.probability_sum.sum(axis=0)
+        mean = self.probability_sum / np.where(outside | (total <= 0), np.float32(1), total)
+        mean[:, outside] = 0
+        mean[0, outside] = 1
+        return np.asarray(mean, dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels and uncertainty of one hemisphere, on the grid of its `Votes`.
+
+    The four maps of uncertainty are shares, 0-1; entropies are divided by ln(number of classes).
+    A voxel that no pass saw is background and certain: entropies 0, vote share 1.
+
+    Attributes
+    ----------
+    labels : array, (X, Y, Z) uint8
+        Index of the label that won the vote; 0 for background.
+    entropy : array, (X, Y, Z) float32
+        Predictive entropy, that of the mean probabilities: total uncertainty.
+    expected_entropy : array, (X, Y, Z) float32
+        Mean entropy of the single passes: what each pass itself is unsure of.
+    mutual_information : array, (X, Y, Z) float32
+        Their difference: what the passes disagree on.
+    vote_share : array, (X, Y, Z) float32
+        Share of the votes that the winner got.
+    n_passes : int
+        Passes that voted.
+    """
+
+    labels: NDArray[np.uint8]
+    entropy: Field
+    expected_entropy: Field
+    mutual_information: Field
+    vote_share: Field
+    n_passes: int
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeSpread:
+    """How far the passes agree on volumes; all arrays (C,) float64 in mm3, background first.
+
+    Attributes
+    ----------
+    mean, sd : array
+        Over the passes; `sd` (n - 1) is NaN for a single pass.
+    low, high : array
+        2.5th and 97.5th percentile of the passes: an interval that holds 95 % of them.
+    """
+
+    mean: NDArray[np.float64]
+    sd: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def vote(
+    crop: Field,
+    predictors: Sequence[Predictor],
+    grid: Grid,
+    recipe: AugmentationRecipe,
+    n_augmentations: int,
+    rng: np.random.Generator,
+) -> Votes:
+    """Let every network vote on a crop and on its random samples.
+
+    Parameters
+    ----------
+    crop : array, (X, Y, Z) float32
+        Intensities around one hippocampus, RAS+ axis order.
+    predictors : sequence of Predictor
+        The members of the ensemble; called one at a time, from the thread of the caller.
+    grid : Grid
+        Of the crop.
+    recipe : AugmentationRecipe
+        How samples are drawn.
+    n_augmentations : int
+        Random samples beside the plain crop; with 0 neither torch nor torchio is imported.
+    rng : Generator
+        The only source of chance: the same state gives the same bytes.
+
+    Returns
+    -------
+    Votes
+        On the crop's grid.
+
+    Raises
+    ------
+    ModelError
+        Where a network returns anything else than finite probabilities of the crop's shape.
+
+    Notes
+    -----
+    A sample is made once for all members. One background thread makes the next sample and adds up the
+    last pass while the network runs; it works in the order of submission, so sums do not depend on
+    timing. Memory does not depend on the number of passes.
+
+    To keep one network alive at a time, call `vote` once a member with a generator of the same state
+    and add up the results: equal but for rounding, at the cost of carrying back every pass.
+    """
+    if not predictors:
+        raise ValueError("an ensemble without members cannot vote")
+    crop = np.ascontiguousarray(crop, dtype=np.float32)
+    samples: list[Sample | None] = [None, *draw(recipe, n_augmentations, rng)]
+    tally = _Tally(grid.voxel_volume)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="vote") as background:
+        upcoming = background.submit(_prepare, crop, samples[0], grid.voxel_sizes)
+        working: Future[None] = background.submit(lambda: None)
+        for following in [*samples[1:], None]:
+            view, warp = upcoming.result()
+            if following is not None:
+                upcoming = background.submit(_prepare, crop, following, grid.voxel_sizes)
+            for member, predictor in enumerate(predictors, start=1):
+                probabilities = _checked(predictor(view), crop.shape)
+                working.result()  # at most one pass waits: memory stays bounded, errors surface
+                is_last = member == len(predictors)
+                working = background.submit(tally.add_pass, probabilities, warp, is_last)
+        working.result()
+    return tally.votes()
+
+
+def decide(votes: Votes, labels: Sequence[Label]) -> Segmentation:
+    """Turn votes into labels by plurality, with the uncertainty of the decision.
+
+    Parameters
+    ----------
+    votes : Votes
+        On any grid; fractions are expected.
+    labels : sequence of Label
+        Those of the channels after background, in order (the merge's, where channels were merged).
+
+    Returns
+    -------
+    Segmentation
+        Where classes tie (within 1e-4 of the votes), the one with the higher mean probability wins.
+
+    Raises
+    ------
+    ModelError
+        Where there is not one channel for background and one for each label.
+    """
+    n_classes = len(votes.vote_counts)
+    if n_classes != len(labels) + 1:
+        raise ModelError(
+            f"the network has {n_classes} output channels, its card {len(labels)} labels; "
+            f"expected {len(labels) + 1} channels, background first",
+            hint="Check `labels` in the model card, or the file that it names.",
+        )
+    inside = votes.seen >= LEAST_SEEN
+    seen = np.where(inside, votes.seen, np.float32(1))
+    best = votes.vote_counts.max(axis=0)
+    contenders = votes.vote_counts >= best - TIE_TOLERANCE * seen
+    channels = np.where(contenders, votes.probability_sum, np.float32(-1)).argmax(axis=0)
+    channels[~inside] = 0
+    indices = np.array([0, *(label.index for label in labels)], dtype=np.uint8)
+    winner_votes = np.take_along_axis(votes.vote_counts, channels[None], axis=0)[0]
+
+    entropy = entropy_of(votes.mean_probabilities())
+    # A mean over the same passes: never above the entropy of the mean (Jensen), rounding apart.
+    expected = np.minimum(np.where(inside, votes.entropy_sum / seen, 0), entropy)
+    most = np.log(n_classes)
+    return Segmentation(
+        labels=indices[channels],
+        entropy=_share(entropy / most),
+        expected_entropy=_share(expected / most),
+        mutual_information=_share((entropy - expected) / most),
+        vote_share=_share(np.where(inside, winner_votes / seen, 1)),
+        n_passes=votes.n_passes,
+    )
+
+
+def entropy_of(probabilities: Field) -> Field:
+    """Shannon entropy in nats, (X, Y, Z) float32, of probabilities (C, X, Y, Z).
+
+    >>> entropy_of(np.full((2, 1, 1, 1), 0.5, np.float32)).item() == np.float32(np.log(2))
+    True
+    """
+    logarithms = np.log(np.maximum(probabilities, np.float32(1e-30)))
+    logarithms *= probabilities
+    return np.asarray(np.maximum(-logarithms.sum(axis=0), 0), dtype=np.float32)
+
+
+def volume_spread(pass_volumes: Field) -> VolumeSpread:
+    """Mean, deviation and interval of the volumes of the passes (n_passes, C), in their own unit.
+
+    >>> volume_spread(np.array([[10.0], [12.0]], np.float32)).mean.tolist()
+    [11.0]
+    """
+    volumes = pass_volumes.astype(np.float64)
+    low, high = np.percentile(volumes, [2.5, 97.5], axis=0)
+    sd = volumes.std(axis=0, ddof=1) if len(volumes) > 1 else np.full(volumes.shape[1], np.nan)
+    return VolumeSpread(volumes.mean(axis=0), sd, low, high)
+
+
+def remove_islands(labels: NDArray[np.uint8], voxel_sizes: NDArray[np.float64]) -> tuple[NDArray[np.uint8], int]:
+    """Remove what lies far from the main body of one hippocampus.
+
+    All structures of the hemisphere together are split into components (voxels that touch, corners
+    included). The largest is the main body. Of the others those stay that have at least a tenth of
+    its voxels, or come within 3 mm of it: a tail that is thin at one place, or a hippocampus that a
+    cyst divides, is not an island.
+
+    Parameters
+    ----------
+    labels : array, (X, Y, Z) uint8
+        One hemisphere; 0 is background.
+    voxel_sizes : array, (3,)
+        In mm.
+
+    Returns
+    -------
+    labels : array, (X, Y, Z) uint8
+        Without islands; a new array only where there are any.
+    n_components : int
+        Components before any was removed; 0 for an empty map, 1 for a map with nothing to flag.
+    """
+    components, n_components = ndimage.label(labels, structure=np.ones((3, 3, 3)))
+    if n_components < 2:
+        return labels, n_components
+    numbers = np.arange(1, n_components + 1)
+    sizes = np.bincount(components.ravel())[1:]
+    main = numbers[sizes.argmax()]
+    # Of centres of voxels: those that touch are one voxel size apart.
+    distances = ndimage.distance_transform_edt(components != main, sampling=voxel_sizes)
+    nearest = np.asarray(ndimage.minimum(distances, components, numbers))
+    stay = (sizes >= ISLAND_SHARE * sizes.max()) | (nearest <= ISLAND_GAP_MM)
+    if stay.all():
+        return labels, n_components
+    return np.where(np.concatenate([[True], stay])[components], labels, np.uint8(0)), n_components
+
+
+def _prepare(crop: Field, sample: Sample | None, voxel_sizes: NDArray[np.float64]) -> tuple[Field, Warp | None]:
+    """Make the view of a crop that a sample shows, and the way back; None for the plain crop."""
+    if sample is None:
+        return crop, None
+    x, y, z = crop.shape
+    warp = place(sample, (x, y, z), voxel_sizes)
+    return warp.apply(crop), warp
+
+
+def _checked(probabilities: Field, shape: tuple[int, ...]) -> Field:
+    """Probabilities as they came, or a ModelError: one NaN would spoil the sums of all passes."""
+    if probabilities.ndim != 4 or len(probabilities) < 2 or probabilities.shape[1:] != shape:
+        raise ModelError(
+            f"a network returned an array of shape {probabilities.shape} for a crop of shape {shape}; "
+            "expected (classes, X, Y, Z) with at least two classes"
+        )
+    if not np.isfinite(probabilities.sum()):
+        raise ModelError(
+            "a network returned NaN or infinite probabilities",
+            hint="Try --device cpu; if it stays, the model file or the scan holds such values.",
+        )
+    return probabilities
+
+
+def _share(values: NDArray[np.floating]) -> Field:
+    """Clip rounding errors off a share."""
+    return np.asarray(np.clip(values, 0, 1), dtype=np.float32)
+
+
+@dataclass
+class _Tally:
+    """Running sums of a vote; only ever touched by one thread at a time.
+
+    Sums are stacks (2 C - 1, X, Y, Z): probabilities and votes of the C - 1 structures, then entropy.
+    Background is what is left to the number of passes, so it need not be carried.
+    """
+
+    voxel_volume: float
+    sums: Field | None = field(default=None, init=False)
+    seen: Field | None = field(default=None, init=False)
+    volumes: list[NDArray[np.float64]] = field(default_factory=list, init=False)
+    sample_sums: Field | None = field(default=None, init=False)
+    n_members: int = field(default=0, init=False)
+
+    def add_pass(self, probabilities: Field, warp: Warp | None, is_last: bool) -> None:
+        """Add one pass to the sums of its sample; after the last one, those to the sums of all.
+
+        Parameters
+        ----------
+        probabilities : array, (C, X, Y, Z) float32
+            On the grid that the network was shown.
+        warp : Warp or None
+            The way back from there; None for the plain crop.
+        is_last : bool
+            No other member is going to see this sample.
+        """
+        winners = probabilities == probabilities.max(axis=0)
+        n_winners = winners.sum(axis=0, dtype=np.uint8)
+        votes = winners[1:].astype(np.float32)
+        if n_winners.max() > 1:
+            votes /= n_winners
+        fields = np.concatenate([probabilities[1:], votes, entropy_of(probabilities)[None]])
+        if warp is not None:
+            votes *= warp.voxel_weights
+        self.volumes.append(votes.sum(axis=(1, 2, 3), dtype=np.float64) * self.voxel_volume)
+        if self.sample_sums is None:
+            self.sample_sums = fields
+        elif self.sample_sums.shape == fields.shape:
+            self.sample_sums += fields
+        else:
+            n_before = len(self.sample_sums) // 2 + 1
+            raise ModelError(
+                f"the members of the ensemble have {n_before} and {len(probabilities)} classes; expected as many",
+                hint="Check the member files that the model card names.",
+            )
+        self.n_members += 1
+        if is_last:
+            self._finish_sample(self.sample_sums, warp)
+            self.sample_sums, self.n_members = None, 0
+
+    def _finish_sample(self, fields: Field, warp: Warp | None) -> None:
+        """Carry the sums of a sample back to the crop."""
+        if self.sums is None or self.seen is None:
+            assert warp is None, "the plain crop comes first"
+            self.sums = fields
+            self.seen = np.full(fields.shape[1:], self.n_members, dtype=np.float32)
+            return
+        assert warp is not None
+        unseen = self._mean_volumes(~warp.seen)
+        for volumes in self.volumes[-self.n_members :]:
+            volumes += unseen
+        self.sums += warp.invert(fields)
+        self.seen += np.float32(self.n_members) * warp.seen
+
+    def _mean_volumes(self, where: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Volumes in mm3, (C - 1,), of the mean vote so far within a mask."""
+        assert self.sums is not None
+        assert self.seen is not None
+        n_structures = len(self.sums) // 2
+        votes = self.sums[n_structures : 2 * n_structures, where] / self.seen[where]
+        return np.asarray(votes.sum(axis=1, dtype=np.float64) * self.voxel_volume)
+
+    def votes(self) -> Votes:
+        """Put background back into the sums."""
+        assert self.sums is not None
+        assert self.seen is not None
+        n_structures = len(self.sums) // 2
+        volumes = np.array(self.volumes)
+        background = np.maximum(self.seen.size * self.voxel_volume - volumes.sum(axis=1, keepdims=True), 0)
+        return Votes(
+            _with_background(self.sums[:n_structures], self.seen),
+            _with_background(self.sums[n_structures : 2 * n_structures], self.seen),
+            self.sums[-1],
+            self.seen,
+            np.concatenate([background, volumes], axis=1).astype(np.float32),
+        )
+
+
+def _with_background(structures: Field, total: Field) -> Field:
+    """Put what the structures (C - 1, X, Y, Z) leave of a total (X, Y, Z) in front of them."""
+    background = np.maximum(total - structures.sum(axis=0), 0)
+    return np.concatenate([background[None], structures])

@@ -1,0 +1,105 @@
+"""The vote, written out plainly: every pass kept, every pass inverted on its own, in float64.
+
+Slow and simple on purpose, and independent of `bids_hsf.augmentation`: torchio's (ITK's) transforms
+are asked point by point, inverses are solved at every voxel, arrays are interpolated by scipy.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy import ndimage
+
+
+@dataclass
+class ReferenceVotes:
+    """Mean over the passes that saw a voxel."""
+
+    mean_probabilities: np.ndarray
+    vote_shares: np.ndarray
+    votes_after_inversion: np.ndarray
+    entropy: np.ndarray
+    expected_entropy: np.ndarray
+    seen: np.ndarray
+    pass_volumes: np.ndarray
+
+
+def reference_vote(crop, predictors, samples, voxel_sizes):
+    """Vote of `predictors` on the plain crop and on `samples`; volumes in mm3 of what each pass saw."""
+    n_seen = np.zeros(crop.shape)
+    sums = None
+    volumes = []
+    for sample in [None, *samples]:
+        view, back, seen = reference_view(crop, sample, voxel_sizes)
+        for predictor in predictors:
+            probabilities = np.asarray(predictor(view.astype(np.float32)), dtype=np.float64)
+            carried = np.stack([interpolate(channel, back) for channel in probabilities])
+            votes = one_hot(probabilities)
+            carried_votes = np.stack([interpolate(channel, back) for channel in votes])
+            late = one_hot(carried)
+            uncertain = interpolate(entropy(probabilities), back)
+            terms = [x * seen for x in (carried, carried_votes, late, uncertain)]
+            sums = terms if sums is None else [a + b for a, b in zip(sums, terms, strict=True)]
+            n_seen += seen
+            volumes.append(terms[1].sum(axis=(1, 2, 3)) * np.prod(voxel_sizes))
+    means = [x / n_seen for x in sums]
+    return ReferenceVotes(means[0], means[1], means[2], entropy(means[0]), means[3], n_seen, np.array(volumes))
+
+
+def reference_view(crop, sample, voxel_sizes):
+    """The crop as the sample shows it, positions of the crop's voxels in it, and which of them it saw."""
+    voxels = np.array(list(product(*map(range, crop.shape))), dtype=float).T
+    if sample is None:
+        return crop, voxels.reshape(3, *crop.shape), np.ones(crop.shape)
+    there, back, found = reference_positions(sample, crop.shape, voxel_sizes, voxels)
+    view = np.where(inside(there, crop.shape), interpolate(crop, there), crop.min())
+    return view, back, (inside(back, crop.shape) & found).astype(float)
+
+
+def reference_positions(sample, shape, voxel_sizes, voxels):
+    """Where voxels (3, N) of the view lie in the crop, voxels of the crop in the view, and which have a place."""
+    import torchio
+
+    to_mm = np.array([-1, -1, 1]) * voxel_sizes
+    image = torchio.ScalarImage(tensor=np.zeros((1, *shape), np.float32), affine=np.diag([*voxel_sizes, 1]))
+    transform = sample.transform()
+    if sample.control_points is None:
+        transform = transform.get_affine_transform(image)
+    else:
+        transform = transform.get_bspline_transform(image.as_sitk())
+
+    def forward(points):
+        return np.array([transform.TransformPoint(tuple(p)) for p in (points.T * to_mm)]).T / to_mm[:, None]
+
+    def mirrored(points):
+        return np.array([shape[0] - 1 - points[0], *points[1:]]) if sample.flip else points
+
+    targets = guess = mirrored(voxels)
+    for _ in range(40):
+        away = targets - forward(guess)
+        guess = guess + away
+        if np.abs(away).max() < 1e-9:
+            break
+    # ITK displaces nothing outside the image: voxels that come from there have no solution.
+    found = (np.abs(away).max(axis=0) < 1e-3).reshape(shape)
+    return mirrored(forward(voxels)).reshape(3, *shape), guess.reshape(3, *shape), found
+
+
+def interpolate(channel, positions):
+    return ndimage.map_coordinates(np.asarray(channel, dtype=float), positions, order=1, mode="nearest")
+
+
+def inside(positions, shape):
+    limits = np.array(shape).reshape(3, 1, 1, 1) - 0.5
+    return ((positions >= -0.5) & (positions <= limits)).all(axis=0)
+
+
+def one_hot(probabilities):
+    """One vote a voxel, shared out between classes that tie."""
+    winners = (probabilities == probabilities.max(axis=0)).astype(float)
+    return winners / winners.sum(axis=0)
+
+
+def entropy(probabilities):
+    safe = np.where(probabilities > 0, probabilities, 1)
+    return -(probabilities * np.log(safe)).sum(axis=0)
