@@ -1,0 +1,371 @@
+"""Every file that the app writes: its name, its sidecar, its bytes. Output side of BIDS.
+
+A file appears under its final name only when it is whole: it is written beside it under a name that
+begins with a dot (which BIDS validators pass over), then renamed.
+"""
+
+import csv
+import gzip
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_hsf import __version__
+from bids_hsf.errors import OutputError, StorageError
+
+BIDS_VERSION = "1.11.1"
+CODE_URL = "https://github.com/clementpoiret/bids-hsf"
+SCL_SLOPE_OFFSET = 112  # in bytes, of the NIfTI-1 header
+BIDSIGNORE = "*.html\nfigures\ngroup_*\n"
+
+TSV_COLUMNS: dict[str, dict[str, Any]] = {
+    "index": {
+        "Format": "integer",
+        "Description": "Value in the label map: left k, right 100 + k, k the model's own index",
+    },
+    "name": {"Description": "Structure"},
+    "abbreviation": {"Description": "Hemisphere and short name of the structure"},
+    "color": {"Description": "Colour for display, hexadecimal RGB"},
+    "mapping": {"Format": "integer", "Description": "Index in the BIDS standard label table; 1 is grey matter"},
+    "hemisphere": {"Description": "Hemisphere", "Levels": {"L": "left", "R": "right"}},
+    "volume_mm3": {"Description": "Voxels of the label times the voxel's volume", "Units": "mm^3"},
+    "voxels": {"Description": "Voxels of the label"},
+    "entropy_mean": {"Description": "Mean normalised predictive entropy over the label's voxels, 0 to 1"},
+    "volume_mm3_mean": {"Description": "Mean volume over the passes of the ensemble", "Units": "mm^3"},
+    "volume_mm3_sd": {"Description": "Standard deviation of the volume over the passes", "Units": "mm^3"},
+    "volume_mm3_low": {"Description": "2.5th percentile of the volume over the passes", "Units": "mm^3"},
+    "volume_mm3_high": {"Description": "97.5th percentile of the volume over the passes", "Units": "mm^3"},
+}
+
+ENTROPY_DESCRIPTION = (
+    "Normalised predictive entropy of the mean class probabilities p over all passes, "
+    "-sum(p ln p) / ln K for K classes with background: 0 certain, 1 all classes equally likely"
+)
+
+
+@dataclass(frozen=True)
+class ScanOutputs:
+    """Paths of all that is written for one scan.
+
+    Attributes
+    ----------
+    output_dir : Path
+    stem : str
+        Relative path of the outputs without suffix, such as "sub-01/anat/sub-01_space-T1w_seg-hsf".
+    figure_stem : str
+        The same of the figures, such as "sub-01/figures/sub-01_space-T1w_seg-hsf".
+    """
+
+    output_dir: Path
+    stem: str
+    figure_stem: str
+
+    @property
+    def dseg(self) -> Path:
+        """Label map."""
+        return self.output_dir / f"{self.stem}_dseg.nii.gz"
+
+    @property
+    def sidecar(self) -> Path:
+        """Sidecar of the label map; written last, so that a scan with one is complete."""
+        return self.output_dir / f"{self.stem}_dseg.json"
+
+    @property
+    def table(self) -> Path:
+        """Lookup table with volumes."""
+        return self.output_dir / f"{self.stem}_dseg.tsv"
+
+    def map(self, description: str | None) -> Path:
+        """Soft map: "entropy", "mutualinformation", ...; None for the class probabilities."""
+        desc = f"_desc-{description}" if description else ""
+        return self.output_dir / f"{self.stem}{desc}_probseg.nii.gz"
+
+    def figure(self, description: str) -> Path:
+        """Report figure, such as "segmentation"."""
+        return self.output_dir / f"{self.figure_stem}_desc-{description}_dseg.svg"
+
+    @property
+    def provenance(self) -> Path:
+        """Provenance with what differs between equal runs: seconds, memory, host, command."""
+        return self.output_dir / "logs" / f"{Path(self.stem).name}_provenance.json"
+
+    @property
+    def failure(self) -> Path:
+        """Why the scan failed, for the status level; removed when it succeeds."""
+        return self.output_dir / "logs" / f"{Path(self.stem).name}_failure.json"
+
+
+def scan_outputs(output_dir: Path, entities: Sequence[tuple[str, str]], suffix: str, segmentation: str) -> ScanOutputs:
+    """Name the outputs of a scan with these BIDS entities and suffix.
+
+    >>> scan_outputs(Path("/out"), [("sub", "01"), ("ses", "2")], "T1w", "hsf").dseg.as_posix()
+    '/out/sub-01/ses-2/anat/sub-01_ses-2_space-T1w_seg-hsf_dseg.nii.gz'
+    """
+    labels = dict(entities)
+    folder = f"sub-{labels['sub']}" + (f"/ses-{labels['ses']}" if "ses" in labels else "")
+    # chunk- stands behind space- in the order of BIDS entities.
+    before = [f"{name}-{label}" for name, label in entities if name != "chunk"]
+    chunk = [f"chunk-{labels['chunk']}"] if "chunk" in labels else []
+    name = "_".join([*before, f"space-{suffix}", *chunk, f"seg-{segmentation}"])
+    return ScanOutputs(output_dir, f"{folder}/anat/{name}", f"sub-{labels['sub']}/figures/{name}")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it becomes `path`, else it is removed.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, the mount is gone, or writing is not permitted.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"Cannot write {path}: {reason}", "Check free space, quota and permissions.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file with a fixed layout."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a BIDS table; None becomes "n/a"."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(["n/a" if row.get(c) is None else row[c] for c in columns] for row in rows)
+    write_text(path, stream.getvalue())
+
+
+def read_tsv(path: Path) -> list[dict[str, str]]:
+    """Read a BIDS table as text."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: float | None = None) -> None:
+    """Write a map on a scan's own grid: its shape, affine and both header transforms.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii.gz``; equal data give equal bytes (no time and no name in the gzip header).
+    data : array, (X, Y, Z) or (X, Y, Z, C)
+        In the scan's storage order; uint8 or float32.
+    like : nibabel.Nifti1Image
+        The scan.
+    slope : float, optional
+        Stored values times this are the real ones.
+    """
+    header = nib.Nifti1Header()
+    source = like.header
+    header.set_data_dtype(data.dtype)
+    if isinstance(source, nib.Nifti1Header):
+        header.set_qform(source.get_qform(), int(source["qform_code"]))
+        header.set_sform(source.get_sform(), int(source["sform_code"]))
+    image = nib.Nifti1Image(data, like.affine, header)
+    image.header.set_xyzt_units("mm")
+    content = bytearray(image.to_bytes())
+    if slope is not None:
+        # nibabel would scale the values itself on writing; here they are scaled already.
+        content[SCL_SLOPE_OFFSET : SCL_SLOPE_OFFSET + 8] = np.array([slope, 0], dtype="<f4").tobytes()
+    with replacing(path) as temporary:
+        temporary.write_bytes(gzip.compress(bytes(content), compresslevel=4, mtime=0))
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the lookup table of a label map."""
+    write_tsv(path, list(rows[0]), rows)
+
+
+def write_map(outputs: ScanOutputs, name: str, data: NDArray[Any], like: nib.Nifti1Image, source: str) -> None:
+    """Write a soft map of uncertainty, (X, Y, Z) float32 in storage order, with its sidecar."""
+    # Four decimals are more than the passes carry, and let the file shrink to a quarter.
+    write_image(outputs.map(name), np.round(data, 4), like)
+    write_json(_sidecar_path(outputs.map(name)), {"Description": DESCRIPTIONS[name], **_origin(source)})
+
+
+def write_probabilities(
+    outputs: ScanOutputs, data: NDArray[Any], names: Sequence[str], like: nib.Nifti1Image, source: str
+) -> None:
+    """Write class probabilities (X, Y, Z, N) in storage order, one volume a structure, without background."""
+    write_image(outputs.map(None), np.round(data * 255).astype(np.uint8), like, slope=1 / 255)
+    description = "Mean probability over the passes, one volume a structure; background is what is left to 1"
+    sidecar = {"Description": description, **_origin(source), "LabelMap": list(names)}
+    write_json(_sidecar_path(outputs.map(None)), sidecar)
+
+
+def dseg_sidecar(source: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Sidecar of a label map and of the table beside it.
+
+    Parameters
+    ----------
+    source : str
+        The scan's path, from the root of the raw dataset.
+    content : mapping
+        What the workflow has to say of the result.
+    """
+    return {
+        "Description": "Hippocampal segmentation; left structures have the model's index k, right ones 100 + k",
+        "Manual": False,
+        **_origin(source),
+        "GeneratedBy": {"Name": "bids-hsf", "Version": __version__},
+        **content,
+        **TSV_COLUMNS,
+    }
+
+
+def identity_columns(sidecar: Mapping[str, Any]) -> dict[str, Any]:
+    """First columns of a scan's row in ``group_volumes.tsv``, from the sidecar of its label map."""
+    scan = str(sidecar["Scan"])
+    entities = dict(part.split("-", 1) for part in scan.split("_") if "-" in part)
+    localization = sidecar["Localization"]
+    return {
+        "participant_id": f"sub-{entities['sub']}",
+        "session_id": f"ses-{entities['ses']}" if "ses" in entities else None,
+        "scan": scan,
+        "model": sidecar["Model"]["Name"],
+        "localization_quality": localization["Quality"],
+        "L_coverage": localization["Coverage"]["L"],
+        "R_coverage": localization["Coverage"]["R"],
+        "L_n_components": sidecar["Components"]["L"],
+        "R_n_components": sidecar["Components"]["R"],
+        "warnings": "; ".join(localization["Warnings"]) or None,
+    }
+
+
+def _origin(source: str) -> dict[str, Any]:
+    """Where a map comes from and in which space it lies."""
+    return {"SpatialReference": bids_uri("raw", source), "Sources": [bids_uri("raw", source)]}
+
+
+def _sidecar_path(image_path: Path) -> Path:
+    return image_path.with_name(image_path.name.removesuffix(".nii.gz") + ".json")
+
+
+def read_sidecar(path: Path) -> dict[str, Any] | None:
+    """Content of a sidecar, or None where there is none or it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def bids_uri(dataset: str, relative_path: str) -> str:
+    """BIDS URI of a file, such as "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"."""
+    return f"bids:{dataset}:{relative_path}"
+
+
+def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> None:
+    """Create the output dataset's root files, or leave them where they are as they should be.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be created, or holds a dataset that is not this app's.
+    """
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
+    if not os.access(output_dir, os.W_OK):
+        raise OutputError(f"The output folder {output_dir} is not writable", "In a container, check the mount and uid.")
+    existing = read_sidecar(output_dir / "dataset_description.json")
+    if existing is not None and existing.get("DatasetType") != "derivative":
+        raise OutputError(
+            f"The output folder {output_dir} holds a raw BIDS dataset",
+            "Choose a folder of its own, for example BIDS_DIR/derivatives/bids-hsf.",
+        )
+    description = dataset_description(bids_dir, license_text)
+    _write_if_changed(output_dir / "dataset_description.json", json.dumps(description, indent=2) + "\n")
+    _write_if_changed(output_dir / ".bidsignore", BIDSIGNORE)
+    _write_if_changed(output_dir / "README.md", README)
+    _write_if_changed(output_dir / "descriptions.tsv", DESCRIPTIONS_TSV)
+    _write_if_changed(output_dir / "descriptions.json", json.dumps(DESCRIPTIONS_JSON, indent=2) + "\n")
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    """Leave an equal file alone: parallel jobs then never touch each other's root files."""
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return
+    except (OSError, UnicodeDecodeError):
+        pass
+    write_text(path, text)
+
+
+def dataset_description(bids_dir: Path, license_text: str) -> dict[str, Any]:
+    """Content of dataset_description.json."""
+    generated_by: dict[str, Any] = {"Name": "bids-hsf", "Version": __version__, "CodeURL": CODE_URL}
+    container = os.environ.get("BIDS_HSF_CONTAINER")
+    if container:
+        generated_by["Container"] = {"Type": "docker", "Tag": container}
+    raw = read_sidecar(bids_dir / "dataset_description.json") or {}
+    source = {"URL": bids_dir.as_uri()} | ({"DOI": raw["DatasetDOI"]} if "DatasetDOI" in raw else {})
+    return {
+        "Name": "Hippocampal subfields by bids-hsf",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "License": license_text,
+        "Authors": ["bids-hsf developers", "Clement Poiret"],
+        "HEDVersion": "8.3.0",
+        "GeneratedBy": [generated_by],
+        "SourceDatasets": [source],
+        "DatasetLinks": {"raw": bids_dir.as_uri()},
+        "HowToAcknowledge": "See logs/CITATION.md",
+    }
+
+
+README = """# Hippocampal segmentation by bids-hsf
+
+Each scan has one label map on its own voxel grid (`*_dseg.nii.gz`; left structures have the model's
+index k, right ones 100 + k), a table of its structures with volumes in mm3 (`*_dseg.tsv`), a sidecar
+with the model, the settings and the localization (`*_dseg.json`) and a map of the normalised predictive
+entropy (`*_desc-entropy_probseg.nii.gz`; 0 certain, 1 all classes equally likely).
+
+`sub-*.html` are the reports to look at, `group_volumes.tsv` collects the volumes of all scans once the
+group level has run, `logs/` keeps what differs between equal runs: seconds, memory, commands.
+
+For research use only; not for clinical use.
+"""
+
+DESCRIPTIONS: dict[str, str] = {
+    "entropy": ENTROPY_DESCRIPTION,
+    "mutualinformation": "Predictive entropy minus the mean entropy of the single passes, over ln K",
+    "expectedentropy": "Mean entropy of the single passes, over ln K",
+    "voteshare": "Share of the passes that voted for the label that won",
+}
+DESCRIPTIONS_TSV = "desc_id\tdescription\n" + "".join(f"desc-{k}\t{v}\n" for k, v in DESCRIPTIONS.items())
+DESCRIPTIONS_JSON = {
+    "Description": "What the desc- labels of this dataset mean",
+    "desc_id": {"Description": "Value of the desc entity"},
+    "description": {"Description": "What it stands for"},
+}

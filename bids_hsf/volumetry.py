@@ -1,0 +1,110 @@
+"""Label maps to volumes, and the volumes of many scans to one table."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_hsf.geometry import Grid
+from bids_hsf.labels import RIGHT_OFFSET, Label, bilateral
+
+Row = dict[str, Any]
+
+
+def measure(
+    label_map: NDArray[np.uint8],
+    grid: Grid,
+    labels: tuple[Label, ...],
+    entropy: NDArray[np.float32],
+    spreads: Mapping[int, Mapping[str, float]],
+) -> list[Row]:
+    """Measure every structure of a bilateral label map.
+
+    Parameters
+    ----------
+    label_map : array, (X, Y, Z) uint8
+        Left k, right 100 + k.
+    grid : Grid
+        Of the label map.
+    labels : tuple of Label
+        The card's, or those of the merge.
+    entropy : array, (X, Y, Z) float32
+        Normalised predictive entropy, 0-1.
+    spreads : mapping of int to mapping of str to float
+        Bilateral index to "mean", "sd", "low" and "high" of the volume over the passes, in mm3; empty
+        where there was one pass.
+
+    Returns
+    -------
+    list of dict
+        One row a structure, in the columns of ``dseg.tsv``. A volume is the number of voxels times
+        the voxel's volume in mm3; `entropy_mean` is the mean over the structure's voxels.
+    """
+    size = RIGHT_OFFSET + 100
+    voxels = np.bincount(label_map.ravel(), minlength=size)
+    entropies = np.bincount(label_map.ravel(), weights=entropy.ravel(), minlength=size)
+    rows = []
+    for hemisphere, label in bilateral(labels):
+        count = int(voxels[label.index])
+        row: Row = {
+            "index": label.index,
+            "name": f"{'Left' if hemisphere == 'L' else 'Right'} {label.name}",
+            "abbreviation": f"{hemisphere}_{label.abbreviation}",
+            "color": label.color,
+            "mapping": 1,
+            "hemisphere": hemisphere,
+            "volume_mm3": round(count * grid.voxel_volume, 2),
+            "voxels": count,
+            "entropy_mean": round(float(entropies[label.index]) / count, 4) if count else None,
+        }
+        if spreads:
+            spread = spreads.get(label.index)
+            for name in ("mean", "sd", "low", "high"):
+                row[f"volume_mm3_{name}"] = None if spread is None else round(spread[name], 2)
+        rows.append(row)
+    return rows
+
+
+def asymmetry_index(left: float, right: float) -> float | None:
+    """Left minus right over their mean, in per cent; None where both are zero.
+
+    >>> asymmetry_index(1100.0, 900.0)
+    20.0
+    """
+    total = left + right
+    return None if total == 0 else 200 * (left - right) / total
+
+
+def group_row(identity: Mapping[str, Any], structures: Iterable[Mapping[str, str]], etiv_mm3: float | None) -> Row:
+    """One scan's row of ``group_volumes.tsv``.
+
+    Parameters
+    ----------
+    identity : mapping
+        participant_id, session_id, scan, model and quality columns, which come first.
+    structures : iterable of mapping
+        The rows of its ``dseg.tsv``, as text.
+    etiv_mm3 : float or None
+        Estimated total intracranial volume.
+    """
+    row: Row = dict(identity)
+    totals: dict[str, float] = {}
+    for structure in structures:
+        volume = float(structure["volume_mm3"])
+        row[f"{structure['abbreviation']}_mm3"] = volume
+        totals[structure["hemisphere"]] = totals.get(structure["hemisphere"], 0.0) + volume
+    for hemisphere in ("L", "R"):
+        row[f"{hemisphere}_total_mm3"] = round(totals[hemisphere], 2) if hemisphere in totals else None
+    row["eTIV_mm3"] = etiv_mm3
+    for hemisphere in ("L", "R"):
+        total = row[f"{hemisphere}_total_mm3"]
+        ratio = None if not etiv_mm3 or total is None else round(1000 * total / etiv_mm3, 4)
+        row[f"{hemisphere}_total_per_mille_eTIV"] = ratio
+    return row
+
+
+def stack_rows(rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
+    """Union of the rows' columns in order of first sight, and the rows with None where one is missing."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return columns, [{name: row.get(name) for name in columns} for row in rows]

@@ -1,0 +1,65 @@
+"""Volumes of known boxes, and tables whose columns differ."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_hsf import volumetry
+from bids_hsf.geometry import Grid
+from bids_hsf.labels import Label
+
+LABELS = (Label(1, "Anterior hippocampus", "anterior", "#e8743b"), Label(2, "Posterior", "posterior", "#2a7ab8"))
+
+
+@pytest.fixture
+def label_map() -> np.ndarray:
+    label_map = np.zeros((10, 10, 10), dtype=np.uint8)
+    label_map[:2, :3, :4] = 1
+    label_map[5:7, :5, :1] = 102
+    return label_map
+
+
+@pytest.mark.parametrize("voxel_sizes", [(1, 1, 1), (0.4, 0.4, 2.0), (0.9, 1.1, 1.0)])
+def test_volume_of_a_box_under_any_voxel_size(label_map: np.ndarray, voxel_sizes: tuple[float, ...]) -> None:
+    grid = Grid((10, 10, 10), nib.affines.from_matvec(np.diag([-1, 1, 1]) @ np.diag(voxel_sizes), [1, 2, 3]))
+    rows = volumetry.measure(label_map, grid, LABELS, np.full((10, 10, 10), 0.25, np.float32), {})
+    by_index = {row["index"]: row for row in rows}
+    assert list(by_index) == [1, 2, 101, 102]
+    assert by_index[1]["volume_mm3"] == pytest.approx(24 * np.prod(voxel_sizes), abs=0.01)
+    assert by_index[102]["volume_mm3"] == pytest.approx(10 * np.prod(voxel_sizes), abs=0.01)
+    assert by_index[1]["entropy_mean"] == 0.25
+    assert by_index[2]["voxels"] == 0
+    assert by_index[2]["entropy_mean"] is None
+    assert by_index[102]["hemisphere"] == "R"
+
+
+def test_spread_over_passes_has_its_own_columns(label_map: np.ndarray) -> None:
+    spread = {1: {"mean": 24.0, "sd": 1.5, "low": 22.0, "high": 26.0}}
+    rows = volumetry.measure(
+        label_map, Grid((10, 10, 10), np.eye(4)), LABELS, np.zeros((10, 10, 10), np.float32), spread
+    )
+    assert rows[0]["volume_mm3_sd"] == 1.5
+    assert rows[1]["volume_mm3_sd"] is None
+
+
+def test_asymmetry_of_nothing_is_unknown() -> None:
+    assert volumetry.asymmetry_index(0, 0) is None
+
+
+def test_group_row_adds_up_the_hemispheres() -> None:
+    structures = [
+        {"abbreviation": "L_a", "hemisphere": "L", "volume_mm3": "1000.5"},
+        {"abbreviation": "L_p", "hemisphere": "L", "volume_mm3": "2000.25"},
+        {"abbreviation": "R_a", "hemisphere": "R", "volume_mm3": "900"},
+    ]
+    row = volumetry.group_row({"participant_id": "sub-01"}, structures, 1.5e6)
+    assert row["L_total_mm3"] == 3000.75
+    assert row["R_total_mm3"] == 900
+    assert row["L_total_per_mille_eTIV"] == pytest.approx(2.0005)
+    assert volumetry.group_row({}, structures, None)["L_total_per_mille_eTIV"] is None
+
+
+def test_tables_with_other_columns_are_joined() -> None:
+    columns, rows = volumetry.stack_rows([{"scan": "a", "x": 1}, {"scan": "b", "y": 2}])
+    assert columns == ["scan", "x", "y"]
+    assert rows[1] == {"scan": "b", "x": None, "y": 2}
