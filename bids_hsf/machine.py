@@ -1,0 +1,158 @@
+"""What this machine has, and how much of it this process may use: facts only, no choices.
+
+Every function takes the root of the file system (and the environment) that it reads, so that tests
+can show it other machines.
+"""
+
+import math
+import os
+import resource
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path("/")
+UNLIMITED = 1 << 60  # bytes; cgroup v1 writes "no limit" as a number near 2**63
+
+# All of them provide a package of the one name "onnxruntime", so they overwrite each other's files.
+RUNTIME_BUILDS = (
+    "onnxruntime",
+    "onnxruntime-openvino",
+    "onnxruntime-gpu",
+    "onnxruntime-migraphx",
+    "onnxruntime-rocm",
+    "onnxruntime-directml",
+    "onnxruntime-qnn",
+    "onnxruntime-training",
+    "ort-nightly",
+)
+RUNTIME_PLUGINS = (
+    "onnxruntime-ep-openvino",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu12",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu13",
+)
+
+# Cores that a scheduler granted to this task: Slurm, SGE, PBS Pro, Torque, LSF.
+SCHEDULER_CORES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "NSLOTS", "NCPUS", "PBS_NUM_PPN", "LSB_DJOB_NUMPROC")
+
+INT8_FLAGS = {"amx_int8": "AMX", "avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI"}
+VECTOR_FLAGS = {"avx512f": "AVX512", "avx2": "AVX2"}
+GPU_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
+
+
+def allowed_cores(root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> int:
+    """Cores that this process may use: affinity, cgroup quota and job scheduler, whichever is least."""
+    limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    limits += [math.ceil(quota) for quota in _cgroup_core_quotas(root)]
+    limits += [int(environ[name]) for name in SCHEDULER_CORES if environ.get(name, "").isdigit()]
+    return max(1, min(limits))
+
+
+def allowed_memory(root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> int:
+    """Bytes that this process may use: RAM, cgroup, ulimit and job scheduler, whichever is least.
+
+    What other processes take at the moment is left out on purpose: a decision that rests on this
+    number is the same tomorrow.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    limits += _cgroup_numbers(root, "memory", ("memory.max", "memory.limit_in_bytes"))
+    limits += [soft for soft, _ in map(resource.getrlimit, (resource.RLIMIT_AS, resource.RLIMIT_DATA)) if soft >= 0]
+    limits += _slurm_memory(environ)
+    return min(limit for limit in limits if limit < UNLIMITED)
+
+
+def cpu_features(root: Path = ROOT) -> tuple[str, ...]:
+    """Vector and matrix instructions of the CPU that networks profit from, the widest first.
+
+    Empty where the system has no /proc/cpuinfo (macOS, Windows).
+    """
+    try:
+        text = (root / "proc/cpuinfo").read_text()
+    except OSError:
+        return ()
+    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    flags = set(line.partition(":")[2].split())
+    return tuple(name for flag, name in (INT8_FLAGS | VECTOR_FLAGS).items() if flag in flags)
+
+
+def int8_feature(root: Path = ROOT) -> str | None:
+    """Instruction set that makes int8 networks faster than float32 ones, None without one."""
+    return next((name for name in cpu_features(root) if name in INT8_FLAGS.values()), None)
+
+
+def find_gpus(root: Path = ROOT) -> tuple[str, ...]:
+    """Vendors of the graphics processors that this process can see: "NVIDIA", "AMD", "Intel", "Apple"."""
+    vendors = {_read(path) for path in sorted((root / "sys/class/drm").glob("card*/device/vendor"))}
+    found = {GPU_VENDORS[vendor] for vendor in vendors if vendor in GPU_VENDORS}
+    # Containers are given device files, and often no /sys/class/drm.
+    if list((root / "dev").glob("nvidia[0-9]*")) or (root / "dev/dxg").exists():
+        found.add("NVIDIA")
+    if (root / "dev/kfd").exists():
+        found.add("AMD")
+    if (root / "System/Library/Frameworks/Metal.framework").exists() and os.uname().machine == "arm64":
+        found.add("Apple")
+    return tuple(sorted(found))
+
+
+def runtime_builds(names: tuple[str, ...] = RUNTIME_BUILDS) -> dict[str, str]:
+    """Installed packages among `names`, with their versions."""
+    builds = {}
+    for name in names:
+        try:
+            builds[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return builds
+
+
+def _cgroup_core_quotas(root: Path) -> Iterator[float]:
+    """Cores by each CPU quota above this process: cgroup v2 "max period", cgroup v1 in two files."""
+    for folder in _cgroup_folders(root, "cpu"):
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if not quota:
+            quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            yield int(quota) / int(period)
+
+
+def _cgroup_numbers(root: Path, controller: str, names: tuple[str, ...]) -> list[int]:
+    """Numbers in the files `names` of all groups above this process; "max" and missing ones left out."""
+    texts = [_read(folder / name) for folder in _cgroup_folders(root, controller) for name in names]
+    return [int(text) for text in texts if text.isdigit()]
+
+
+def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of the control groups that this process is in, for versions 1, 2 and both mounted at once.
+
+    A container may see its own group as the mount's root while /proc still names the host's path:
+    each parent up to the mount is therefore looked at, and missing ones are passed over.
+    """
+    base = root / "sys/fs/cgroup"
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mounts = [base, base / "unified"]
+        elif controller in controllers.split(","):
+            mounts = [base / controllers, base / controller]
+        else:
+            continue
+        relative = Path(path.lstrip("/"))
+        yield from (mount / part for mount in mounts for part in (relative, *relative.parents))
+
+
+def _slurm_memory(environ: Mapping[str, str]) -> list[int]:
+    """Bytes that Slurm granted on this node; its variables are in MB."""
+    per_node, per_core = environ.get("SLURM_MEM_PER_NODE", ""), environ.get("SLURM_MEM_PER_CPU", "")
+    cores = environ.get("SLURM_CPUS_ON_NODE", "1")
+    limits = [int(per_node) << 20] if per_node.isdigit() and int(per_node) > 0 else []
+    if per_core.isdigit() and cores.isdigit():
+        limits.append(int(per_core) * int(cores) << 20)
+    return limits
+
+
+def _read(path: Path) -> str:
+    """Text of a small system file without its last newline, "" where it cannot be read."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
