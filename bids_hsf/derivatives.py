@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from bids_hsf.errors import OutputError, StorageError
 
 BIDS_VERSION = "1.11.1"
 CODE_URL = "https://github.com/clementpoiret/bids-hsf"
+MULTISPECTRAL = "multispectral"
 SCL_SLOPE_OFFSET = 112  # in bytes, of the NIfTI-1 header
 BIDSIGNORE = "*.html\nfigures\ngroup_*\n"
 
@@ -60,7 +62,8 @@ class ScanOutputs:
     ----------
     output_dir : Path
     stem : str
-        Relative path of the outputs without suffix, such as "sub-01/anat/sub-01_space-T1w_seg-hsf".
+        Relative path of the outputs without suffix, such as "sub-01/anat/sub-01_space-T1w_seg-hsf"; that of
+        two joined contrasts ends with "_desc-multispectral".
     figure_stem : str
         The same of the figures, such as "sub-01/figures/sub-01_space-T1w_seg-hsf".
     """
@@ -86,12 +89,17 @@ class ScanOutputs:
 
     def map(self, description: str | None) -> Path:
         """Soft map: "entropy", "mutualinformation", ...; None for the class probabilities."""
-        desc = f"_desc-{description}" if description else ""
-        return self.output_dir / f"{self.stem}{desc}_probseg.nii.gz"
+        stem = described(self.stem, description) if description else self.stem
+        return self.output_dir / f"{stem}_probseg.nii.gz"
 
     def figure(self, description: str) -> Path:
         """Report figure, such as "segmentation"."""
-        return self.output_dir / f"{self.figure_stem}_desc-{description}_dseg.svg"
+        return self.output_dir / f"{described(self.figure_stem, description)}_dseg.svg"
+
+    @property
+    def segmentation(self) -> str:
+        """The ``seg-`` entity."""
+        return Path(self.stem).name.partition("_seg-")[2].partition("_")[0]
 
     @property
     def provenance(self) -> Path:
@@ -103,9 +111,29 @@ class ScanOutputs:
         """Why the scan failed, for the status level; removed when it succeeds."""
         return self.output_dir / "logs" / f"{Path(self.stem).name}_failure.json"
 
+    @property
+    def claim(self) -> Path:
+        """Lock file of the run that works on the scan."""
+        return self.output_dir / "logs" / f".{Path(self.stem).name}.lock"
 
-def scan_outputs(output_dir: Path, entities: Sequence[tuple[str, str]], suffix: str, segmentation: str) -> ScanOutputs:
-    """Name the outputs of a scan with these BIDS entities and suffix.
+
+def described(stem: str, description: str) -> str:
+    """Add what a file shows to its name.
+
+    >>> described("sub-01_seg-hsf", "entropy"), described("sub-01_seg-hsf_desc-multispectral", "entropy")
+    ('sub-01_seg-hsf_desc-entropy', 'sub-01_seg-hsf_desc-multispectralentropy')
+    """
+    return stem + description if stem.endswith(f"_desc-{MULTISPECTRAL}") else f"{stem}_desc-{description}"
+
+
+def scan_outputs(
+    output_dir: Path,
+    entities: Sequence[tuple[str, str]],
+    suffix: str,
+    segmentation: str,
+    description: str | None = None,
+) -> ScanOutputs:
+    """Name the outputs of a scan with these BIDS entities and suffix, and a ``desc-`` of its own if any.
 
     >>> scan_outputs(Path("/out"), [("sub", "01"), ("ses", "2")], "T1w", "hsf").dseg.as_posix()
     '/out/sub-01/ses-2/anat/sub-01_ses-2_space-T1w_seg-hsf_dseg.nii.gz'
@@ -115,8 +143,31 @@ def scan_outputs(output_dir: Path, entities: Sequence[tuple[str, str]], suffix: 
     # chunk- stands behind space- in the order of BIDS entities.
     before = [f"{name}-{label}" for name, label in entities if name != "chunk"]
     chunk = [f"chunk-{labels['chunk']}"] if "chunk" in labels else []
-    name = "_".join([*before, f"space-{suffix}", *chunk, f"seg-{segmentation}"])
+    after = [f"desc-{description}"] if description else []
+    name = "_".join([*before, f"space-{suffix}", *chunk, f"seg-{segmentation}", *after])
     return ScanOutputs(output_dir, f"{folder}/anat/{name}", f"sub-{labels['sub']}/figures/{name}")
+
+
+def discard(outputs: ScanOutputs) -> None:
+    """Remove what an earlier attempt left of a scan, its sidecar first: what is half removed is not done.
+
+    Raises
+    ------
+    StorageError
+        A file cannot be removed.
+    """
+    name = Path(outputs.stem).name
+    is_joined = name.endswith(MULTISPECTRAL)
+    patterns = (f"{name}*", f".{name}*") if is_joined else (f"{name}_*", f".{name}_*")
+    folders = (outputs.dseg.parent, outputs.figure("any").parent)
+    leftovers = [path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern))]
+    # What was made of the scan alone and of two contrasts may lie side by side.
+    leftovers = [path for path in leftovers if (f"_desc-{MULTISPECTRAL}" in path.name) == is_joined]
+    for path in (outputs.sidecar, *leftovers):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"Cannot remove {path}: {error.strerror}", "Check permissions.") from error
 
 
 @contextmanager
@@ -128,7 +179,8 @@ def replacing(path: Path) -> Iterator[Path]:
     StorageError
         The disk is full, the mount is gone, or writing is not permitted.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Process ids are not unique among containers that share a disk.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -190,7 +242,8 @@ def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: fl
         header.set_qform(source.get_qform(), int(source["qform_code"]))
         header.set_sform(source.get_sform(), int(source["sform_code"]))
     image = nib.Nifti1Image(data, like.affine, header)
-    image.header.set_xyzt_units("mm")
+    # Volumes of structures follow no time, but validators want a unit for the fourth axis.
+    image.header.set_xyzt_units("mm", "sec" if data.ndim == 4 else None)
     content = bytearray(image.to_bytes())
     if slope is not None:
         # nibabel would scale the values itself on writing; here they are scaled already.
@@ -204,40 +257,52 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_tsv(path, list(rows[0]), rows)
 
 
-def write_map(outputs: ScanOutputs, name: str, data: NDArray[Any], like: nib.Nifti1Image, source: str) -> None:
+def write_map(outputs: ScanOutputs, name: str, data: NDArray[Any], like: nib.Nifti1Image, *sources: str) -> None:
     """Write a soft map of uncertainty, (X, Y, Z) float32 in storage order, with its sidecar."""
     # Four decimals are more than the passes carry, and let the file shrink to a quarter.
     write_image(outputs.map(name), np.round(data, 4), like)
-    write_json(_sidecar_path(outputs.map(name)), {"Description": DESCRIPTIONS[name], **_origin(source)})
+    write_json(_sidecar_path(outputs.map(name)), {"Description": DESCRIPTIONS[name], **_origin(sources)})
 
 
 def write_probabilities(
-    outputs: ScanOutputs, data: NDArray[Any], names: Sequence[str], like: nib.Nifti1Image, source: str
+    outputs: ScanOutputs, data: NDArray[Any], names: Sequence[str], like: nib.Nifti1Image, *sources: str
 ) -> None:
     """Write class probabilities (X, Y, Z, N) in storage order, one volume a structure, without background."""
     write_image(outputs.map(None), np.round(data * 255).astype(np.uint8), like, slope=1 / 255)
     description = "Mean probability over the passes, one volume a structure; background is what is left to 1"
-    sidecar = {"Description": description, **_origin(source), "LabelMap": list(names)}
+    sidecar = {"Description": description, **_origin(sources), "LabelMap": list(names)}
     write_json(_sidecar_path(outputs.map(None)), sidecar)
 
 
-def dseg_sidecar(source: str, content: Mapping[str, Any]) -> dict[str, Any]:
+def dseg_sidecar(sources: Sequence[str], content: Mapping[str, Any]) -> dict[str, Any]:
     """Sidecar of a label map and of the table beside it.
 
     Parameters
     ----------
-    source : str
-        The scan's path, from the root of the raw dataset.
+    sources : sequence of str
+        Paths of the scans, from the root of the raw dataset; the first is the one in whose space the map lies.
     content : mapping
         What the workflow has to say of the result.
     """
     return {
         "Description": "Hippocampal segmentation; left structures have the model's index k, right ones 100 + k",
         "Manual": False,
-        **_origin(source),
+        **_origin(sources),
         "GeneratedBy": {"Name": "bids-hsf", "Version": __version__},
         **content,
         **TSV_COLUMNS,
+    }
+
+
+def parts_sidecar(sidecar: Mapping[str, Any], outputs: ScanOutputs, parts: ScanOutputs, rule: str) -> dict[str, Any]:
+    """Sidecar of a map of head, body and tail, from that of the label map it is made of."""
+    label_map = outputs.dseg.relative_to(outputs.output_dir).as_posix()
+    return {
+        **sidecar,
+        "Description": "Hippocampal head (1), body (2) and tail (3); right ones 100 + k",
+        "Sources": [*sidecar["Sources"], bids_uri("", label_map)],
+        "Segmentation": parts.segmentation,
+        "LongAxisRule": rule,
     }
 
 
@@ -245,24 +310,26 @@ def identity_columns(sidecar: Mapping[str, Any]) -> dict[str, Any]:
     """First columns of a scan's row in ``group_volumes.tsv``, from the sidecar of its label map."""
     scan = str(sidecar["Scan"])
     entities = dict(part.split("-", 1) for part in scan.split("_") if "-" in part)
-    localization = sidecar["Localization"]
+    localization, joined = sidecar["Localization"], sidecar.get("Coregistration", {})
     return {
         "participant_id": f"sub-{entities['sub']}",
         "session_id": f"ses-{entities['ses']}" if "ses" in entities else None,
         "scan": scan,
         "model": sidecar["Model"]["Name"],
+        "segmentation": sidecar.get("Segmentation"),
         "localization_quality": localization["Quality"],
         "L_coverage": localization["Coverage"]["L"],
         "R_coverage": localization["Coverage"]["R"],
         "L_n_components": sidecar["Components"]["L"],
         "R_n_components": sidecar["Components"]["R"],
-        "warnings": "; ".join(localization["Warnings"]) or None,
+        "warnings": "; ".join([*localization["Warnings"], *joined.get("Warnings", ())]) or None,
     }
 
 
-def _origin(source: str) -> dict[str, Any]:
-    """Where a map comes from and in which space it lies."""
-    return {"SpatialReference": bids_uri("raw", source), "Sources": [bids_uri("raw", source)]}
+def _origin(sources: Sequence[str]) -> dict[str, Any]:
+    """Where a map comes from and in which space it lies, that of the first source."""
+    uris = [bids_uri("raw", source) for source in sources]
+    return {"SpatialReference": uris[0], "Sources": uris}
 
 
 def _sidecar_path(image_path: Path) -> Path:
@@ -283,6 +350,32 @@ def bids_uri(dataset: str, relative_path: str) -> str:
     return f"bids:{dataset}:{relative_path}"
 
 
+def check_output_dir(output_dir: Path) -> None:
+    """Make sure that results may go to a folder that is there, or can be made; nothing is written.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made or written, or holds a dataset that is not this app's.
+    """
+    standing = next(folder for folder in (output_dir, *output_dir.parents) if folder.exists() or folder.is_symlink())
+    if not standing.is_dir():
+        raise OutputError(f"Cannot create the output folder {output_dir}: {standing} is not a folder")
+    if not os.access(standing, os.W_OK | os.X_OK):
+        hint = "In a container, check the mount and the user."
+        raise OutputError(f"The output folder {output_dir} cannot be written", hint)
+    existing = read_sidecar(output_dir / "dataset_description.json")
+    if existing is None:
+        return
+    hint = "Choose a folder of its own, for example BIDS_DIR/derivatives/bids-hsf."
+    if existing.get("DatasetType") != "derivative":
+        raise OutputError(f"The output folder {output_dir} holds a raw BIDS dataset", hint)
+    makers = existing.get("GeneratedBy")
+    names = [maker.get("Name") for maker in makers if isinstance(maker, dict)] if isinstance(makers, list) else []
+    if names and "bids-hsf" not in names:
+        raise OutputError(f"The output folder {output_dir} holds the derivatives of {names[0]}", hint)
+
+
 def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> None:
     """Create the output dataset's root files, or leave them where they are as they should be.
 
@@ -291,19 +384,12 @@ def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> N
     OutputError
         The folder cannot be created, or holds a dataset that is not this app's.
     """
+    check_output_dir(output_dir)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
-    if not os.access(output_dir, os.W_OK):
-        raise OutputError(f"The output folder {output_dir} is not writable", "In a container, check the mount and uid.")
-    existing = read_sidecar(output_dir / "dataset_description.json")
-    if existing is not None and existing.get("DatasetType") != "derivative":
-        raise OutputError(
-            f"The output folder {output_dir} holds a raw BIDS dataset",
-            "Choose a folder of its own, for example BIDS_DIR/derivatives/bids-hsf.",
-        )
     description = dataset_description(bids_dir, license_text)
     _write_if_changed(output_dir / "dataset_description.json", json.dumps(description, indent=2) + "\n")
     _write_if_changed(output_dir / ".bidsignore", BIDSIGNORE)
@@ -349,7 +435,8 @@ README = """# Hippocampal segmentation by bids-hsf
 Each scan has one label map on its own voxel grid (`*_dseg.nii.gz`; left structures have the model's
 index k, right ones 100 + k), a table of its structures with volumes in mm3 (`*_dseg.tsv`), a sidecar
 with the model, the settings and the localization (`*_dseg.json`) and a map of the normalised predictive
-entropy (`*_desc-entropy_probseg.nii.gz`; 0 certain, 1 all classes equally likely).
+entropy (`*_desc-entropy_probseg.nii.gz`; 0 certain, 1 all classes equally likely). Where the votes of a T1w
+and a T2w scan were joined, `desc-multispectral` says so. `seg-*HBT` are maps of head, body and tail.
 
 `sub-*.html` are the reports to look at, `group_volumes.tsv` collects the volumes of all scans once the
 group level has run, `logs/` keeps what differs between equal runs: seconds, memory, commands.
@@ -363,7 +450,13 @@ DESCRIPTIONS: dict[str, str] = {
     "expectedentropy": "Mean entropy of the single passes, over ln K",
     "voteshare": "Share of the passes that voted for the label that won",
 }
-DESCRIPTIONS_TSV = "desc_id\tdescription\n" + "".join(f"desc-{k}\t{v}\n" for k, v in DESCRIPTIONS.items())
+JOINED = "The votes of a T1w and a T2w scan of one session, joined"
+ALL_DESCRIPTIONS = {
+    **DESCRIPTIONS,
+    MULTISPECTRAL: JOINED,
+    **{MULTISPECTRAL + name: f"{JOINED}: {text}" for name, text in DESCRIPTIONS.items()},
+}
+DESCRIPTIONS_TSV = "desc_id\tdescription\n" + "".join(f"desc-{k}\t{v}\n" for k, v in ALL_DESCRIPTIONS.items())
 DESCRIPTIONS_JSON = {
     "Description": "What the desc- labels of this dataset mean",
     "desc_id": {"Description": "Value of the desc entity"},

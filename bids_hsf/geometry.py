@@ -137,6 +137,13 @@ def integer_offset(source: Grid, target: Grid) -> tuple[int, int, int] | None:
     return x, y, z
 
 
+def field_of_view(source: Grid, target: Grid) -> NDArray[np.bool_]:
+    """Which voxels of `target` (*target.shape) have their centre in the field of view of `source`."""
+    indices = source.to_voxels(target.to_mm(np.indices(target.shape).reshape(3, -1).T))
+    inside = (indices >= -0.5) & (indices <= np.array(source.shape) - 0.5)
+    return np.asarray(inside.all(axis=1).reshape(target.shape))
+
+
 def resample(data: FloatArray, source: Grid, target: Grid, order: int = 1, fill: float = 0.0) -> NDArray[np.float32]:
     """Interpolate an array from one grid to another.
 

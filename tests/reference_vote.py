@@ -69,20 +69,31 @@ def reference_positions(sample, shape, voxel_sizes, voxels):
         transform = transform.get_bspline_transform(image.as_sitk())
 
     def forward(points):
-        return np.array([transform.TransformPoint(tuple(p)) for p in (points.T * to_mm)]).T / to_mm[:, None]
+        return np.array([transform.TransformPoint(p) for p in (points.T * to_mm).tolist()]).T / to_mm[:, None]
 
     def mirrored(points):
         return np.array([shape[0] - 1 - points[0], *points[1:]]) if sample.flip else points
 
-    targets = guess = mirrored(voxels)
+    guess, found = solve(forward, mirrored(voxels))
+    return mirrored(forward(voxels)).reshape(3, *shape), guess.reshape(3, *shape), found.reshape(shape)
+
+
+def solve(forward, targets):
+    """Points (3, N) that `forward` carries onto `targets`, and whether they were found.
+
+    ITK displaces nothing outside the image: voxels that come from there have no solution.
+    """
+    guess = targets.copy()
+    lost = np.arange(targets.shape[1])
     for _ in range(40):
-        away = targets - forward(guess)
-        guess = guess + away
-        if np.abs(away).max() < 1e-9:
+        away = targets[:, lost] - forward(guess[:, lost])
+        guess[:, lost] += away
+        lost = lost[np.abs(away).max(axis=0) > 1e-7]
+        if not lost.size:
             break
-    # ITK displaces nothing outside the image: voxels that come from there have no solution.
-    found = (np.abs(away).max(axis=0) < 1e-3).reshape(shape)
-    return mirrored(forward(voxels)).reshape(3, *shape), guess.reshape(3, *shape), found
+    found = np.ones(targets.shape[1], dtype=bool)
+    found[lost] = False
+    return guess, found
 
 
 def interpolate(channel, positions):

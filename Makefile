@@ -1,0 +1,47 @@
+# Everything runs from a bare clone: `make demo`, `make test`. They make .venv themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# PIP_FLAGS reaches every install, for example: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_FLAGS ?=
+DEMO_MODEL ?= longaxis_single_fast
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint test-slow test-container bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+# Redone whenever the pins or the package's metadata change.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_FLAGS) --editable . --group dev
+	touch $@
+
+install: $(VENV)/.installed ## make the virtual environment .venv
+
+demo: $(VENV)/.installed ## segment the example dataset into ./demo and print where the reports are
+	rm -rf demo
+	$(BIN)/python tests/example_data.py demo/bids
+	$(BIN)/bids-hsf demo/bids demo/derivatives/bids-hsf participant group --model $(DEMO_MODEL)
+	@echo; echo "Reports, to be opened in a browser:"; ls $(CURDIR)/demo/derivatives/bids-hsf/*.html
+
+test: lint ## lint, types, import contracts and tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed ## lint, types and import contracts alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-slow: $(VENV)/.installed ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.installed ## measure speed, stage by stage
+	$(BIN)/python tests/benchmarks/speed.py
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) demo bench dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,7 @@
+"""Entry point of ``python -m bids_hsf``."""
+
+import sys
+
+from bids_hsf.cli import main
+
+sys.exit(main())

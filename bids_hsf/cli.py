@@ -1,0 +1,167 @@
+"""``bids-hsf``: BIDS-App arguments to a Config, log handlers, errors to exit codes."""
+
+import logging
+import logging.handlers
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bids_hsf.arguments import config_of, parse, show
+from bids_hsf.config import Config
+from bids_hsf.errors import BidsHsfError, StorageError
+
+logger = logging.getLogger("bids_hsf")
+
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the app; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # A log that cannot be written (full disk) is no reason to print tracebacks.
+    logging.raiseExceptions = False
+    console = _Console()
+    console.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    with _handling(console):
+        try:
+            config = config_of(parse(arguments), arguments)
+        except BidsHsfError as error:
+            return report_error(error)
+        console.setLevel(logging.DEBUG if config.behaviour.verbosity > 0 else logging.INFO)
+        console.addFilter(_everything if config.behaviour.verbosity > 1 else _ours)
+        return run_logged(config)
+
+
+def run_logged(config: Config) -> int:
+    """Run the workflow; known errors become one line in the log, unknown ones one line and a traceback in the file."""
+    from bids_hsf.provenance import default_work_dir, keep_caches_out_of_the_way
+
+    keep_caches_out_of_the_way(config.work_dir or default_work_dir(config.output_dir))
+    from bids_hsf import workflow
+
+    with _stopping(), _RunLog() as run_log:
+        try:
+            return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show))
+        except BidsHsfError as error:
+            return report_error(error)
+        except KeyboardInterrupt:
+            logger.error("Interrupted; finished scans are kept, the same command goes on with the rest")
+            return INTERRUPTED
+        except SystemExit:
+            logger.error("Stopped by a signal; finished scans are kept, the same command goes on with the rest")
+            raise
+        except MemoryError:
+            return report_error(BidsHsfError("Out of memory", "Lower --nprocs, or give the job more memory."))
+        except OSError as error:
+            logger.debug("Where it happened", exc_info=True)
+            place = f" ({error.filename})" if error.filename else ""
+            return report_error(
+                StorageError(f"{error.strerror or error}{place}", "Check disks, mounts and permissions.")
+            )
+        except Exception as error:
+            logger.debug("Internal error", exc_info=True)
+            summary = f"Internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+            return report_error(BidsHsfError(summary, "Please report it, with the file in logs/ of the output folder."))
+
+
+def report_error(error: BidsHsfError) -> int:
+    """Log an error and its hint; returns its exit code."""
+    logger.error("%s", error.message)
+    if error.hint:
+        logger.error("hint: %s", error.hint)
+    return error.exit_code
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Leave through the usual clean-up when a scheduler asks to stop."""
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(_signal: int, _frame: Any) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+class _Console(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to the terminal above a progress bar, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        progress = sys.modules.get("tqdm")
+        if progress is None:
+            super().emit(record)
+        else:
+            progress.tqdm.write(self.format(record), file=self.stream)
+
+
+@contextmanager
+def _handling(handler: logging.Handler) -> Iterator[None]:
+    """Add a handler to the root logger for a while."""
+    root = logging.getLogger()
+    root.setLevel(logging.DEBUG)
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        handler.close()
+
+
+class _RunLog:
+    """The log in full, kept in memory until the output folder stands, then in its ``logs/``."""
+
+    def __enter__(self) -> "_RunLog":
+        self._handler: logging.Handler = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
+        self._handler.addFilter(_debug_of_ours)
+        logging.getLogger().addHandler(self._handler)
+        return self
+
+    def open(self, path: Path) -> None:
+        """Write the log to a file from now on, with all that came before."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(path, encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"Cannot write {path}: {error.strerror}", "Check free space and permissions.") from error
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        file.addFilter(_debug_of_ours)
+        memory = self._handler
+        assert isinstance(memory, logging.handlers.MemoryHandler)
+        memory.setTarget(file)
+        memory.flush()
+        self._replace(file)
+
+    def _replace(self, handler: logging.Handler | None) -> None:
+        root = logging.getLogger()
+        root.removeHandler(self._handler)
+        self._handler.close()
+        if handler is not None:
+            self._handler = handler
+            root.addHandler(handler)
+
+    def __exit__(self, *_: object) -> None:
+        self._replace(None)
+
+
+def _everything(_record: logging.LogRecord) -> bool:
+    return True
+
+
+def _ours(record: logging.LogRecord) -> bool:
+    """On the terminal, other packages are heard from warnings on, and Python's own warnings not at all."""
+    if record.name == "py.warnings":
+        return False
+    return record.name.startswith("bids_hsf") or record.levelno >= logging.WARNING
+
+
+def _debug_of_ours(record: logging.LogRecord) -> bool:
+    """In the file, other packages are heard from INFO on."""
+    return record.name.startswith("bids_hsf") or record.levelno >= logging.INFO

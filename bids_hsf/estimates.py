@@ -1,0 +1,66 @@
+"""How long a scan will take and how much memory, from its header and the model's card: rough, and said so."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_hsf.cards import ModelCard
+from bids_hsf.derivatives import read_sidecar
+from bids_hsf.hub import is_packaged
+
+# Measured with longaxis and HSF's networks, OpenVINO on AVX2 cores.
+BASE_MB = 450  # interpreter and libraries
+BYTES_PER_VOXEL = 26  # scan, its copies in other orders, maps and their files
+FLOP_PER_VOXEL_AND_WEIGHT_BYTE = 0.018
+FLOP_PER_SECOND_AND_CORE = 40e9
+CROP_VOXELS = 64 * 64 * 56
+SECONDS_BESIDE_THE_NETWORK = 7.0  # localization, files, figures of a 1 mm scan on two cores
+UNKNOWN_MEMBER_BYTES = 150_000_000  # HSF's networks
+
+
+def memory_mb(n_voxels: int, card: ModelCard) -> int:
+    """Peak memory of one process at work on a scan of `n_voxels`, in MB."""
+    networks = 3 * max(member_sizes(card))
+    return round(BASE_MB + (BYTES_PER_VOXEL * n_voxels + networks) / 2**20)
+
+
+def seconds(n_voxels: int, card: ModelCard, n_augmentations: int, n_threads: int) -> float:
+    """Seconds of one scan on the CPU, both hippocampi."""
+    passes = 2 * (1 + n_augmentations)
+    flop = passes * CROP_VOXELS * FLOP_PER_VOXEL_AND_WEIGHT_BYTE * sum(member_sizes(card))
+    size = max(1.0, n_voxels / 8e6)
+    return SECONDS_BESIDE_THE_NETWORK * math.sqrt(size) + flop / (FLOP_PER_SECOND_AND_CORE * n_threads)
+
+
+def seconds_so_far(provenances: Sequence[Path]) -> float | None:
+    """Median of the seconds that finished scans took, None where there are none."""
+    totals = []
+    for path in provenances:
+        stages = (read_sidecar(path) or {}).get("Seconds")
+        if isinstance(stages, dict) and stages:
+            totals.append(sum(float(value) for value in stages.values()))
+    return statistics.median(totals) if totals else None
+
+
+def member_sizes(card: ModelCard) -> list[int]:
+    """Bytes of the members, as the card states them or as they lie beside it."""
+    sizes = []
+    for member in card.members:
+        path = card.path.parent / member.source
+        on_disk = path.stat().st_size if is_packaged(member) and path.is_file() else None
+        sizes.append(member.size or on_disk or UNKNOWN_MEMBER_BYTES)
+    return sizes
+
+
+def readable(total_seconds: float) -> str:
+    """Round a duration for people.
+
+    >>> [readable(s) for s in (8.2, 90, 5400, 200_000)]
+    ['8 s', '2 min', '1.5 h', '2.3 days']
+    """
+    if total_seconds < 60:
+        return f"{total_seconds:.0f} s"
+    if total_seconds < 3600:
+        return f"{total_seconds / 60:.0f} min"
+    return f"{total_seconds / 3600:.1f} h" if total_seconds < 86400 else f"{total_seconds / 86400:.1f} days"

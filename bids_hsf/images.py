@@ -1,0 +1,223 @@
+"""Read a scan, or say in one line why it cannot be one."""
+
+import gzip
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from bids_hsf.errors import UnreadableImageError
+from bids_hsf.geometry import Grid, to_canonical
+
+logger = logging.getLogger(__name__)
+
+# Whole brains in use end at 0.25 mm (5e8 voxels); 0.1 mm would be 1e10 voxels, 40 GB as float32.
+MAX_VOXELS = 2_000_000_000
+VOXEL_SIZE_RANGE_MM = (0.05, 20.0)
+MIN_AXIS_VOXELS = 8
+MAX_DEFLATE_RATIO = 1032  # of any gzip file, from the format itself
+MAX_BAD_SHARE = 0.5  # of NaN and infinite voxels
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedScan:
+    """A scan in memory.
+
+    Attributes
+    ----------
+    image : nibabel.Nifti1Image
+        As stored; its header and affine are those of the outputs.
+    data : array, (X, Y, Z) float32
+        Intensities in canonical (RAS+) axis order, finite.
+    grid : Grid
+        Of `data`.
+    """
+
+    image: nib.Nifti1Image
+    data: NDArray[np.float32]
+    grid: Grid
+
+
+def open_scan(path: Path) -> nib.Nifti1Image:
+    """Open a NIfTI file and check its header; no voxel is read.
+
+    Raises
+    ------
+    UnreadableImageError
+        Missing, not a NIfTI file, not three-dimensional, colour or complex, or with absurd sizes.
+    """
+    size = _file_size(path)
+    try:
+        # A mapped file that shrinks under us would end the process with SIGBUS.
+        image = nib.load(path, mmap=False)
+    except Exception as error:  # nibabel raises a dozen unrelated classes on damaged files
+        raise UnreadableImageError(f"{path} is not a readable NIfTI file: {_one_line(error)}") from error
+    if not isinstance(image, (nib.Nifti1Image, nib.Nifti1Pair)):
+        raise UnreadableImageError(f"{path} is a {type(image).__name__}, expected a NIfTI image")
+    _check_shape(image, path)
+    _check_values(image, path)
+    _check_affine(image, path)
+    _check_size(image, path, size)
+    return image
+
+
+def _file_size(path: Path) -> int:
+    """Bytes of a file that must be there."""
+    try:
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+    except FileNotFoundError:
+        if path.is_symlink():
+            message = f"{path} is a broken link to {path.readlink()}"
+            raise UnreadableImageError(message, "In a DataLad dataset, fetch it with `datalad get`.") from None
+        raise UnreadableImageError(f"{path} does not exist") from None
+    except PermissionError:
+        hint = "Check its permissions and the container's user."
+        raise UnreadableImageError(f"{path} may not be read", hint) from None
+    except OSError as error:
+        raise UnreadableImageError(f"{path} cannot be read: {error.strerror}") from error
+    if size == 0:
+        raise UnreadableImageError(f"{path} is empty (0 bytes)", "Copy or fetch it again.")
+    return size
+
+
+def _check_shape(image: nib.Nifti1Image, path: Path) -> None:
+    shape = tuple(int(n) for n in image.shape)
+    spatial = shape[:3] if all(n == 1 for n in shape[3:]) else shape
+    if len(spatial) != 3:
+        raise UnreadableImageError(
+            f"{path} has shape {_times(shape)}, expected three axes and one volume",
+            "Average or pick one volume first; each output belongs to one image.",
+        )
+    if min(spatial) < MIN_AXIS_VOXELS:
+        raise UnreadableImageError(f"{path} has shape {_times(spatial)}: too thin to hold a hippocampus")
+    if spatial[0] * spatial[1] * spatial[2] > MAX_VOXELS:
+        raise UnreadableImageError(f"{path} claims {_times(spatial)} voxels; at most {MAX_VOXELS:,} are accepted")
+
+
+def _check_values(image: nib.Nifti1Image, path: Path) -> None:
+    kind = image.get_data_dtype()
+    if kind.names or kind.kind not in "iuf":
+        name = "RGB" if kind.names else "complex" if kind.kind == "c" else str(kind)
+        raise UnreadableImageError(f"{path} holds {name} values, expected real numbers")
+
+
+def _check_affine(image: nib.Nifti1Image, path: Path) -> None:
+    affine = np.asarray(image.affine, dtype=float)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    low, high = VOXEL_SIZE_RANGE_MM
+    if not np.isfinite(affine).all() or not ((sizes >= low) & (sizes <= high)).all():
+        message = f"{path} has voxels of {_times(sizes)} mm, expected {low:g} to {high:g} mm"
+        raise UnreadableImageError(message, "Repair the affine in its header.")
+    if abs(np.linalg.det(affine[:3, :3])) < 0.05 * float(np.prod(sizes)):
+        raise UnreadableImageError(f"{path} has an affine whose axes (nearly) coincide", "Repair its header.")
+
+
+def _check_size(image: nib.Nifti1Image, path: Path, size: int) -> None:
+    """Refuse a file that cannot hold what its header claims, before memory is set aside for it."""
+    claimed = int(np.prod(image.shape, dtype=np.int64)) * image.get_data_dtype().itemsize
+    # A wild offset is infinite or beyond any file; the same inequality refuses it.
+    claimed_end = claimed + float(image.dataobj.offset)
+    held = size * MAX_DEFLATE_RATIO if path.suffix == ".gz" else size
+    if isinstance(image, nib.Nifti1Image) and not claimed_end <= held:
+        raise UnreadableImageError(
+            f"{path} is truncated: {size:,} bytes cannot hold the {_times(image.shape)} voxels of its header",
+            "Copy or convert it again.",
+        )
+
+
+def load_scan(path: Path) -> LoadedScan:
+    """Read a scan into canonical order.
+
+    Returns
+    -------
+    LoadedScan
+
+    Raises
+    ------
+    UnreadableImageError
+        As `open_scan`, and where the voxels are truncated, damaged, all equal, or mostly not finite.
+    """
+    image = open_scan(path)
+    data = _finite(_read_voxels(image, path), path)
+    if float(data.max()) == float(data.min()):
+        raise UnreadableImageError(f"{path} is constant: every voxel is {float(data.flat[0]):g}")
+    _warn_of_doubtful_orientation(image, path)
+    canonical, grid = to_canonical(data, np.asarray(image.affine, dtype=float))
+    return LoadedScan(image, np.ascontiguousarray(canonical), grid)
+
+
+def _read_voxels(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
+    """Voxels (X, Y, Z) in storage order, scaled; a compressed file is read to its checksum."""
+    try:
+        # Beyond float32 is infinite, and dealt with as such.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if path.suffix == ".gz" and isinstance(image, nib.Nifti1Image):
+                with gzip.open(path) as stream:
+                    data = np.asarray(type(image).from_stream(stream).dataobj, dtype=np.float32)
+                    # nibabel stops at the last voxel, before the checksum that tells damaged ones.
+                    _drain(stream)
+            else:
+                data = np.asarray(image.dataobj, dtype=np.float32)
+    except MemoryError:
+        raise
+    except Exception as error:  # nibabel, gzip and zlib raise a dozen unrelated classes on damaged files
+        raise UnreadableImageError(
+            f"{path} is damaged or truncated: {_one_line(error)}", "Copy or fetch it again."
+        ) from error
+    return data.reshape(data.shape[:3])
+
+
+def _drain(stream: IO[bytes] | gzip.GzipFile) -> None:
+    while stream.read(CHUNK_BYTES):
+        pass
+
+
+def _finite(data: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+    """Replace a few NaN and infinite voxels by the minimum; refuse many."""
+    finite = np.isfinite(data)
+    if finite.all():
+        return data
+    share = 1 - float(finite.mean())
+    if share > MAX_BAD_SHARE:
+        raise UnreadableImageError(f"{path} has {share:.0%} NaN or infinite voxels")
+    logger.warning("%s: %.2g %% NaN or infinite voxels are taken as its minimum", path, 100 * share)
+    return np.where(finite, data, data[finite].min())
+
+
+def _warn_of_doubtful_orientation(image: nib.Nifti1Image, path: Path) -> None:
+    """Say where left and right rest on a guess."""
+    header = image.header
+    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    if sform_code == 0 and qform_code == 0:
+        logger.warning(
+            "%s has neither sform nor qform: its axes are taken as nibabel does (first axis to the left)", path
+        )
+        return
+    if sform_code == 0 or qform_code == 0:
+        return
+    try:
+        qform = header.get_qform()
+    except (ValueError, HeaderDataError):
+        qform = np.full((4, 4), np.nan)
+    extent = np.append(image.shape[:3], 1)
+    distance = float(np.abs((header.get_sform() - qform) * extent).max())
+    if not distance <= 2 * float(np.max(header.get_zooms()[:3])):
+        logger.warning("%s: sform and qform disagree by up to %.3g mm; the sform is used", path, distance)
+
+
+def _times(sizes: Iterable[float]) -> str:
+    return " x ".join(f"{n:.3g}" if isinstance(n, float) else f"{n}" for n in sizes)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

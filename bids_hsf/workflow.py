@@ -1,0 +1,614 @@
+"""The whole way of the data, top to bottom: the methods section of the paper, as code.
+
+Participant level: find the scans, fetch the model, choose the device; then for each scan load it,
+locate the hippocampi, crop, let the networks vote, carry the votes to the scan's own voxels, decide,
+measure, write. Group level: stack the tables that the participant level left.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bids_hsf import derivatives, estimates, figures, overview, provenance, report, run_files, volumetry
+from bids_hsf.citation import Methods
+from bids_hsf.claims import claimed
+from bids_hsf.config import Config, Method
+from bids_hsf.coregistration import Coregistration, carried_location, coregister
+from bids_hsf.dataset import check_dataset, find_scans
+from bids_hsf.errors import BidsHsfError, MemoryLimitError, NoInputError, OutputError
+from bids_hsf.geometry import Grid, covering_box, field_of_view, from_canonical, resample
+from bids_hsf.hardware import Device, allowed_cores, allowed_memory, choose_device
+from bids_hsf.hub import Ensemble, fetch, find_card
+from bids_hsf.images import LoadedScan, load_scan, open_scan
+from bids_hsf.inference import OnnxPredictor
+from bids_hsf.labels import HEMISPHERES, Label, Merge, hemisphere_index
+from bids_hsf.localization import DEFAULT_MARGIN_MM, Location, crop_grid, head_axes, load_template, locate
+from bids_hsf.long_axis import PARTS, split_long_axis
+from bids_hsf.planning import (
+    FULL_UNCERTAINTY,
+    PARTS_SUFFIX,
+    Job,
+    Plan,
+    contrast_of,
+    find_merge,
+    number_of_augmentations,
+    plan_jobs,
+    suitable_scans,
+    unfinished,
+)
+from bids_hsf.scheduling import Outcome, run_jobs, share_cores
+from bids_hsf.segmentation import (
+    MergingPredictor,
+    Predictor,
+    Segmentation,
+    Votes,
+    decide,
+    remove_islands,
+    volume_spread,
+    vote,
+)
+from bids_hsf.validation import validate_input
+
+logger = logging.getLogger(__name__)
+
+SOME_FAILED, ALL_FAILED = 1, 65
+UNCAL_LABEL = "anterior"
+MAP_ATTRIBUTES = {
+    "entropy": "entropy",
+    "mutualinformation": "mutual_information",
+    "expectedentropy": "expected_entropy",
+    "voteshare": "vote_share",
+}
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """How the workflow speaks to whoever started it.
+
+    Attributes
+    ----------
+    begin_log : callable
+        Takes the path of the log file, once the output folder stands.
+    show : callable
+        Takes a text that was asked for: a table, a listing.
+    """
+
+    begin_log: Callable[[Path], None] = lambda _path: None
+    show: Callable[[str], None] = lambda _text: None
+
+
+def run(config: Config, terminal: Terminal | None = None) -> int:
+    """Run the levels that were asked for, in order; returns the exit code."""
+    levels = {"participant": participant, "group": group, "status": status}
+    code = 0
+    for level in config.levels:
+        try:
+            code = max(code, levels[level](config, terminal or Terminal()))
+        except NoInputError as error:
+            # Where every scan failed, that is the reason, not the empty group.
+            if not code:
+                raise
+            logger.error("%s level: %s", level, error.message)
+    return code
+
+
+def participant(config: Config, terminal: Terminal) -> int:
+    """Segment the selected scans; returns 0, 1 (some failed) or 65 (all failed)."""
+    if config.behaviour.reports_only:
+        return rewrite_reports(config)
+    plan = make_plan(config)
+    if config.behaviour.dry_run:
+        terminal.show(overview.preview(plan, config))
+        return 0
+    run_id = run_files.new_run_id()
+    derivatives.prepare_output_dir(config.output_dir, config.bids_dir, plan.card.license)
+    terminal.begin_log(run_files.log_path(config.output_dir, run_id))
+    logger.debug("Command: %s", " ".join(config.command))
+    run_files.write_label_files(config.output_dir, plan.segmentation, plan.labels, config.behaviour.export_lut)
+    if config.behaviour.split_long_axis:
+        name = plan.segmentation + PARTS_SUFFIX
+        run_files.write_label_files(config.output_dir, name, PARTS, config.behaviour.export_lut)
+    if config.behaviour.boilerplate_only:
+        write_methods(plan, config)
+        return 0
+    if config.behaviour.validate:
+        validate_input(config.bids_dir, sorted({job.scan.subject for job in plan.jobs}), work_dir(config))
+    todo = unfinished(plan.jobs, config.behaviour.force)
+    logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
+    outcomes = process_jobs(todo, plan, config, run_files.config_path(config.output_dir, run_id)) if todo else []
+    for subject in sorted({job.scan.subject for job in plan.jobs if not overview.is_reported(job)}):
+        report.write_subject_report(config.output_dir, subject)
+    return summarize(plan.jobs, todo, outcomes)
+
+
+def make_plan(config: Config) -> Plan:
+    """Find the scans and the model, and what is to become of each; nothing is written."""
+    check_dataset(config.bids_dir)
+    scans = find_scans(config.bids_dir, config.selection, config.bids_database_dir)
+    derivatives.check_output_dir(config.output_dir)
+    card = find_card(config.method.model, config.hub_dirs)
+    merge = find_merge(card, config.method.ca_mode)
+    suited = suitable_scans(scans, card, config)
+    suited_keys = {scan.key for scan in suited}
+    left_out = [scan for scan in scans if scan.key not in suited_keys]
+    return Plan(plan_jobs(suited, card, merge, config), card, merge, left_out)
+
+
+def rewrite_reports(config: Config) -> int:
+    """Write the reports of all participants (or of those named) again, from the derivatives alone."""
+    found = {path.name.removeprefix("sub-") for path in config.output_dir.glob("sub-*") if path.is_dir()}
+    subjects = sorted((found & set(config.selection.participants)) if config.selection.participants else found)
+    if not subjects:
+        raise NoInputError(f"No derivatives to report in {config.output_dir}", "Run the participant level first.")
+    for subject in subjects:
+        report.write_subject_report(config.output_dir, subject)
+    logger.info("%d report(s) written", len(subjects))
+    return 0
+
+
+def status(config: Config, terminal: Terminal) -> int:
+    """Tell which scans are done, failed or missing, and how to run the rest; the raw data may be gone."""
+    latest = run_files.latest_config(config.output_dir)
+    if config.method == Method() and latest is not None:
+        # Asked without a model: the settings of the last run are meant.
+        config = overview.with_settings_of(config, latest)
+    plan = make_plan(config) if config.bids_dir.is_dir() else None
+    terminal.show(overview.status(plan, config) if plan else overview.status_of_derivatives(config.output_dir))
+    return 0
+
+
+def group(config: Config, _terminal: Terminal) -> int:
+    """Collect the volumes of all finished scans; the raw data are not needed."""
+    rows = []
+    for sidecar_path in sorted(config.output_dir.glob("sub-*/**/anat/*_dseg.json")):
+        sidecar = derivatives.read_sidecar(sidecar_path)
+        table_path = sidecar_path.with_suffix(".tsv")
+        if sidecar is None or not table_path.exists():
+            logger.warning("%s is left out: it is not whole; run the participant level again", sidecar_path)
+            continue
+        structures = derivatives.read_tsv(table_path)
+        rows.append(volumetry.group_row(derivatives.identity_columns(sidecar), structures, sidecar.get("eTIV_mm3")))
+    if not rows:
+        raise NoInputError(
+            f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
+        )
+    columns, table = volumetry.stack_rows(rows)
+    derivatives.write_tsv(config.output_dir / "group_volumes.tsv", columns, table)
+    report.write_group_report(config.output_dir)
+    logger.info("%d scan(s) -> %s", len(rows), config.output_dir / "group_volumes.tsv")
+    return 0
+
+
+def work_dir(config: Config) -> Path:
+    """Folder for what may be thrown away, created."""
+    path = config.work_dir or provenance.default_work_dir(config.output_dir)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot create the work folder {path}: {error.strerror}", "Choose another --work-dir."
+        ) from error
+    return path
+
+
+def process_jobs(todo: list[Job], plan: Plan, config: Config, config_path: Path) -> list[Outcome]:
+    """Process scans, one or several at once; returns how each ended."""
+    ensemble = fetch(plan.card)
+    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores())
+    memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
+    device = choose_device(config.resources.device, ensemble.member_paths[0], n_threads, memory_bytes)
+    logger.info(
+        "%s on %s: %d scan(s) at once, %d thread(s) each (%s)",
+        *(plan.card.name, device.provider, n_processes, n_threads, device.reason),
+    )
+    # Another number of threads or another device gives other float sums: a replay has to use these.
+    used = replace(config.resources, omp_nthreads=n_threads, device=device.name)
+    run_files.write_config(config_path, replace(config, resources=used), plan.card)
+    write_methods(plan, config, device.provider)
+    make_tools = partial(open_tools, ensemble, plan.merge, device, config)
+    outcomes = []
+    by_key = {job.key: job for job in todo}
+    running = run_jobs(todo, make_tools, n_processes, config.behaviour.stop_on_first_crash)
+    for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
+        log_outcome(outcome, by_key[outcome.key])
+        outcomes.append(outcome)
+    return outcomes
+
+
+def write_methods(plan: Plan, config: Config, provider: str | None = None) -> None:
+    """Write the methods text of this run."""
+    card = plan.card
+    methods = Methods(
+        model=card.name,
+        model_version=card.version,
+        model_license=card.license,
+        model_citation=card.citation,
+        labels=tuple(label.name for label in plan.labels),
+        n_members=len(card.members),
+        n_augmentations=number_of_augmentations(card, config.method),
+        contrasts=tuple(sorted({scan.suffix for job in plan.jobs for scan in job.scans})),
+        with_joined_votes=any(job.second is not None for job in plan.jobs),
+        voxel_size_mm=card.voxel_size_mm,
+        provider=provider,
+        packages=provenance.package_versions(),
+    )
+    run_files.write_citation(config.output_dir, methods)
+
+
+@dataclass(frozen=True, eq=False)
+class Tools:
+    """What all scans of a process share: opened once, used for each."""
+
+    ensemble: Ensemble
+    labels: tuple[Label, ...]
+    predictors: tuple[Predictor, ...]
+    device: Device
+    config: Config
+
+    def __call__(self, job: Job) -> None:
+        """Process one scan."""
+        process_scan(job, self)
+
+
+def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: Config) -> Tools:
+    """Open the networks of an ensemble; with `merge`, each votes with its classes merged."""
+    card = ensemble.card
+    networks = [OnnxPredictor(path, card, device) for path in ensemble.member_paths]
+    if merge is None:
+        return Tools(ensemble, card.labels, tuple(networks), device, config)
+    predictors = tuple(MergingPredictor(network, merge, card.labels) for network in networks)
+    return Tools(ensemble, merge.labels, predictors, device, config)
+
+
+def process_scan(job: Job, tools: Tools) -> None:
+    """Segment one scan and write all its outputs, unless another run does so at this moment."""
+    with claimed(job.outputs.claim):
+        if not tools.config.behaviour.force and not unfinished([job], force=False):
+            return
+        clock = provenance.Clock()
+        with clock.stage("load"):
+            check_memory(job, tools)
+            scan, *others = [load_scan(source.path) for source in job.scans]
+        with clock.stage("locate"):
+            contrasts, location = locate_contrasts(job, scan, others, tools)
+        with clock.stage("segment"):
+            hippocampi = [segment_hippocampus(contrasts, location, side, tools) for side in HEMISPHERES]
+            result = join_hemispheres(hippocampi, scan.grid, tools)
+        with clock.stage("write"):
+            for outputs in (job.outputs, job.parts):
+                derivatives.discard(outputs)
+            write_outputs(job, scan, location, result, tools)
+            sidecar = describe(job, contrasts, location, result, tools)
+            if job.splits:
+                write_parts(job, scan, location, result, sidecar)
+        record = provenance.record(job.request, tools.device, tools.config, clock)
+        derivatives.write_json(job.outputs.provenance, record)
+        job.outputs.failure.unlink(missing_ok=True)
+        # Last of all: a scan with a sidecar is done.
+        derivatives.write_json(job.outputs.sidecar, sidecar)
+
+
+def check_memory(job: Job, tools: Tools) -> None:
+    """Refuse a scan by its header when it would be killed half-way."""
+    n_voxels = sum(math.prod(open_scan(scan.path).shape) for scan in job.scans)
+    needed, allowed = estimates.memory_mb(n_voxels, tools.ensemble.card), tools.device.memory_bytes >> 20
+    if needed > allowed:
+        raise MemoryLimitError(
+            f"{job.scan.path} has {n_voxels:,} voxels and would take about {needed:,} MB, {allowed:,} MB are allowed",
+            "Lower --nprocs, raise --mem-mb or the memory of the job, or resample the scan.",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """A scan as the networks see it.
+
+    Attributes
+    ----------
+    key : str
+        Of the scan.
+    data : array, (X, Y, Z) float32
+        Canonical.
+    grid : Grid
+        Of `data`, in the millimetres of the job's first scan.
+    coregistration : Coregistration or None
+        How it came there; None for the first scan itself.
+    """
+
+    key: str
+    data: NDArray[np.float32]
+    grid: Grid
+    coregistration: Coregistration | None = None
+
+
+def locate_contrasts(
+    job: Job, scan: LoadedScan, others: Sequence[LoadedScan], tools: Tools
+) -> tuple[list[Contrast], Location]:
+    """Find the hippocampi in the space of the job's first scan, and bring a second contrast there."""
+    n_threads = tools.device.n_threads
+    contrasts = [Contrast(job.scan.key, scan.data, scan.grid)]
+    if job.second is None:
+        return contrasts, locate(scan.data, scan.grid, n_threads=n_threads)
+    (second,) = others
+    together = coregister(scan.data, scan.grid, second.data, second.grid, n_threads=n_threads)
+    together.checked(job.scan.key, job.second.key)
+    rigid = together.reference_from_second
+    moved = Grid(second.grid.shape, rigid @ second.grid.affine)
+    contrasts.append(Contrast(job.second.key, second.data, moved, together))
+    if contrast_of(job.scan.suffix) == "T1w":
+        return contrasts, locate(scan.data, scan.grid, n_threads=n_threads)
+    # The template is a T1w brain, and a T2w scan often a slab that cannot be located by itself.
+    location = locate(second.data, second.grid, n_threads=n_threads)
+    return contrasts, carried_location(location, rigid, scan.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class Hippocampus:
+    """One segmented hippocampus.
+
+    Attributes
+    ----------
+    hemisphere : str
+    crop : Grid
+        What the networks saw.
+    slices : tuple of slice
+        Where `segmentation` lies in the scan's canonical array.
+    segmentation : Segmentation
+    probabilities : array, (C, X, Y, Z) float32
+        Mean over the passes, background first, on the voxels of `slices`.
+    pass_volumes : array, (n_passes, C) float32
+        Volume in mm3 that each pass gives each class.
+    n_components : int
+        Separate pieces before islands were removed.
+    """
+
+    hemisphere: str
+    crop: Grid
+    slices: tuple[slice, slice, slice]
+    segmentation: Segmentation
+    probabilities: NDArray[np.float32]
+    pass_volumes: NDArray[np.float32]
+    n_components: int
+
+
+def segment_hippocampus(contrasts: Sequence[Contrast], location: Location, side: str, tools: Tools) -> Hippocampus:
+    """Crop one hippocampus, let all networks vote on each contrast, and decide on the first scan's own voxels."""
+    card, method = tools.ensemble.card, tools.config.method
+    grid = contrasts[0].grid
+    margin = next(m for m in (method.box_margin_mm, card.margin_mm, DEFAULT_MARGIN_MM) if m is not None)
+    target = crop_grid(location, grid, side, card.voxel_size_mm, margin)
+    votes = vote_on(contrasts[0], target, side, tools)
+    for contrast in contrasts[1:]:
+        inside = field_of_view(contrast.grid, target)
+        if inside.any():
+            votes += vote_on(contrast, target, side, tools).within(inside, votes)
+    box = covering_box(grid, target, side)
+    native = grid.subgrid(box.start, box.stop)
+    carried = votes.carried(lambda sums: resample(sums, target, native))
+    decided = decide(carried, tools.labels)
+    cleaned, n_components = remove_islands(decided.labels, grid.voxel_sizes)
+    if not method.keep_islands:
+        decided = replace(decided, labels=cleaned)
+    return Hippocampus(
+        side, target, box.slices, decided, carried.mean_probabilities(), votes.pass_volumes, n_components
+    )
+
+
+def vote_on(contrast: Contrast, target: Grid, side: str, tools: Tools) -> Votes:
+    """Cut a crop out of one contrast by its place in space, and let all networks vote."""
+    card, method = tools.ensemble.card, tools.config.method
+    # Cubic splines keep the edges that the networks were trained on; where grids coincide nothing is interpolated.
+    crop = resample(contrast.data, contrast.grid, target, order=3, fill=float(contrast.data.min()))
+    rng = np.random.default_rng(seed_of(method.seed, contrast.key, side))
+    n_augmentations = number_of_augmentations(card, method)
+    n_passes = len(tools.predictors) * (1 + n_augmentations)
+    # Shown on a terminal alone, and where there is something to wait for.
+    silent = None if n_passes > 1 else True
+    with tqdm(total=n_passes, desc=f"{contrast.key} {side}", unit="pass", leave=False, disable=silent) as bar:
+        predictors = [CountedPredictor(predictor, bar.update) for predictor in tools.predictors]
+        return vote(crop, predictors, target, card.recipe, n_augmentations, rng)
+
+
+@dataclass(frozen=True)
+class CountedPredictor:
+    """A network that tells when it has done a pass.
+
+    Attributes
+    ----------
+    predictor : Predictor
+    done : callable
+    """
+
+    predictor: Predictor
+    done: Callable[[], object]
+
+    def __call__(self, crop: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Predict, then tell."""
+        probabilities = self.predictor(crop)
+        self.done()
+        return probabilities
+
+
+def seed_of(seed: int, key: str, side: str) -> int:
+    """Seed of one hippocampus's random draws: the same whatever the order of scans and workers."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{key}/{side}".encode()).digest()[:8], "little")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Both hippocampi on a scan's canonical grid.
+
+    Attributes
+    ----------
+    label_map : array, (X, Y, Z) uint8
+        Left k, right 100 + k.
+    maps : mapping of str to array, (X, Y, Z) float32
+        "entropy" and the other maps of uncertainty, 0-1.
+    probabilities : array, (X, Y, Z, N) float32
+        One volume a structure, left ones first; None where they are not to be written.
+    spreads : mapping of int to mapping
+        Bilateral index to "mean", "sd", "low", "high" of the volume in mm3 over the passes.
+    hippocampi : list of Hippocampus
+    head_indices : tuple of int
+        Labels of the left that make up the head, as far as the uncal apex; empty where the model has none.
+    """
+
+    label_map: NDArray[np.uint8]
+    maps: Mapping[str, NDArray[np.float32]]
+    probabilities: NDArray[np.float32] | None
+    spreads: Mapping[int, Mapping[str, float]]
+    hippocampi: list[Hippocampus]
+    head_indices: tuple[int, ...]
+
+
+def join_hemispheres(hippocampi: list[Hippocampus], grid: Grid, tools: Tools) -> Result:
+    """Put both hippocampi into arrays of the scan's canonical shape."""
+    names = ("entropy", *(FULL_UNCERTAINTY if tools.config.behaviour.full_uncertainty else ()))
+    certain = {"voteshare": 1.0}
+    maps = {name: np.full(grid.shape, certain.get(name, 0.0), dtype=np.float32) for name in names}
+    label_map = np.zeros(grid.shape, dtype=np.uint8)
+    n_labels = len(tools.labels)
+    write_probabilities = tools.config.behaviour.write_probabilities
+    probabilities = np.zeros((*grid.shape, 2 * n_labels), dtype=np.float32) if write_probabilities else None
+    spreads: dict[int, Mapping[str, float]] = {}
+    for place, side in enumerate(hippocampi):
+        offset = hemisphere_index(Label(0, "", "", ""), side.hemisphere)
+        labels = side.segmentation.labels
+        view = label_map[side.slices]
+        view[labels > 0] = labels[labels > 0] + offset
+        for name in names:
+            # Where two boxes overlap, the more uncertain side is shown.
+            worse = np.minimum if name in certain else np.maximum
+            values = getattr(side.segmentation, MAP_ATTRIBUTES[name])
+            maps[name][side.slices] = worse(maps[name][side.slices], values)
+        if probabilities is not None:
+            channels = slice(place * n_labels, (place + 1) * n_labels)
+            probabilities[(*side.slices, channels)] = np.moveaxis(side.probabilities[1:], 0, -1)
+        if len(side.pass_volumes) > 1:
+            spread = volume_spread(side.pass_volumes)
+            for channel, label in enumerate(tools.labels, start=1):
+                spreads[label.index + offset] = {
+                    name: float(getattr(spread, name)[channel]) for name in ("mean", "sd", "low", "high")
+                }
+    head_indices = tuple(label.index for label in tools.labels if label.abbreviation == UNCAL_LABEL)
+    return Result(label_map, maps, probabilities, spreads, hippocampi, head_indices)
+
+
+def write_outputs(job: Job, scan: LoadedScan, location: Location, result: Result, tools: Tools) -> None:
+    """Write everything of one scan but the sidecar."""
+    outputs, affine = job.outputs, scan.image.affine
+    rows = volumetry.measure(result.label_map, scan.grid, tools.labels, result.maps["entropy"], result.spreads)
+    draw_figures(job, scan, location, result, tools)
+    derivatives.write_table(outputs.table, rows)
+    for name, values in result.maps.items():
+        derivatives.write_map(outputs, name, from_canonical(values, affine), scan.image, *job.sources)
+    if result.probabilities is not None:
+        stored = from_canonical(result.probabilities, affine)
+        names = [row["abbreviation"] for row in rows]
+        derivatives.write_probabilities(outputs, stored, names, scan.image, *job.sources)
+    derivatives.write_image(outputs.dseg, from_canonical(result.label_map, affine), scan.image)
+
+
+def write_parts(job: Job, scan: LoadedScan, location: Location, result: Result, sidecar: Mapping[str, Any]) -> None:
+    """Write the map of head, body and tail that the label map gives; `sidecar` is the label map's."""
+    outputs = job.parts
+    split = split_long_axis(result.label_map, scan.grid, head_axes(location)[:, 1], result.head_indices)
+    rows = volumetry.measure(split.label_map, scan.grid, PARTS, result.maps["entropy"], {})
+    picture = figures.draw_segmentation(scan.data, split.label_map, scan.grid, PARTS)
+    derivatives.write_text(outputs.figure("segmentation"), picture)
+    derivatives.write_table(outputs.table, rows)
+    derivatives.write_image(outputs.dseg, from_canonical(split.label_map, scan.image.affine), scan.image)
+    derivatives.write_json(outputs.sidecar, derivatives.parts_sidecar(sidecar, job.outputs, outputs, split.rule))
+
+
+def draw_figures(job: Job, scan: LoadedScan, location: Location, result: Result, tools: Tools) -> None:
+    """Draw the pictures of the report now: later levels never need the scan again."""
+    template = load_template()
+    brain_grid = Grid(template.grid.shape, location.scan_from_template @ template.grid.affine)
+    boxes = {side.hemisphere: side.crop for side in result.hippocampi}
+    pictures = {
+        "segmentation": figures.draw_segmentation(scan.data, result.label_map, scan.grid, tools.labels),
+        "entropy": figures.draw_entropy(scan.data, result.maps["entropy"], result.label_map, scan.grid),
+        "localization": figures.draw_localization(scan.data, scan.grid, template.brain, brain_grid, boxes),
+    }
+    for name, svg in pictures.items():
+        derivatives.write_text(job.outputs.figure(name), svg)
+
+
+def describe(
+    job: Job, contrasts: Sequence[Contrast], location: Location, result: Result, tools: Tools
+) -> dict[str, Any]:
+    """Content of the label map's sidecar: only what is equal in equal runs."""
+    card = tools.ensemble.card
+    joined = {}
+    for contrast in contrasts:
+        if contrast.coregistration is not None:
+            joined = {"Coregistration": {"Scan": contrast.key, **contrast.coregistration.as_record()}}
+    return derivatives.dseg_sidecar(
+        job.sources,
+        {
+            "Scan": job.key,
+            "Segmentation": job.outputs.segmentation,
+            "Request": dict(job.request),
+            "Model": {
+                "Name": card.name,
+                "Version": card.version,
+                "Family": card.family,
+                "Description": card.description,
+                "License": card.license,
+                "Authors": list(card.authors),
+                "Citation": card.citation,
+                "TrainingData": card.training_data,
+                "Evaluation": card.evaluation,
+                "VoxelSizeMm": card.voxel_size_mm or "native",
+            },
+            "Passes": result.hippocampi[0].segmentation.n_passes,
+            "Components": {side.hemisphere: side.n_components for side in result.hippocampi},
+            "Localization": {
+                "Quality": round(location.quality, 4),
+                "Coverage": {side: round(share, 4) for side, share in location.coverage.items()},
+                "ScanFromTemplate": np.round(location.scan_from_template, 5).tolist(),
+                "Warnings": list(location.warnings),
+            },
+            **joined,
+            "eTIV_mm3": None if location.etiv_mm3 is None else round(location.etiv_mm3),
+            "eTIVReason": location.etiv_reason,
+        },
+    )
+
+
+def log_outcome(outcome: Outcome, job: Job) -> None:
+    """One line a scan; a failure also leaves its reason for the status level."""
+    if outcome.error is None:
+        logger.info("%s: done in %.1f s", outcome.key, outcome.seconds)
+        return
+    logger.error("%s: %s", outcome.key, outcome.error.message)
+    if outcome.error.hint:
+        logger.error("%s: hint: %s", outcome.key, outcome.error.hint)
+    with suppress(BidsHsfError):
+        reason = {"Error": outcome.error.message, "Hint": outcome.error.hint, "ExitCode": outcome.error.exit_code}
+        derivatives.write_json(job.outputs.failure, reason)
+
+
+def summarize(jobs: Sequence[Job], todo: Sequence[Job], outcomes: Sequence[Outcome]) -> int:
+    """Say how the run ended; returns its exit code."""
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    n_left = len(todo) - len(outcomes)
+    n_done = len(jobs) - len(errors) - n_left
+    rest = f", {n_left} not begun" if n_left else ""
+    logger.log(logging.WARNING if errors else logging.INFO, "%d of %d scan(s) done%s", n_done, len(jobs), rest)
+    if not errors:
+        return 0
+    # A full disk or a broken model is not the fault of the scans.
+    codes = {error.exit_code for error in errors}
+    return SOME_FAILED if n_done else codes.pop() if len(codes) == 1 else ALL_FAILED

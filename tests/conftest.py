@@ -1,0 +1,43 @@
+"""What many tests share: the example dataset with a disturbed subject, segmented once a session."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from example_data import DisturbedSubject, write_disturbed_subject
+
+from bids_hsf.cli import main
+
+MODEL = "longaxis_single_fast"
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A dataset and what the app made of it."""
+
+    subject: DisturbedSubject
+    bids_dir: Path
+    output_dir: Path
+    exit_code: int
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _work_in_tmp(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what matplotlib, the validator and the app itself put aside out of the clone and the home."""
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("work"))
+    os.environ["BIDS_HSF_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> DisturbedSubject:
+    """The example dataset with ``sub-rotated``."""
+    return write_disturbed_subject(out_dir=tmp_path_factory.mktemp("example") / "bids")
+
+
+@pytest.fixture(scope="session")
+def segmented(example: DisturbedSubject, tmp_path_factory: pytest.TempPathFactory) -> Segmented:
+    """Participant and group level of the example dataset, with the packaged network."""
+    output_dir = tmp_path_factory.mktemp("derivatives") / "bids-hsf"
+    arguments = [str(example.bids_dir), str(output_dir), "participant", "group", "--model", MODEL]
+    return Segmented(example, example.bids_dir, output_dir, main(arguments))

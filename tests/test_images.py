@@ -1,0 +1,391 @@
+import gzip
+import resource
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from bids_trees import phantom, write_scan
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bids_hsf.errors import UnreadableImageError
+from bids_hsf.images import MAX_VOXELS, load_scan, open_scan
+
+DIM, DATATYPE, PIXDIM, VOX_OFFSET, SCL_SLOPE = 40, 70, 76, 108, 112
+
+
+def patched(path: Path, offset: int, layout: str, *values: float) -> Path:
+    """Overwrite a header field of an uncompressed NIfTI file."""
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<" + layout, content, offset, *values)
+    path.write_bytes(content)
+    return path
+
+
+def test_loads_in_canonical_order_whatever_the_storage_order(tmp_path: Path) -> None:
+    data = phantom().astype(np.float32)
+    plain = load_scan(write_scan(tmp_path / "ras.nii.gz", data, np.diag([1.0, 2, 3, 1])))
+    image = nib.load(tmp_path / "ras.nii.gz")
+    turned = image.as_reoriented(
+        nib.orientations.ornt_transform(
+            nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(("P", "S", "L"))
+        )
+    )
+    nib.save(turned, tmp_path / "psl.nii.gz")
+    other = load_scan(tmp_path / "psl.nii.gz")
+    np.testing.assert_array_equal(plain.data, other.data)
+    np.testing.assert_allclose(plain.grid.affine, other.grid.affine)
+    assert other.image.shape == (14, 16, 12)
+    assert other.data.flags.c_contiguous
+    assert other.data.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "dtype", ["i1", "u1", "<i2", ">i2", "<u2", "<i4", ">i4", "<u4", "<i8", "<u8", "<f4", ">f4", "<f8", ">f8"]
+)
+def test_every_real_type_in_either_byte_order(tmp_path: Path, dtype: str) -> None:
+    data = np.round(phantom() / 10).astype(dtype)
+    path = tmp_path / "scan.nii"
+    header = nib.Nifti1Header(endianness=dtype[0] if dtype[0] in "<>" else "<")
+    header.set_data_dtype(np.dtype(dtype))
+    nib.save(nib.Nifti1Image(data, np.eye(4), header, dtype=np.dtype(dtype)), path)
+    np.testing.assert_array_equal(load_scan(path).data, data.astype(np.float32))
+
+
+def test_scaling_is_applied(tmp_path: Path) -> None:
+    stored = np.round(phantom()).astype(np.int16)
+    path = patched(write_scan(tmp_path / "scan.nii", stored), SCL_SLOPE, "ff", 0.5, -10)
+    np.testing.assert_allclose(load_scan(path).data, stored * 0.5 - 10)
+
+
+@pytest.mark.parametrize("slope", [0.0, np.nan, np.inf])
+def test_meaningless_scaling_is_passed_over(tmp_path: Path, slope: float) -> None:
+    stored = np.round(phantom()).astype(np.int16)
+    path = patched(write_scan(tmp_path / "scan.nii", stored), SCL_SLOPE, "ff", slope, 0)
+    np.testing.assert_allclose(load_scan(path).data, stored)
+
+
+def test_nifti2_and_pairs(tmp_path: Path) -> None:
+    data = phantom().astype(np.float32)
+    nib.save(nib.Nifti2Image(data, np.eye(4)), tmp_path / "two.nii.gz")
+    np.testing.assert_array_equal(load_scan(tmp_path / "two.nii.gz").data, data)
+
+
+def test_one_volume_of_four_dimensions_is_a_scan(tmp_path: Path) -> None:
+    data = phantom((12, 14, 16, 1)).astype(np.float32)
+    np.testing.assert_array_equal(load_scan(write_scan(tmp_path / "scan.nii.gz", data)).data, data[..., 0])
+
+
+def test_a_few_bad_voxels_become_the_minimum(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = phantom().astype(np.float32)
+    data[0, 0, :3] = np.nan, np.inf, -np.inf
+    loaded = load_scan(write_scan(tmp_path / "scan.nii.gz", data)).data
+    assert np.isfinite(loaded).all()
+    assert loaded[0, 0, 0] == loaded[0, 0, 1] == loaded.min() == data[np.isfinite(data)].min()
+    assert "NaN or infinite" in caplog.text
+
+
+def test_values_beyond_float32_are_bad_voxels_not_a_crash(tmp_path: Path) -> None:
+    data = phantom()
+    data[3, 3, 3] = 1e300
+    assert np.isfinite(load_scan(write_scan(tmp_path / "scan.nii.gz", data)).data).all()
+
+
+def oblique(angle: float) -> np.ndarray:
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return affine
+
+
+@pytest.mark.parametrize("angle", [0.1, 0.5, np.pi / 4, 1.4])
+def test_oblique_scans_are_taken_as_they_are(tmp_path: Path, angle: float) -> None:
+    scan = load_scan(write_scan(tmp_path / "scan.nii.gz", affine=oblique(angle)))
+    np.testing.assert_allclose(scan.grid.voxel_sizes, 1, rtol=1e-5)
+    centre = (np.array(scan.image.shape) - 1) / 2
+    canonical_centre = (np.array(scan.grid.shape) - 1) / 2
+    np.testing.assert_allclose(
+        nib.affines.apply_affine(scan.image.affine, centre), scan.grid.to_mm(canonical_centre[None])[0], atol=1e-4
+    )
+
+
+def test_no_orientation_in_the_header_is_read_as_nibabel_does_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = nib.Nifti1Image(phantom().astype(np.float32), None)
+    image.header.set_zooms((1, 1, 1))
+    nib.save(image, tmp_path / "scan.nii.gz")
+    scan = load_scan(tmp_path / "scan.nii.gz")
+    assert "neither sform nor qform" in caplog.text
+    np.testing.assert_allclose(scan.grid.voxel_sizes, 1)
+
+
+def test_contradicting_transforms_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    image = nib.Nifti1Image(phantom().astype(np.float32), np.eye(4))
+    image.set_sform(np.diag([1.0, 1, 1, 1]), 1)
+    image.set_qform(np.diag([-1.0, 1, 1, 1]), 1)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    scan = load_scan(tmp_path / "scan.nii.gz")
+    assert "sform and qform disagree" in caplog.text
+    np.testing.assert_allclose(scan.grid.affine, np.eye(4), atol=1e-6)
+
+
+def no_file(folder: Path) -> Path:
+    return folder / "gone.nii.gz"
+
+
+def broken_link(folder: Path) -> Path:
+    (folder / "scan.nii.gz").symlink_to("../.git/annex/objects/xx")
+    return folder / "scan.nii.gz"
+
+
+def folder_named_as_image(folder: Path) -> Path:
+    (folder / "scan.nii.gz").mkdir()
+    return folder / "scan.nii.gz"
+
+
+def empty(folder: Path) -> Path:
+    (folder / "scan.nii.gz").touch()
+    return folder / "scan.nii.gz"
+
+
+def text(folder: Path) -> Path:
+    (folder / "scan.nii.gz").write_text("version https://git-lfs.github.com/spec/v1")
+    return folder / "scan.nii.gz"
+
+
+def uncompressed_under_gz(folder: Path) -> Path:
+    write_scan(folder / "scan.nii").rename(folder / "scan.nii.gz")
+    return folder / "scan.nii.gz"
+
+
+def dicom(folder: Path) -> Path:
+    (folder / "scan.nii").write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 1000)
+    return folder / "scan.nii"
+
+
+def truncated(folder: Path, share: float = 0.6) -> Path:
+    path = write_scan(folder / "scan.nii.gz")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def truncated_header(folder: Path) -> Path:
+    path = write_scan(folder / "scan.nii")
+    path.write_bytes(path.read_bytes()[:200])
+    return path
+
+
+def truncated_plain(folder: Path) -> Path:
+    path = write_scan(folder / "scan.nii")
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def flipped_bytes(folder: Path) -> Path:
+    path = write_scan(folder / "scan.nii.gz")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 50] = b"\xff" * 50
+    path.write_bytes(content)
+    return path
+
+
+def constant(folder: Path) -> Path:
+    return write_scan(folder / "scan.nii.gz", np.full((12, 14, 16), 7, dtype=np.int16))
+
+
+def mostly_nan(folder: Path) -> Path:
+    data = phantom().astype(np.float32)
+    data[:8] = np.nan
+    return write_scan(folder / "scan.nii.gz", data)
+
+
+def all_nan(folder: Path) -> Path:
+    return write_scan(folder / "scan.nii.gz", np.full((12, 14, 16), np.nan, dtype=np.float32))
+
+
+def two_dimensional(folder: Path) -> Path:
+    return write_scan(folder / "scan.nii.gz", phantom()[:, :, 0].astype(np.float32))
+
+
+def one_slice(folder: Path) -> Path:
+    return write_scan(folder / "scan.nii.gz", phantom()[:, :, :1].astype(np.float32))
+
+
+def several_volumes(folder: Path) -> Path:
+    return write_scan(folder / "scan.nii.gz", phantom((12, 14, 16, 3)).astype(np.float32))
+
+
+def complex_values(folder: Path) -> Path:
+    return write_scan(folder / "scan.nii.gz", phantom().astype(np.complex64))
+
+
+def rgb(folder: Path) -> Path:
+    colours = np.zeros((12, 14, 16), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    return write_scan(folder / "scan.nii.gz", colours)
+
+
+def negative_voxel_size(folder: Path) -> Path:
+    return patched(write_scan(folder / "scan.nii", affine=None), PIXDIM + 4, "f", np.nan)
+
+
+def voxels_of(size: float) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        return write_scan(folder / "scan.nii.gz", affine=np.diag([size, 1, 1, 1]))
+
+    return write
+
+
+def nan_affine(folder: Path) -> Path:
+    affine = np.eye(4)
+    path = write_scan(folder / "scan.nii", affine=affine)
+    return patched(path, 280, "ffff", np.nan, 0, 0, 0)
+
+
+def singular_affine(folder: Path) -> Path:
+    path = write_scan(folder / "scan.nii")
+    return patched(path, 280, "ffffffffffff", 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0)
+
+
+def claims(*shape: int) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        return patched(write_scan(folder / "scan.nii"), DIM, "hhhh", 3, *shape)
+
+    return write
+
+
+def compressed_claims(*shape: int) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        path = claims(*shape)(folder)
+        (folder / "scan.nii.gz").write_bytes(gzip.compress(path.read_bytes()))
+        return folder / "scan.nii.gz"
+
+    return write
+
+
+def unknown_datatype(folder: Path) -> Path:
+    return patched(write_scan(folder / "scan.nii"), DATATYPE, "h", 999)
+
+
+def wild_offset(folder: Path) -> Path:
+    return patched(write_scan(folder / "scan.nii"), VOX_OFFSET, "f", 1e30)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (no_file, "does not exist"),
+        (broken_link, "broken link"),
+        (folder_named_as_image, "cannot be read: Is a directory"),
+        (empty, "is empty"),
+        (text, "not a readable NIfTI|Git LFS"),
+        (uncompressed_under_gz, "not a readable NIfTI"),
+        (dicom, "not a readable NIfTI"),
+        (truncated, "damaged or truncated"),
+        (truncated_header, "not a readable NIfTI"),
+        (truncated_plain, "truncated"),
+        (flipped_bytes, "damaged or truncated"),
+        (constant, "constant: every voxel is 7"),
+        (mostly_nan, "67% NaN"),
+        (all_nan, "100% NaN"),
+        (two_dimensional, r"shape 12 x 14, expected three axes"),
+        (one_slice, "too thin"),
+        (several_volumes, r"shape 12 x 14 x 16 x 3, expected three axes and one volume"),
+        (complex_values, "complex values"),
+        (rgb, "RGB values"),
+        (nan_affine, "voxels of"),
+        (singular_affine, "coincide"),
+        (voxels_of(1e-4), r"voxels of 0.0001 x 1 x 1 mm"),
+        (voxels_of(300), r"voxels of 300 x 1 x 1 mm"),
+        (claims(2048, 2048, 2048), "at most"),
+        (compressed_claims(2048, 2048, 2048), "at most"),
+        (compressed_claims(1200, 1200, 1200), "truncated"),
+        (claims(-12, 14, 16), "NIfTI|thin|shape"),
+        (claims(0, 14, 16), "thin|shape"),
+        (unknown_datatype, "not a readable NIfTI"),
+        (wild_offset, "not a readable NIfTI|truncated"),
+    ],
+)
+def test_what_is_no_scan_is_said_in_one_line(tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
+    path = make(tmp_path)
+    with pytest.raises(UnreadableImageError, match=message) as caught:
+        load_scan(path)
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_header_alone_tells_most(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImageError, match="three axes"):
+        open_scan(several_volumes(tmp_path))
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    side = round((MAX_VOXELS * 1.5) ** (1 / 3))
+    path = compressed_claims(side, side, side)(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from bids_hsf.images import load_scan\n"
+        "from bids_hsf.errors import UnreadableImageError\n"
+        "try: load_scan(Path(sys.argv[1]))\nexcept UnreadableImageError: sys.exit(7)"
+    )
+    limit = 2 << 30
+
+    def limit_memory() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    done = subprocess.run([sys.executable, "-c", code, str(path)], preexec_fn=limit_memory, check=False)
+    assert done.returncode == 7
+
+
+def test_unreadable_permissions(tmp_path: Path) -> None:
+    path = write_scan(tmp_path / "scan.nii.gz")
+    path.chmod(0)
+    code = (
+        "import os; from pathlib import Path; from bids_hsf.images import load_scan\n"
+        "from bids_hsf.errors import UnreadableImageError\n"
+        # Root is hindered by no permission: another user has to try, in a folder that was opened before.
+        "if os.getuid() == 0: os.setuid(12345)\n"
+        "try: load_scan(Path('scan.nii.gz'))\nexcept UnreadableImageError as error: raise SystemExit(error.message)"
+    )
+    tmp_path.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "may not be read" in done.stderr, done.stderr
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    patches=st.lists(st.tuples(st.integers(0, 351), st.binary(min_size=1, max_size=16)), min_size=1, max_size=4),
+    compressed=st.booleans(),
+    cut=st.floats(0, 1) | st.just(1.0),
+)
+def test_damaged_files_never_end_in_another_error(
+    tmp_path: Path, patches: list[tuple[int, bytes]], compressed: bool, cut: float
+) -> None:
+    source = tmp_path / "source.nii"
+    if not source.exists():
+        write_scan(source)
+    content = bytearray(source.read_bytes())
+    for offset, patch in patches:
+        content[offset : offset + len(patch)] = patch
+    path = tmp_path / ("fuzz.nii.gz" if compressed else "fuzz.nii")
+    stored = gzip.compress(bytes(content), 1) if compressed else bytes(content)
+    path.write_bytes(stored[: int(len(stored) * cut)])
+    try:
+        scan = load_scan(path)
+    except UnreadableImageError:
+        return
+    assert np.isfinite(scan.data).all()
+    assert np.isfinite(scan.grid.affine).all()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=600), name=st.sampled_from(["a.nii", "a.nii.gz"]))
+def test_noise_is_no_image(tmp_path: Path, content: bytes, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImageError):
+        load_scan(path)
