@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    root = logging.getLogger("bids_hsf")
-    root.setLevel(logging.DEBUG if options.verbose else logging.WARNING)
-    logging.getLogger("bids_hsf.download").setLevel(logging.DEBUG if options.verbose else logging.INFO)
-    root.addHandler(handler)
+    levels = {"bids_hsf": logging.WARNING, "bids_hsf.download": logging.INFO}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else level)
+    logging.getLogger("bids_hsf").addHandler(handler)
     try:
         return _print(options.run(options), options.json)
     except BidsHsfError as error:
@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         return _report(BidsHsfError(summary, "Please report it with what -v prints."), options.json)
     finally:
-        root.removeHandler(handler)
+        logging.getLogger("bids_hsf").removeHandler(handler)
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from bids_hsf.errors import MemoryLimitError, ModelError
 from bids_hsf.geometry import next_multiple, pad_to_shape, unpad
 from bids_hsf.hardware import Device, open_network
 from bids_hsf.onnx_file import NetworkFile
+from bids_hsf.sessions import CPU
 from bids_hsf.tiling import Tiling, plan_tiles, predict_tiled
 
 logger = logging.getLogger(__name__)
@@ -26,11 +27,14 @@ FloatArray = NDArray[np.float32]
 
 SUM_TOLERANCE = 1e-2  # int8 networks miss a sum of 1 by some 1e-3
 
-# Measured with U-Nets of 16, 24 and 64 maps on the CPU and OpenVINO providers, the larger each time.
+# The most that U-Nets of 16 to 64 maps took, plain ones and ones of HSF's kind, on 110 000 to 2 000 000 voxels.
 APP_BYTES = 450 << 20  # the interpreter with all that the app imports
 SESSION_BYTES = 100 << 20
-SESSION_BYTES_PER_FILE_BYTE = 5
-MAPS_ALIVE = 9  # of full resolution and of the width of the network, at the peak of a pass
+SESSION_BYTES_PER_FILE_BYTE = 6
+# Feature maps of full resolution and of the network's width at the peak of a pass. The CPU provider lays out the
+# neighbourhood of each voxel for its convolutions.
+MAPS_ALIVE = 9
+MAPS_ALIVE_ON_CPU = 17
 
 
 class OnnxPredictor:
@@ -102,9 +106,10 @@ class OnnxPredictor:
     def _plan(self, shape: tuple[int, ...]) -> Tiling:
         """Take a crop whole where it fits into the memory, else in the fewest voxels of tiles."""
         facts, memory = self._network.facts, self._device.memory_bytes
-        most_voxels = max(0, memory - fixed_bytes(facts)) // bytes_per_voxel(facts, self._n_channels)
+        per_voxel = bytes_per_voxel(facts, self._n_channels, self._device.provider)
+        most_voxels = max(0, memory - fixed_bytes(facts)) // per_voxel
         tiling = plan_tiles(shape, most_voxels, self._pad_multiple)
-        needed = pass_bytes(facts, self._n_channels, shape) >> 20
+        needed = (fixed_bytes(facts) + per_voxel * math.prod(shape)) >> 20
         if tiling is None:
             raise MemoryLimitError(
                 f"{self._path}: a crop of {shape} voxels needs about {needed} MB, of which {memory >> 20} MB are "
@@ -145,19 +150,24 @@ class OnnxPredictor:
         self._check_channels(list(scores.shape))
         if scores.shape[2:] != shape:
             raise ModelError(f"{self._path}: expected an output of {shape} voxels, got {scores.shape[2:]}")
-        if not np.isfinite(scores).all():
-            raise ModelError(f"{self._path}: the network returned values that are not finite")
 
     def _to_probabilities(self, scores: FloatArray) -> FloatArray:
         """Apply softmax to (C, X, Y, Z) scores unless they are probabilities already."""
-        if self._output == "probabilities" and not are_probabilities(scores):
+        if self._output == "probabilities" and are_probabilities(scores):
+            return scores
+        if not np.isfinite(scores).all():
+            raise ModelError(
+                f"{self._path}: the network returned values that are not finite",
+                "Try --device cpu; if it stays, the file or the scan is damaged.",
+            )
+        if self._output == "probabilities":
             logger.warning("%s: its card says probabilities, but they do not sum to 1; softmax applied", self._path)
             self._output = "logits"
-        return scores if self._output == "probabilities" else softmax(scores)
+        return softmax(scores)
 
 
 def are_probabilities(scores: FloatArray) -> bool:
-    """Tell whether scores (C, X, Y, Z) are positive and sum to 1, within what int8 networks miss it by."""
+    """Tell whether scores (C, X, Y, Z) are positive and sum to 1, within what int8 networks miss it by; NaN are not."""
     total = scores.sum(axis=0)
     return bool(scores.min() >= -SUM_TOLERANCE and np.abs(total - 1).max() <= SUM_TOLERANCE)
 
@@ -202,19 +212,15 @@ class Members:
             self._open = None  # the next round begins with another one
 
 
-def bytes_per_voxel(facts: NetworkFile, n_channels: int) -> int:
+def bytes_per_voxel(facts: NetworkFile, n_channels: int, provider: str) -> int:
     """Bytes that each voxel of a padded crop takes during a pass: feature maps, scores and their copies."""
-    return 4 * (MAPS_ALIVE * facts.width + 3 * n_channels + 4)
+    maps = MAPS_ALIVE_ON_CPU if provider == CPU else MAPS_ALIVE
+    return 4 * (maps * facts.width + 3 * n_channels + 4)
 
 
 def fixed_bytes(facts: NetworkFile) -> int:
     """Bytes of a process with one network open, before its first pass."""
     return APP_BYTES + SESSION_BYTES + SESSION_BYTES_PER_FILE_BYTE * facts.size
-
-
-def pass_bytes(facts: NetworkFile, n_channels: int, shape: tuple[int, ...]) -> int:
-    """Estimate the bytes of a process at the peak of a pass over a padded crop."""
-    return fixed_bytes(facts) + bytes_per_voxel(facts, n_channels) * math.prod(shape)
 
 
 def normalize(crop: FloatArray) -> FloatArray:

@@ -121,7 +121,7 @@ def main() -> None:
     save_volume(labels, label_grid, args.output_dir / "hippocampus_dseg.nii.gz")
     for value in (1, 2, 101, 102):
         points = label_grid.to_mm(np.argwhere(labels == value))
-        print(value, len(points), points.min(axis=0), points.max(axis=0))  # noqa: T201
+        print(value, len(points), points.min(axis=0), points.max(axis=0))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,143 @@
+"""Compare with HSF 1.2.3: same networks, same scan, same passes.
+
+    python3.11 -m venv /tmp/hsf && /tmp/hsf/bin/pip install hsf==1.2.3 torch==2.13.0 onnxruntime
+    python tests/benchmarks/compare_hsf.py --hsf-python /tmp/hsf/bin/python --scan T1w.nii.gz NETWORK.onnx ...
+
+Both run as a user runs them, in processes of their own, in turns: HSF with a copy of the scan and a folder of the
+networks, this app with a dataset of the same scan and a card of the same networks (native voxels, 8 mm margin; HSF's
+is 8 voxels). HSF's greeting and its download are left out, as both need the internet. Without test-time augmentation
+(--tta 0) the two label maps have to agree but for the box; with it, the random samples differ.
+
+Prints Dice by structure and side, wall time and peak memory; --json FILE writes them too.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from measuring import REPOSITORY, Measured, app_command, machine, make_card, make_dataset, measure, table
+
+RUN_HSF = """
+import sys
+from hsf import factory
+factory.fetch_models = lambda *_: None
+factory.main()
+"""
+
+
+def main() -> None:
+    options = parse()
+    n_labels = labels_of(options.networks[0])
+    rounds = []
+    with tempfile.TemporaryDirectory(prefix="compare-") as name:
+        folder = Path(name)
+        for number in range(options.rounds):
+            rounds.append(
+                (run_hsf(options, folder / f"hsf{number}"), run_app(options, folder / f"app{number}", n_labels))
+            )
+        dice = agreement(folder / "hsf0", folder / "app0", n_labels, options.contrast)
+    report = {
+        "machine": machine(),
+        "networks": [str(path) for path in options.networks],
+        "scan": str(options.scan),
+        "passes": len(options.networks) * (options.tta + 1),
+        "hsf": [asdict(hsf) for hsf, _ in rounds],
+        "app": [asdict(app) for _, app in rounds],
+        "speedup": statistics.median(hsf.seconds / app.seconds for hsf, app in rounds),
+        "memory_share": statistics.median(app.peak_mb / hsf.peak_mb for hsf, app in rounds),
+        "dice": dice,
+    }
+    rows = []
+    for place, tool in enumerate(("HSF 1.2.3", "bids-hsf")):
+        seconds, cpu, peak = (
+            statistics.median(asdict(pair[place])[k] for pair in rounds) for k in asdict(rounds[0][0])
+        )
+        rows.append({"tool": tool, "seconds": seconds, "cpu seconds": cpu, "peak MB": int(peak)})
+    print(table(rows))
+    print(f"{report['speedup']:.2f} times as fast, {100 * report['memory_share']:.0f} % of the memory")
+    print(table([{"structure": key, "Dice": value} for key, value in dice.items()]))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", type=Path, nargs="+", help="ONNX files; all of them vote")
+    parser.add_argument("--hsf-python", type=Path, required=True, help="interpreter of the environment with HSF")
+    parser.add_argument("--scan", type=Path, required=True)
+    parser.add_argument("--contrast", default="T1w", choices=("T1w", "T2w"))
+    parser.add_argument("--tta", type=int, default=0, help="random samples beside the plain pass")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each, in turns; medians are told")
+    parser.add_argument("--device", default="auto", help="of this app; HSF has the CPU provider")
+    parser.add_argument(
+        "--validate", action="store_true", help="let this app validate the dataset, as it does by default"
+    )
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def run_hsf(options: argparse.Namespace, folder: Path) -> Measured:
+    """Run HSF on a copy of the scan; its results lie beside the copy."""
+    (folder / "models").mkdir(parents=True)
+    scan = folder / f"scan{''.join(options.scan.suffixes)}"
+    shutil.copy(options.scan, scan)
+    for number, network in enumerate(options.networks):
+        shutil.copy(network, folder / "models" / f"member{number}.onnx")
+    script = folder / "run_hsf.py"
+    script.write_text(RUN_HSF)
+    command = [
+        *(str(options.hsf_python), str(script)),
+        *(f"files.path={folder}", f"files.pattern={scan.name}"),
+        *("roiloc=default_t2iso", f"roiloc.contrast={options.contrast[:2].lower()}"),
+        f"segmentation.models_path={folder / 'models'}",  # whatever *.onnx lies there votes
+        f"segmentation.segmentation.test_time_augmentation={options.tta > 0}",
+        f"segmentation.segmentation.test_time_num_aug={max(1, options.tta)}",
+        "hardware.engine_settings.execution_providers=[CPUExecutionProvider]",
+        f"hydra.run.dir={folder / 'hydra'}",
+    ]
+    return measure(command, folder / "log.txt")
+
+
+def run_app(options: argparse.Namespace, folder: Path, n_labels: int) -> Measured:
+    """Run this app on a dataset of the scan."""
+    bids_dir = make_dataset([options.scan], folder / "bids", options.contrast)
+    card = make_card(options.networks, folder / "card", n_labels, options.tta)
+    flags = [] if options.validate else ["--skip-bids-validation"]
+    command = app_command(bids_dir, folder / "out", str(card), "--device", options.device, "--keep-islands", *flags)
+    return measure(command, folder / "log.txt", PYTHONPATH=str(REPOSITORY))
+
+
+def labels_of(network: Path) -> int:
+    """Structures that a network tells apart."""
+    import onnx
+
+    return int(onnx.load(network).graph.output[0].type.tensor_type.shape.dim[1].dim_value) - 1
+
+
+def agreement(hsf_dir: Path, app_dir: Path, n_labels: int, contrast: str) -> dict[str, float]:
+    """Dice of the two label maps by structure and side, and of the whole hippocampus."""
+    import nibabel as nib
+    import numpy as np
+
+    path = next(app_dir.glob(f"out/sub-01/anat/*{contrast}*_dseg.nii.gz"))
+    ours = np.asarray(nib.load(path).dataobj)
+    dice = {}
+    for offset, side in ((0, "left"), (100, "right")):
+        theirs = np.asarray(nib.load(next(hsf_dir.glob(f"*_{side}_hippocampus_seg.nii.gz"))).dataobj).round()
+        mine = np.where((ours > offset) & (ours <= offset + n_labels), ours - offset, 0)
+        pairs = {"whole": (theirs > 0, mine > 0)}
+        pairs |= {f"S{k}": (theirs == k, mine == k) for k in range(1, n_labels + 1)}
+        for name, (a, b) in pairs.items():
+            dice[f"{side} {name}"] = 2 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum()))
+    return dice
+
+
+if __name__ == "__main__":
+    main()

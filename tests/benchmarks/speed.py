@@ -1,0 +1,348 @@
+"""Where the time goes: one scan, stage by stage, on each execution provider, against the bare network passes.
+
+    python tests/benchmarks/speed.py [--scan T1w.nii.gz] [--models NAME ...] [--rounds 3] [--growth] [--json FILE]
+
+Each run is a process of its own with copies of one scan, so that the cost of starting shows in the first scan and not
+in the further ones. Stages are wall seconds of the main thread; what the helper thread of a vote does meanwhile
+(making samples, carrying them back) stands in brackets and is not part of the sum. The passes are then repeated
+
+    - by a bare loop over plain ONNX Runtime sessions of the same provider, and
+    - by the OpenVINO runtime itself with static shapes, where the package openvino is to be had
+      (--openvino-python names another environment that has it).
+
+--growth measures how the cost grows with passes, members, voxels and scans instead.
+"""
+
+import argparse
+import functools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from measuring import REPOSITORY, app_command, machine, make_card, make_dataset, measure, table
+
+SCAN = REPOSITORY / "tests" / "data" / "bids" / "sub-icbm152" / "anat" / "sub-icbm152_T1w.nii.gz"
+NETWORK = REPOSITORY / "models_hub" / "longaxis" / "single.onnx"
+MODELS = ("longaxis_single_fast", "longaxis_single_accurate")
+STAGES = (
+    *("start", "index", "validate", "device", "load", "register", "crop", "passes"),
+    *("augment", "invert", "restore", "figures", "write", "report", "exit", "other"),
+)
+# What belongs to which stage: module, then a function or Class.method in it.
+TIMED = {
+    "index": ("workflow:make_plan",),
+    "validate": ("workflow:validate_input",),
+    "device": ("workflow:choose_device",),
+    "load": ("workflow:check_memory", "workflow:load_scan"),
+    "register": ("workflow:locate",),
+    "crop": ("workflow:crop_grid", "workflow:resample"),
+    "passes": ("inference:OnnxPredictor.__call__", "inference:OnnxPredictor.__init__"),
+    "augment": ("segmentation:_prepare",),
+    "invert": ("segmentation:_Tally.add_pass",),
+    "restore": (
+        "segmentation:Votes.carried",
+        "workflow:decide",
+        "workflow:remove_islands",
+        "workflow:join_hemispheres",
+    ),
+    "figures": ("workflow:draw_figures",),
+    "write": ("workflow:write_outputs",),
+    "report": ("report:write_subject_report",),
+}
+IN_BACKGROUND = ("augment", "invert")
+STARTED = "BENCH_STARTED"
+
+
+def main() -> None:
+    options = parse()
+    if options.child:
+        run_instrumented(options.child, options.arguments)
+        return
+    report: dict[str, Any] = {"machine": machine(), "scan": str(options.scan), "rounds": options.rounds}
+    if options.growth:
+        report["growth"] = growth(options)
+    else:
+        report["runs"] = [compare(model, device, options) for device in options.devices for model in options.models]
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=2))
+        print(f"written: {options.json}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scan", type=Path, default=SCAN)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--devices", nargs="+", default=None, help="default: all that work on this machine")
+    parser.add_argument("--scans", type=int, default=3, help="copies of the scan in a run")
+    parser.add_argument("--rounds", type=int, default=3, help="runs; medians are told")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--validate", action="store_true", help="let the app validate the dataset, as it does by default"
+    )
+    parser.add_argument("--openvino-python", type=Path, default=Path(sys.executable))
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--json", type=Path, default=REPOSITORY / "bench" / "speed.json")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.devices is None and not options.child:
+        options.devices = working_devices()
+    return options
+
+
+def working_devices() -> list[str]:
+    code = "from bids_hsf.hardware import list_devices as l; print(*[t.name for t in l() if t.state == 'works'])"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.split()
+
+
+def compare(model: str, device: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one model on one device several times, and the bare loops over its passes; prints the table."""
+    rounds = [one_run(model, device, options) for _ in range(options.rounds)]
+    first, further = ({s: median(run[k].get(s, 0.0) for run in rounds) for s in STAGES} for k in ("first", "further"))
+    totals = {key: median(run[key] for run in rounds) for key in ("whole", "first_scan", "further_scan", "passes_only")}
+    bare = median(run["bare"] for run in rounds)
+    openvino = [run["openvino"] for run in rounds]
+    native = None if None in openvino else median(openvino)
+    print(f"\n{model} on {device}, {options.threads} thread(s), {rounds[0]['n_passes']} passes a scan")
+    rows = [{"stage": s, "first scan": first[s], "further scan": further[s]} for s in STAGES]
+    for row in rows:
+        if row["stage"] in IN_BACKGROUND:
+            row |= {"stage": f"({row['stage']})"}
+    rows.append({"stage": "sum", "first scan": totals["first_scan"], "further scan": totals["further_scan"]})
+    print(table(rows))
+    peak = int(median(run["peak_mb"] for run in rounds))
+    print(f"bare ONNX Runtime loop over one scan's passes: {bare:.3f} s")
+    print(f"  passes of the app are {totals['passes_only'] / bare:.2f} times that")
+    print(f"  a further scan is {totals['further_scan'] / bare:.2f} times that")
+    print(
+        f"OpenVINO itself, static shapes: {native:.3f} s" if native else "OpenVINO itself: package openvino not found"
+    )
+    print(f"whole run of {options.scans} scans: {totals['whole']:.2f} s; peak memory {peak} MB")
+    return {
+        "model": model,
+        "device": device,
+        "threads": options.threads,
+        "first": first,
+        "further": further,
+        **totals,
+        "bare_onnxruntime": bare,
+        "bare_openvino": native,
+        "further_scan_over_bare": totals["further_scan"] / bare,
+        "peak_mb": peak,
+        "rounds": rounds,
+    }
+
+
+def one_run(model: str, device: str, options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        bids_dir = make_dataset([options.scan] * options.scans, folder / "bids")
+        flags = ["--device", device, "--omp-nthreads", str(options.threads), "--nprocs", "1"]
+        flags += [] if options.validate else ["--skip-bids-validation"]
+        arguments = app_command(bids_dir, folder / "out", model, *flags)[3:]
+        record = folder / "record.json"
+        command = [sys.executable, __file__, "--child", str(record), "--", *arguments]
+        started = time.perf_counter()
+        cost = measure(command, folder / "log.txt", PYTHONPATH=str(REPOSITORY), **{STARTED: repr(started)})
+        child = json.loads(record.read_text())
+        child["scans"][-1]["exit"] = started + cost.seconds - child["ended"]
+        passes = folder / "passes.json"
+        passes.write_text(json.dumps(child["passes"]))
+        bare = bare_loop(Path(sys.executable), "onnxruntime", child["provider"], options.threads, passes)
+        native = bare_loop(options.openvino_python, "openvino", "CPU", options.threads, passes)
+    return summarize(child, cost.seconds, cost.peak_mb, bare, native)
+
+
+def summarize(
+    child: dict[str, Any], whole: float, peak_mb: int, bare: float | None, native: float | None
+) -> dict[str, Any]:
+    """First scan with all that is done once, and the mean of the others."""
+    scans, walls = child["scans"], child["walls"]
+    n_scans = len(walls)
+    of_run = {stage: sum(s.get(stage, 0.0) for s in (scans[0], scans[-1])) for stage in STAGES}
+    first = {stage: of_run[stage] + scans[1].get(stage, 0.0) for stage in STAGES}
+    others = scans[2:-1]
+    further = {stage: median(s.get(stage, 0.0) for s in others) if others else 0.0 for stage in STAGES}
+    reports = of_run["report"] / n_scans  # written for each subject at the end of the run
+    first["report"] = further["report"] = reports
+    further_scan = (median(walls[1:]) if n_scans > 1 else 0.0) + reports
+    first_scan = whole - (n_scans - 1) * further_scan
+    first["other"] = first_scan - foreground(first)
+    further["other"] = further_scan - foreground(further)
+    return {
+        "first": first,
+        "further": further,
+        "whole": whole,
+        "first_scan": first_scan,
+        "further_scan": further_scan,
+        "passes_only": further["passes"] if others else first["passes"],
+        "n_passes": len(child["passes"]),
+        "bare": bare,
+        "openvino": native,
+        "peak_mb": peak_mb,
+    }
+
+
+def foreground(stages: dict[str, float]) -> float:
+    return sum(seconds for stage, seconds in stages.items() if stage not in (*IN_BACKGROUND, "other"))
+
+
+def bare_loop(python: Path, runtime: str, provider: str, n_threads: int, passes: Path) -> float | None:
+    command = [
+        str(python),
+        str(Path(__file__).with_name("bare_loop.py")),
+        runtime,
+        provider,
+        str(n_threads),
+        str(passes),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        if "No module named" in done.stderr:
+            return None
+        sys.exit(done.stderr[-2000:])
+    return float(done.stdout)
+
+
+def median(values: Any) -> float:
+    return float(statistics.median(values))
+
+
+class Stopwatch:
+    """Exclusive wall seconds by stage, per scan: what a nested stage takes is not counted twice."""
+
+    def __init__(self) -> None:
+        # Before the first scan, the scans, after the last one.
+        self.scans: list[dict[str, float]] = [{}]
+        self.walls: list[float] = []
+        self.threads = threading.local()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        stack = self.threads.__dict__.setdefault("stack", [])
+        if stack and name == "crop":  # carrying votes back uses the same function
+            yield
+            return
+        stack.append(0.0)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            own = seconds - stack.pop()
+            if stack:
+                stack[-1] += seconds
+            self.scans[-1][name] = self.scans[-1].get(name, 0.0) + own
+
+    def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.stage(name):
+                return function(*args, **kwargs)
+
+        return timed
+
+
+def run_instrumented(record: Path, arguments: list[str]) -> None:
+    """Run the app in this process with its functions timed, and write what was seen."""
+    from bids_hsf import cli
+
+    watch = Stopwatch()
+    passes: list[tuple[str, tuple[int, ...]]] = []
+    providers: list[str] = []
+    from bids_hsf import inference, report, segmentation, sessions, workflow
+
+    modules = {m.__name__.rpartition(".")[2]: m for m in (inference, report, segmentation, workflow)}
+    for stage, places in TIMED.items():
+        for place in places:
+            module, _, path = place.partition(":")
+            *owner, attribute = path.split(".")
+            target = functools.reduce(getattr, owner, modules[module])
+            setattr(target, attribute, watch.wrap(stage, getattr(target, attribute)))
+    run, process_scan = sessions.Network.run, workflow.process_scan
+
+    def recorded_run(network: Any, tensor: Any) -> Any:
+        if len(watch.scans) == 2:  # of the first scan
+            passes.append((str(network.path), tensor.shape[2:]))
+            providers.append(network.session.get_providers()[0])
+        return run(network, tensor)
+
+    def timed_scan(*args: Any, **kwargs: Any) -> Any:
+        watch.scans.append({})
+        started = time.perf_counter()
+        try:
+            return process_scan(*args, **kwargs)
+        finally:
+            watch.walls.append(time.perf_counter() - started)
+            if len(watch.walls) == n_scans:
+                watch.scans.append({})
+
+    sessions.Network.run, workflow.process_scan = recorded_run, timed_scan
+    n_scans = len(list(Path(arguments[0]).glob("sub-*")))
+    watch.scans[0]["start"] = time.perf_counter() - float(os.environ[STARTED])
+    code = cli.main(arguments)
+    outcome = {"scans": watch.scans, "walls": watch.walls, "passes": passes, "provider": providers[0]}
+    record.write_text(json.dumps({**outcome, "ended": time.perf_counter()}))
+    sys.exit(code)
+
+
+def growth(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Wall seconds and peak memory of whole runs as one thing grows; prints the table."""
+    plain = {"augmentations": 4, "members": 1, "zoom": 1.0, "scans": 1}
+    series = {"augmentations": (0, 4, 9, 20), "members": (1, 2, 5), "zoom": (1.0, 1.26, 1.59), "scans": (1, 2, 4)}
+    rows = []
+    for name, values in series.items():
+        for value in values:
+            rows.append({"grows": name, **plain, name: value, **whole_run({**plain, name: value}, options)})
+            print(json.dumps(rows[-1]), flush=True)
+    print(table(rows))
+    return rows
+
+
+def whole_run(setting: dict[str, Any], options: argparse.Namespace) -> dict[str, float]:
+    costs = []
+    for _ in range(options.rounds):
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            folder = Path(name)
+            scan = zoomed(options.scan, setting["zoom"], folder)
+            bids_dir = make_dataset([scan] * setting["scans"], folder / "bids")
+            card = make_card([NETWORK] * setting["members"], folder / "card", 2, setting["augmentations"])
+            flags = ("--skip-bids-validation", "--nprocs", "1", "--omp-nthreads", str(options.threads))
+            command = app_command(bids_dir, folder / "out", str(card), *flags)
+            costs.append(measure(command, folder / "log.txt", PYTHONPATH=str(REPOSITORY)))
+    return {"seconds": median(c.seconds for c in costs), "peak_mb": median(c.peak_mb for c in costs)}
+
+
+def zoomed(scan: Path, zoom: float, folder: Path) -> Path:
+    """Resample a scan to voxels that are `zoom` times smaller along each axis."""
+    if zoom == 1.0:
+        return scan
+    import nibabel as nib
+    import numpy as np
+    from scipy import ndimage
+
+    image = nib.load(scan)
+    data = ndimage.zoom(np.asarray(image.dataobj, dtype=np.float32), zoom, order=1, grid_mode=True, mode="nearest")
+    affine = image.affine.copy()
+    affine[:3, :3] /= zoom
+    path = folder / "zoomed.nii.gz"
+    nib.save(nib.Nifti1Image(data.astype(np.int16), affine), path)
+    return path
+
+
+if __name__ == "__main__":
+    main()
