@@ -148,6 +148,39 @@ def scan_outputs(
     return ScanOutputs(output_dir, f"{folder}/anat/{name}", f"sub-{labels['sub']}/figures/{name}")
 
 
+@contextmanager
+def together(*scan_outputs: ScanOutputs) -> Iterator[None]:
+    """Write the files of one scan: what an earlier attempt left goes first, and on an error all of them go.
+
+    Raises
+    ------
+    StorageError
+        The output folder is gone, or a file cannot be removed.
+    """
+    check_mounted(scan_outputs[0].output_dir)
+    for outputs in scan_outputs:
+        discard(outputs)
+    try:
+        yield
+    except BaseException:
+        with suppress(StorageError):
+            for outputs in scan_outputs:
+                discard(outputs)
+        raise
+
+
+def check_mounted(output_dir: Path) -> None:
+    """Make sure that the output dataset is still there, and not an empty mount point in its place.
+
+    Raises
+    ------
+    StorageError
+        It is gone.
+    """
+    if not (output_dir / "dataset_description.json").exists():
+        raise StorageError(f"The output folder {output_dir} is gone", "Check the mount; the same command goes on.")
+
+
 def discard(outputs: ScanOutputs) -> None:
     """Remove what an earlier attempt left of a scan, its sidecar first: what is half removed is not done.
 

@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from bids_hsf.errors import UnreadableImageError
+from bids_hsf.errors import StorageError, UnreadableImageError
 from bids_hsf.geometry import Grid, to_canonical
 
 logger = logging.getLogger(__name__)
@@ -53,12 +52,15 @@ def open_scan(path: Path) -> nib.Nifti1Image:
     ------
     UnreadableImageError
         Missing, not a NIfTI file, not three-dimensional, colour or complex, or with absurd sizes.
+    StorageError
+        The disk or the mount fails.
     """
     size = _file_size(path)
     try:
         # A mapped file that shrinks under us would end the process with SIGBUS.
         image = nib.load(path, mmap=False)
     except Exception as error:  # nibabel raises a dozen unrelated classes on damaged files
+        _raise_if_lost(path, error)
         raise UnreadableImageError(f"{path} is not a readable NIfTI file: {_one_line(error)}") from error
     if not isinstance(image, (nib.Nifti1Image, nib.Nifti1Pair)):
         raise UnreadableImageError(f"{path} is a {type(image).__name__}, expected a NIfTI image")
@@ -74,6 +76,7 @@ def _file_size(path: Path) -> int:
     try:
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
+            stream.read(1)  # nibabel would take a failing disk for an unknown format
     except FileNotFoundError:
         if path.is_symlink():
             message = f"{path} is a broken link to {path.readlink()}"
@@ -82,11 +85,20 @@ def _file_size(path: Path) -> int:
     except PermissionError:
         hint = "Check its permissions and the container's user."
         raise UnreadableImageError(f"{path} may not be read", hint) from None
+    except IsADirectoryError:
+        raise UnreadableImageError(f"{path} is a folder, expected a NIfTI image") from None
     except OSError as error:
-        raise UnreadableImageError(f"{path} cannot be read: {error.strerror}") from error
+        _raise_if_lost(path, error)
+        raise
     if size == 0:
         raise UnreadableImageError(f"{path} is empty (0 bytes)", "Copy or fetch it again.")
     return size
+
+
+def _raise_if_lost(path: Path, error: Exception) -> None:
+    """Tell a disk or mount that fails from an image that is wrong: only the system numbers its errors."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise StorageError(f"Cannot read {path}: {error.strerror}", "Check disks and mounts.") from error
 
 
 def _check_shape(image: nib.Nifti1Image, path: Path) -> None:
@@ -171,15 +183,21 @@ def _read_voxels(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
     except MemoryError:
         raise
     except Exception as error:  # nibabel, gzip and zlib raise a dozen unrelated classes on damaged files
+        _raise_if_lost(path, error)
         raise UnreadableImageError(
             f"{path} is damaged or truncated: {_one_line(error)}", "Copy or fetch it again."
         ) from error
     return data.reshape(data.shape[:3])
 
 
-def _drain(stream: IO[bytes] | gzip.GzipFile) -> None:
-    while stream.read(CHUNK_BYTES):
-        pass
+def _drain(stream: gzip.GzipFile) -> None:
+    """Read to the end, which checks the checksum; what follows the compressed data is no concern of ours."""
+    try:
+        while stream.read(CHUNK_BYTES):
+            pass
+    except gzip.BadGzipFile as error:
+        if not str(error).startswith("Not a gzipped file"):
+            raise
 
 
 def _finite(data: NDArray[np.float32], path: Path) -> NDArray[np.float32]:

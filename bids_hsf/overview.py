@@ -14,7 +14,7 @@ from bids_hsf import estimates
 from bids_hsf.config import LEVELS, Config, config_from
 from bids_hsf.derivatives import read_sidecar
 from bids_hsf.errors import NoInputError, UnreadableImageError
-from bids_hsf.hardware import allowed_cores
+from bids_hsf.hardware import allowed_cores, allowed_memory
 from bids_hsf.images import open_scan
 from bids_hsf.planning import PARTS_SUFFIX, Job, Plan, State, difference, number_of_augmentations, state_of
 from bids_hsf.run_files import read_config
@@ -97,7 +97,7 @@ def _doubts(shape: Sequence[int], sizes: Sequence[float]) -> Iterable[str]:
 
 def _costs(todo: Sequence[Row], plan: Plan, config: Config) -> list[str]:
     """Time and memory of the scans to do."""
-    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores())
+    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory())
     measured = estimates.seconds_so_far([job.outputs.provenance for job in plan.jobs])
     n_augmentations = number_of_augmentations(plan.card, config.method)
     seconds = [measured or estimates.seconds(row.n_voxels, plan.card, n_augmentations, n_threads) for row in todo]

@@ -37,7 +37,7 @@ class Job(Protocol):
 Process = Callable[[Any], None]
 
 
-def share_cores(resources: Resources, n_jobs: int, allowed: int) -> tuple[int, int]:
+def share_cores(resources: Resources, n_jobs: int, allowed: int, memory_bytes: int | None = None) -> tuple[int, int]:
     """Choose how many scans run at once and with how many threads each.
 
     Parameters
@@ -47,6 +47,8 @@ def share_cores(resources: Resources, n_jobs: int, allowed: int) -> tuple[int, i
     n_jobs : int
     allowed : int
         Cores that this process may use.
+    memory_bytes : int, optional
+        Memory that it may use; the user's own limit comes first.
 
     Returns
     -------
@@ -68,8 +70,9 @@ def share_cores(resources: Resources, n_jobs: int, allowed: int) -> tuple[int, i
     total = min(resources.nthreads or allowed, allowed)
     n_threads = resources.omp_nthreads or max(1, total // resources.nprocs if resources.nprocs else min(4, total))
     fitting = max(1, total // n_threads)
-    if resources.mem_mb:
-        fitting = max(1, min(fitting, resources.mem_mb // SCAN_MEMORY_MB))
+    memory_mb = resources.mem_mb or (memory_bytes >> 20 if memory_bytes else None)
+    if memory_mb:
+        fitting = max(1, min(fitting, memory_mb // SCAN_MEMORY_MB))
     n_processes = resources.nprocs or min(fitting, max(1, n_jobs))
     if n_processes * n_threads > total:
         raise UsageError(

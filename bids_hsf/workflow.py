@@ -25,7 +25,7 @@ from bids_hsf.claims import claimed
 from bids_hsf.config import Config, Method
 from bids_hsf.coregistration import Coregistration, carried_location, coregister
 from bids_hsf.dataset import check_dataset, find_scans
-from bids_hsf.errors import BidsHsfError, MemoryLimitError, NoInputError, OutputError
+from bids_hsf.errors import BidsHsfError, MemoryLimitError, NoInputError, OutputError, StorageError
 from bids_hsf.geometry import Grid, covering_box, field_of_view, from_canonical, resample
 from bids_hsf.hardware import Device, allowed_cores, allowed_memory, choose_device
 from bids_hsf.hub import Ensemble, fetch, find_card
@@ -121,14 +121,16 @@ def participant(config: Config, terminal: Terminal) -> int:
     if config.behaviour.boilerplate_only:
         write_methods(plan, config)
         return 0
-    if config.behaviour.validate:
-        validate_input(config.bids_dir, sorted({job.scan.subject for job in plan.jobs}), work_dir(config))
     todo = unfinished(plan.jobs, config.behaviour.force)
+    if config.behaviour.validate and todo:
+        validate_input(config.bids_dir, sorted({job.scan.subject for job in todo}), work_dir(config))
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
     outcomes = process_jobs(todo, plan, config, run_files.config_path(config.output_dir, run_id)) if todo else []
+    code = summarize(plan.jobs, todo, outcomes)
+    derivatives.check_mounted(config.output_dir)
     for subject in sorted({job.scan.subject for job in plan.jobs if not overview.is_reported(job)}):
         report.write_subject_report(config.output_dir, subject)
-    return summarize(plan.jobs, todo, outcomes)
+    return code
 
 
 def make_plan(config: Config) -> Plan:
@@ -204,7 +206,7 @@ def work_dir(config: Config) -> Path:
 def process_jobs(todo: list[Job], plan: Plan, config: Config, config_path: Path) -> list[Outcome]:
     """Process scans, one or several at once; returns how each ended."""
     ensemble = fetch(plan.card)
-    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores())
+    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory())
     memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
     device = choose_device(config.resources.device, ensemble.member_paths[0], n_threads, memory_bytes)
     logger.info(
@@ -220,8 +222,8 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, config_path: Path)
     by_key = {job.key: job for job in todo}
     running = run_jobs(todo, make_tools, n_processes, config.behaviour.stop_on_first_crash)
     for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
-        log_outcome(outcome, by_key[outcome.key])
         outcomes.append(outcome)
+        log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
     return outcomes
 
 
@@ -271,7 +273,8 @@ def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: 
 
 
 def process_scan(job: Job, tools: Tools) -> None:
-    """Segment one scan and write all its outputs, unless another run does so at this moment."""
+    """Segment one scan and write all its outputs, unless another run has done so by now."""
+    derivatives.check_mounted(job.outputs.output_dir)
     with claimed(job.outputs.claim):
         if not tools.config.behaviour.force and not unfinished([job], force=False):
             return
@@ -284,18 +287,17 @@ def process_scan(job: Job, tools: Tools) -> None:
         with clock.stage("segment"):
             hippocampi = [segment_hippocampus(contrasts, location, side, tools) for side in HEMISPHERES]
             result = join_hemispheres(hippocampi, scan.grid, tools)
-        with clock.stage("write"):
-            for outputs in (job.outputs, job.parts):
-                derivatives.discard(outputs)
-            write_outputs(job, scan, location, result, tools)
-            sidecar = describe(job, contrasts, location, result, tools)
-            if job.splits:
-                write_parts(job, scan, location, result, sidecar)
-        record = provenance.record(job.request, tools.device, tools.config, clock)
-        derivatives.write_json(job.outputs.provenance, record)
-        job.outputs.failure.unlink(missing_ok=True)
-        # Last of all: a scan with a sidecar is done.
-        derivatives.write_json(job.outputs.sidecar, sidecar)
+        with derivatives.together(job.outputs, job.parts):
+            with clock.stage("write"):
+                write_outputs(job, scan, location, result, tools)
+                sidecar = describe(job, contrasts, location, result, tools)
+                if job.splits:
+                    write_parts(job, scan, location, result, sidecar)
+            record = provenance.record(job.request, tools.device, tools.config, clock)
+            derivatives.write_json(job.outputs.provenance, record)
+            job.outputs.failure.unlink(missing_ok=True)
+            # Last of all: a scan with a sidecar is done.
+            derivatives.write_json(job.outputs.sidecar, sidecar)
 
 
 def check_memory(job: Job, tools: Tools) -> None:
@@ -587,14 +589,16 @@ def describe(
     )
 
 
-def log_outcome(outcome: Outcome, job: Job) -> None:
+def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     """One line a scan; a failure also leaves its reason for the status level."""
     if outcome.error is None:
-        logger.info("%s: done in %.1f s", outcome.key, outcome.seconds)
+        logger.info("%s: done in %.1f s (%s)", outcome.key, outcome.seconds, progress)
         return
     logger.error("%s: %s", outcome.key, outcome.error.message)
     if outcome.error.hint:
         logger.error("%s: hint: %s", outcome.key, outcome.error.hint)
+    if isinstance(outcome.error, StorageError):
+        return
     with suppress(BidsHsfError):
         reason = {"Error": outcome.error.message, "Hint": outcome.error.hint, "ExitCode": outcome.error.exit_code}
         derivatives.write_json(job.outputs.failure, reason)

@@ -129,6 +129,13 @@ def test_description_with_a_byte_order_mark_is_readable(tmp_path: Path) -> None:
     check_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.2", "1.1.1", "1.4.0", "1.8.0", "1.11.0", "2.0.0"])
+def test_every_version_of_bids(version: str, tmp_path: Path) -> None:
+    root = write_tree(tmp_path, ["sub-01/anat/sub-01_T1w.nii.gz"], {"Name": "Old", "BIDSVersion": version})
+    check_dataset(root)
+    assert keys(root) == ["sub-01_T1w"]
+
+
 def test_dots_in_labels_are_kept_apart_and_become_legal(tmp_path: Path) -> None:
     root = write_tree(
         tmp_path, [f"sub-01/anat/sub-01_acq-{size}mm_{s}.nii.gz" for size in ("0.8", "0.7") for s in ("T1w", "T2w")]

@@ -1,3 +1,4 @@
+import errno
 import gzip
 import resource
 import struct
@@ -13,7 +14,8 @@ from bids_trees import phantom, write_scan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bids_hsf.errors import UnreadableImageError
+from bids_hsf import images
+from bids_hsf.errors import StorageError, UnreadableImageError
 from bids_hsf.images import MAX_VOXELS, load_scan, open_scan
 
 DIM, DATATYPE, PIXDIM, VOX_OFFSET, SCL_SLOPE = 40, 70, 76, 108, 112
@@ -111,6 +113,26 @@ def test_oblique_scans_are_taken_as_they_are(tmp_path: Path, angle: float) -> No
     np.testing.assert_allclose(
         nib.affines.apply_affine(scan.image.affine, centre), scan.grid.to_mm(canonical_centre[None])[0], atol=1e-4
     )
+
+
+@pytest.mark.parametrize("size", [0.1, 0.25, 0.5, 3.0, 5.0])
+def test_voxel_sizes_of_real_scans(tmp_path: Path, size: float) -> None:
+    scan = load_scan(write_scan(tmp_path / "scan.nii.gz", affine=np.diag([size, 1, 1, 1])))
+    np.testing.assert_allclose(scan.grid.voxel_sizes, [size, 1, 1], rtol=1e-5)
+
+
+def test_negative_voxel_sizes_are_taken_as_positive(tmp_path: Path) -> None:
+    path = patched(write_scan(tmp_path / "scan.nii"), PIXDIM + 4, "f", -1.0)
+    np.testing.assert_allclose(load_scan(path).grid.voxel_sizes, 1)
+
+
+def test_bytes_behind_the_compressed_data_do_not_matter(tmp_path: Path) -> None:
+    path = write_scan(tmp_path / "scan.nii.gz")
+    expected = load_scan(path).data
+    for tail in (bytes(512), b"appended by some tool"):
+        longer = tmp_path / "longer.nii.gz"
+        longer.write_bytes(path.read_bytes() + tail)
+        np.testing.assert_array_equal(load_scan(longer).data, expected)
 
 
 def test_no_orientation_in_the_header_is_read_as_nibabel_does_and_said(
@@ -230,10 +252,6 @@ def rgb(folder: Path) -> Path:
     return write_scan(folder / "scan.nii.gz", colours)
 
 
-def negative_voxel_size(folder: Path) -> Path:
-    return patched(write_scan(folder / "scan.nii", affine=None), PIXDIM + 4, "f", np.nan)
-
-
 def voxels_of(size: float) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         return write_scan(folder / "scan.nii.gz", affine=np.diag([size, 1, 1, 1]))
@@ -281,7 +299,7 @@ def wild_offset(folder: Path) -> Path:
     [
         (no_file, "does not exist"),
         (broken_link, "broken link"),
-        (folder_named_as_image, "cannot be read: Is a directory"),
+        (folder_named_as_image, "is a folder"),
         (empty, "is empty"),
         (text, "not a readable NIfTI|Git LFS"),
         (uncompressed_under_gz, "not a readable NIfTI"),
@@ -354,6 +372,22 @@ def test_unreadable_permissions(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "may not be read" in done.stderr, done.stderr
+
+
+def test_failing_disk_is_not_the_fault_of_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_scan(tmp_path / "scan.nii.gz")
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_drain", fail)
+        with pytest.raises(StorageError, match=r"Cannot read .*scan.nii.gz: Input/output error"):
+            load_scan(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        with pytest.raises(StorageError, match="Cannot read"):
+            load_scan(path)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

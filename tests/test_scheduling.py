@@ -66,6 +66,12 @@ def test_cores_are_shared(fixed: Resources, n_jobs: int, allowed: int, expected:
     assert share_cores(fixed, n_jobs, allowed) == expected
 
 
+def test_memory_of_the_machine_limits_the_scans_at_once() -> None:
+    assert share_cores(Resources(), 100, 64, 4000 << 20) == (2, 4)
+    assert share_cores(Resources(mem_mb=8000), 100, 64, 4000 << 20) == (5, 4)
+    assert share_cores(Resources(nprocs=8), 100, 64, 4000 << 20) == (8, 8)
+
+
 @pytest.mark.parametrize("fixed", [Resources(nprocs=4, omp_nthreads=5), Resources(nthreads=2, omp_nthreads=3)])
 def test_contradicting_numbers_are_refused(fixed: Resources) -> None:
     with pytest.raises(UsageError, match="exceeds"):

@@ -48,6 +48,11 @@ def test_sound_dataset_passes(dataset: Path, tmp_path: Path, caplog: pytest.LogC
     assert "BIDS validator: no errors" in caplog.text
 
 
+def test_root_sidecar_of_what_was_not_chosen_is_no_finding(dataset: Path, tmp_path: Path) -> None:
+    (dataset / "T2w.json").write_text("{}")
+    assert not validate_input(dataset, ["01"], tmp_path)
+
+
 def test_broken_links_of_other_subjects_do_not_matter(dataset: Path, tmp_path: Path) -> None:
     (dataset / "sub-02/anat/sub-02_T2w.nii.gz").symlink_to("gone")
     assert not validate_input(dataset, ["01"], tmp_path)

@@ -1,0 +1,605 @@
+"""Nothing lost, nothing half-done: kills, signals, full disks, bad scans, several runs on one folder."""
+
+import errno
+import gzip
+import io
+import json
+import os
+import pathlib
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from bids_trees import write_scan, write_tree
+from fast_app import AFFINE, SHAPE, stand_in, write_card, write_dataset, write_head
+
+from bids_hsf.cli import main
+from bids_hsf.validation import run_validator
+
+APP = Path(__file__).parent / "fast_app.py"
+N_SUBJECTS = 4
+# What must not depend on when, where and in which order the scans were done.
+LASTING = ("sub-*/**/*.nii.gz", "sub-*/**/*_dseg.tsv", "sub-*/**/*.json", "group_*.tsv", "dataset_description.json")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """A dataset, a model and what an undisturbed run makes of them."""
+
+    bids_dir: Path
+    card: Path
+    reference: Path
+
+    def words(self, out: Path, *words: object) -> list[str]:
+        model = ["--model", f"{self.card}:toy_fast", "--device", "cpu", "--skip-bids-validation"]
+        # Float sums depend on the threads of a scan: bytes are compared at one.
+        model += [] if "--omp-nthreads" in words else ["--omp-nthreads", "1"]
+        model += [] if "--nprocs" in words else ["--nprocs", "1"]
+        words = words if any(str(word).startswith("parti") for word in words) else ("participant", "group", *words)
+        return [str(self.bids_dir), str(out), *map(str, words), *model]
+
+    def run(self, out: Path, *words: object) -> Result:
+        """Run in this process: the imports take longer than the work."""
+        return run_here(*self.words(out, *words))
+
+    def start(self, out: Path, *words: object, seconds: float = 0.0, **options: Any) -> subprocess.Popen[str]:
+        """Start a process of its own, `seconds` slower a scan."""
+        environment = {**os.environ, "FAST_APP_SECONDS": str(seconds)}
+        command = [sys.executable, str(APP), *self.words(out, *words)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **options)
+
+
+def run_here(*words: str) -> Result:
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+        stand_in(patch.setattr)
+        code = main(list(words))
+    return Result(code, stdout.getvalue(), stderr.getvalue())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("robust")
+    made = Place(write_dataset(folder / "bids", N_SUBJECTS), write_card(folder / "hub"), folder / "reference")
+    done = made.run(made.reference)
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def contents(folder: Path, *patterns: str) -> dict[str, bytes]:
+    paths = {path for pattern in patterns or LASTING for path in folder.glob(pattern)}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def unpack(content: dict[str, bytes]) -> dict[str, bytes]:
+    """A difference in bytes is easier to read unpacked."""
+    return {name: gzip.decompress(data) if name.endswith(".gz") else data for name, data in content.items()}
+
+
+def assert_whole(folder: Path) -> None:
+    """Every file that is there under its own name can be read, and a scan with a sidecar has all its files."""
+    for path in folder.rglob("*.nii.gz"):
+        if not path.name.startswith("."):
+            assert np.isfinite(nib.load(path).get_fdata()).all()
+    for path in folder.rglob("*_dseg.json"):
+        if path.name.startswith("."):
+            continue
+        json.loads(path.read_text())
+        stem = path.name.removesuffix("_dseg.json")
+        names = [f"{stem}_dseg.nii.gz", f"{stem}_dseg.tsv", f"{stem}_desc-entropy_probseg.nii.gz"]
+        assert all((path.parent / name).is_file() for name in names)
+        assert (folder / "logs" / f"{stem}_provenance.json").is_file()
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob(".*") if path.name not in (".bidsignore", ".work")]
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} was not said: {''.join(seen)}")
+
+
+def kill_and_resume(place: Place, out: Path, n_kills: int, *words: object) -> None:
+    chance = random.Random(7)
+    for _ in range(n_kills):
+        process = place.start(out, *words, seconds=0.1)
+        wait_for(process, "scan(s) at once" if chance.random() < 0.9 else "selected")
+        time.sleep(chance.uniform(0, 0.5))
+        process.kill()
+        process.communicate()
+        assert_whole(out)
+        # Begin anew when all is done, or the later kills would hit nothing.
+        if chance.random() < 0.3 and out.exists():
+            shutil.rmtree(next(iter(sorted(out.glob("sub-*/anat"))), out), ignore_errors=True)
+    done = place.run(out, *words)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(place.reference)
+    assert leftovers(out) == []
+
+
+def test_killed_runs_are_resumed_and_end_in_the_same_bytes(place: Place, tmp_path: Path) -> None:
+    kill_and_resume(place, tmp_path / "out", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_twenty_killed_runs(place: Place, tmp_path: Path, n_processes: int) -> None:
+    kill_and_resume(place, tmp_path / "out", 20, "--nprocs", n_processes)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "n_processes"),
+    [
+        (signal.SIGTERM, 143, 2),
+        (signal.SIGINT, 130, 1),
+        pytest.param(signal.SIGTERM, 143, 1, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, 2, marks=pytest.mark.slow),
+    ],
+)
+def test_signals_end_a_run_soon_and_cleanly(
+    place: Place, tmp_path: Path, number: signal.Signals, code: int, n_processes: int
+) -> None:
+    out = tmp_path / "out"
+    process = place.start(out, "--nprocs", n_processes, "--omp-nthreads", 1, seconds=0.7, start_new_session=True)
+    wait_for(process, "sub-01_T1w: done" if n_processes == 1 else "done in")
+    started = time.monotonic()
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.send_signal(number)
+    # Ends when the last process that holds the pipe does, workers included.
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert time.monotonic() - started < 10
+    assert "the same command goes on with the rest" in said
+    assert "Traceback" not in said
+    assert_whole(out)
+    assert leftovers(out) == []
+    # What a pool did before is as good as what is done now, in one process.
+    assert place.run(out).returncode == 0
+    assert contents(out) == contents(place.reference)
+
+
+def test_full_disk_leaves_nothing_that_looks_finished_and_the_next_run_goes_on(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    write_bytes = pathlib.Path.write_bytes
+
+    def fill_up(path: Path, content: bytes) -> int:
+        write_bytes(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "write_bytes", fill_up)
+        done = place.run(out, "participant")
+    assert done.returncode == 74, done.stderr
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path for path in out.glob("sub-*/**/*") if path.is_file()] == []
+    assert leftovers(out) == []
+    done = place.run(out)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(place.reference)
+
+
+def test_removed_mount_leaves_nothing_in_its_place(place: Place, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = place.start(out, "participant", seconds=0.5)
+    wait_for(process, "sub-01_T1w: done")
+    out.rename(tmp_path / "elsewhere")
+    out.mkdir()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 74, said
+    assert "is gone" in said
+    assert "Traceback" not in said
+    assert [path for path in out.rglob("*") if path.is_file()] == []
+
+
+def test_only_what_is_missing_is_done_again(place: Place, tmp_path: Path) -> None:
+    out = shutil.copytree(place.reference, tmp_path / "out")
+    (out / "sub-02/anat/sub-02_space-T1w_seg-toy_desc-entropy_probseg.nii.gz").unlink()
+    done = place.run(out)
+    assert done.returncode == 0
+    assert "3 done before, 1 to do" in done.stderr
+    assert "sub-02_T1w: done" in done.stderr
+    assert "sub-01_T1w: done" not in done.stderr
+    assert contents(out) == contents(place.reference)
+
+
+def test_other_settings_are_refused_and_forced(place: Place, tmp_path: Path) -> None:
+    out = shutil.copytree(place.reference, tmp_path / "out")
+    refused = place.run(out, "--keep-islands")
+    assert refused.returncode == 73
+    assert "KeepIslands was False, now True" in refused.stderr
+    assert contents(out) == contents(place.reference)
+    assert place.run(out, "--write-probseg", "--uncertainty", "full").returncode == 0
+    assert len(list(out.glob("sub-*/anat/*_seg-toy_probseg.nii.gz"))) == N_SUBJECTS
+    # What another request left beside the new results would pass for theirs.
+    assert place.run(out, "--keep-islands", "--force").returncode == 0
+    assert not list(out.glob("sub-*/anat/*_seg-toy_probseg.nii.gz"))
+    assert not list(out.glob("sub-*/anat/*mutualinformation*"))
+
+
+def test_several_runs_at_once_on_the_same_scans(place: Place, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    runs = [place.start(out, seconds=0.3) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in runs]
+    assert [process.returncode for process in runs] == [0, 0], "\n".join(said)
+    assert contents(out) == contents(place.reference)
+    assert leftovers(out) == []
+    assert len(list(out.glob("logs/run_*.log"))) == 2
+    assert any("Waiting for another run" in text for text in said)
+
+
+@pytest.mark.slow
+def test_several_runs_at_once_on_other_scans(place: Place, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    labels = [("01", "02"), ("03", "04")]
+    runs = [place.start(out, "participant", "--participant-label", *some, seconds=0.2) for some in labels]
+    assert [process.wait(timeout=120) for process in runs] == [0, 0]
+    for process in runs:
+        process.communicate()
+    assert place.run(out).returncode == 0
+    assert contents(out) == contents(place.reference)
+
+
+@pytest.mark.slow
+def test_a_pool_gives_the_same_bytes(place: Place, tmp_path: Path) -> None:
+    process = place.start(tmp_path / "out", "--nprocs", 2)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert contents(tmp_path / "out") == contents(place.reference)
+
+
+def test_saved_settings_are_replayed_to_the_same_bytes(place: Place, tmp_path: Path) -> None:
+    filters = tmp_path / "filter.json"
+    filters.write_text('{"t1w": {"session": null}}')
+    first, second = tmp_path / "first", tmp_path / "second"
+    words = ("--keep-islands", "--box-margin-mm", 3, "--random-seed", 5, "--tta", 1, "--bids-filter-file", filters)
+    assert place.run(first, *words).returncode == 0
+    (saved,) = first.glob("logs/config_*.toml")
+    filters.unlink()
+    replay = [str(place.bids_dir), str(second), "participant", "group", "--config-file", str(saved)]
+    done = run_here(*replay)
+    assert done.returncode == 0, done.stderr
+    assert contents(first) == contents(second)
+    (replayed,) = second.glob("logs/config_*.toml")
+    tables = [tomllib.loads(path.read_text()) for path in (saved, replayed)]
+    assert all(tables[0][name] == tables[1][name] for name in ("selection", "method", "resources", "behaviour"))
+    # Another network under the same name is not what was saved.
+    saved.write_text(saved.read_text().replace('toy.onnx" = "', 'toy.onnx" = "00'))
+    done = run_here(*replay)
+    assert done.returncode == 69
+    assert "not those of the saved run" in done.stderr
+
+
+def test_dry_run_writes_nothing_and_tells_all(place: Place, tmp_path: Path) -> None:
+    bids_dir = shutil.copytree(place.bids_dir, tmp_path / "bids")
+    (bids_dir / "sub-02/anat/sub-02_T1w.nii.gz").write_bytes(b"")
+    write_scan(bids_dir / "sub-03/anat/sub-03_T1w.nii.gz", affine=np.diag([1, 1, 4, 1.0]))
+    write_head(bids_dir / "sub-03/anat/sub-03_T2w.nii.gz")
+    other = Place(bids_dir, place.card, tmp_path)
+    done = other.run(tmp_path / "out", "participant", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith("sub-")}
+    assert "to do" in lines["sub-01_T1w"]
+    assert "46x55x46 of 4x4x4 mm" in lines["sub-01_T1w"]
+    assert "cannot be processed" in lines["sub-02_T1w"]
+    assert "is empty" in lines["sub-02_T1w"]
+    assert "thick slices (4 mm); small field of view (12 mm)" in lines["sub-03_T1w"]
+    assert "left out" in lines["sub-03_T2w"]
+    assert "Time: about" in done.stdout
+    assert "Memory: about" in done.stdout
+    assert not (tmp_path / "out").exists()
+    done = place.run(place.reference, "participant", "--dry-run", "--keep-islands")
+    assert "refused without --force" in done.stdout
+    assert "KeepIslands was False, now True" in done.stdout
+
+
+@pytest.fixture
+def mixed(place: Place, tmp_path: Path) -> Place:
+    """One good scan among many bad ones."""
+    root = write_dataset(tmp_path / "bids", 1)
+
+    def scan(label: str) -> Path:
+        path = root / f"sub-{label}" / "anat" / f"sub-{label}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        return path
+
+    scan("empty").touch()
+    truncated = write_head(scan("truncated"))
+    truncated.write_bytes(truncated.read_bytes()[:-5000])
+    scan("text").write_text("not an image")
+    scan("annexed").symlink_to("../../.git/annex/objects/gone")
+    write_scan(scan("constant"), np.ones(SHAPE, dtype=np.uint8), AFFINE)
+    write_scan(scan("series"), np.random.default_rng(0).random((*SHAPE, 3), dtype=np.float32), AFFINE)
+    huge = bytearray(gzip.decompress(write_head(scan("huge")).read_bytes()))
+    huge[42:48] = np.array([1200, 1200, 1200], dtype="<i2").tobytes()
+    # As many zeros as a bomb needs to be believed by its length.
+    (root / "sub-huge/anat/sub-huge_T1w.nii.gz").write_bytes(gzip.compress(bytes(huge) + bytes(3_000_000), 9))
+    return Place(root, place.card, tmp_path / "none")
+
+
+def test_bad_scans_fail_one_by_one_and_the_others_finish(mixed: Place, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = mixed.run(out)
+    assert done.returncode == 1, done.stderr
+    assert "1 of 8 scan(s) done" in done.stderr
+    assert "Traceback" not in done.stderr
+    reasons = {
+        "empty": "is empty",
+        "truncated": "damaged or truncated",
+        "text": "not a readable NIfTI",
+        "annexed": "broken link",
+        "constant": "is constant",
+        "series": "expected three axes and one volume",
+        "huge": "truncated",
+    }
+    shown = run_here(str(mixed.bids_dir), str(out), "status")
+    assert shown.returncode == 0, shown.stderr
+    for label, reason in reasons.items():
+        said = [text for text in done.stderr.splitlines() if f"ERROR sub-{label}_T1w: " in text and "hint" not in text]
+        assert len(said) == 1
+        assert reason in said[0]
+        failure = json.loads((out / "logs" / f"sub-{label}_space-T1w_seg-toy_failure.json").read_text())
+        assert reason in failure["Error"]
+        (line,) = [line for line in shown.stdout.splitlines() if line.startswith(f"sub-{label}_T1w")]
+        assert "failed" in line
+        assert reason in line
+    assert "8 scan(s): 1 done, 7 failed" in shown.stdout
+    assert (out / "group_volumes.tsv").read_text().count("\n") == 2
+    # The line that is ready to be pasted does the rest, once the scans are repaired.
+    for label in reasons:
+        path = mixed.bids_dir / f"sub-{label}/anat/sub-{label}_T1w.nii.gz"
+        path.unlink()
+        write_head(path, seed=len(label))
+    program, *words = shlex.split(shown.stdout.splitlines()[-1])
+    assert program == "bids-hsf"
+    again = run_here(*words)
+    assert again.returncode == 0, again.stderr
+    assert "7 to do" in again.stderr
+    assert not list(out.glob("logs/*_failure.json"))
+
+
+def test_stop_on_first_crash(mixed: Place, tmp_path: Path) -> None:
+    done = mixed.run(tmp_path / "out", "participant", "--stop-on-first-crash")
+    assert done.returncode == 1, done.stderr
+    assert "1 of 8 scan(s) done, 6 not begun" in done.stderr
+
+
+def test_status_and_group_without_the_raw_data(place: Place, tmp_path: Path) -> None:
+    gone = Place(tmp_path / "gone", place.card, tmp_path)
+    out = shutil.copytree(place.reference, tmp_path / "out")
+    (out / "group_volumes.tsv").unlink()
+    paths = (str(gone.bids_dir), str(out))
+    assert run_here(*paths, "group").returncode == 0
+    assert contents(out) == contents(place.reference)
+    shown = run_here(*paths, "status")
+    assert (shown.returncode, shown.stdout.split(";")[0]) == (0, f"{N_SUBJECTS} done, 0 failed")
+    (out / "sub-01.html").unlink()
+    assert run_here(*paths, "participant", "--reports-only").returncode == 0
+    assert "sub-01_T1w" in (out / "sub-01.html").read_text()
+    assert run_here(*paths, "participant").returncode == 66
+
+
+def test_status_of_everything_done(place: Place) -> None:
+    shown = run_here(str(place.bids_dir), str(place.reference), "status")
+    assert (shown.returncode, shown.stdout) == (0, f"toy_fast: {N_SUBJECTS} scan(s): {N_SUBJECTS} done\n")
+
+
+def test_boilerplate_alone(place: Place, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = place.run(out, "participant", "--boilerplate-only", "--export-lut", "itksnap", "freesurfer", "fsleyes")
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (out / "logs").iterdir() if not path.name.startswith("run_"))
+    assert names == [
+        "CITATION.bib",
+        "CITATION.html",
+        "CITATION.md",
+        "seg-toy_freesurfer.txt",
+        "seg-toy_fsleyes.lut",
+        "seg-toy_itksnap.txt",
+    ]
+    assert "toy" in (out / "logs/CITATION.md").read_text()
+    assert '101 255 0 0 1 1 1 "Right Front"' in (out / "logs/seg-toy_itksnap.txt").read_text()
+    assert "2 Left-Back 0 255 0 0" in (out / "logs/seg-toy_freesurfer.txt").read_text()
+    assert "102 0.00000 1.00000 0.00000 Right Back" in (out / "logs/seg-toy_fsleyes.lut").read_text()
+    assert not list(out.glob("sub-*"))
+
+
+def test_run_leaves_its_log_and_one_line_a_scan(place: Place) -> None:
+    (log,) = place.reference.glob("logs/run_*.log")
+    lines = [line for line in log.read_text().splitlines() if " INFO " in line]
+    for i in range(1, N_SUBJECTS + 1):
+        assert sum(f"sub-{i:02d}_T1w" in line for line in lines) == 1
+    assert "\r" not in log.read_text()
+    assert (place.reference / "logs/CITATION.html").is_file()
+
+
+UNPRIVILEGED = """
+import os, runpy, sys
+sys.path.insert(0, {tests!r})
+
+def run(argv):
+    sys.argv = argv
+    try:
+        runpy.run_path(argv[0], run_name="__main__")
+    except SystemExit as left:
+        print("left with", left.code)
+
+# Python's own folder may be closed to others: the first run imports all that the later ones need.
+run({runs!r}[0])
+os.environ.pop("HOME", None)
+os.umask(0o077)
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(54321)
+    os.setuid(54321)
+for argv in {runs!r}[1:]:
+    run(argv)
+"""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Folder that other users can reach; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
+
+
+def test_user_without_name_home_and_permissions(open_folder: Path) -> None:
+    bids_dir, card = write_dataset(open_folder / "bids", 1), write_card(open_folder / "hub")
+    for path in [*bids_dir.rglob("*"), bids_dir, *card.parent.iterdir(), card.parent]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for name, mode in (("cwd", 0o555), ("locked", 0o555), ("out", 0o777)):
+        (open_folder / name).mkdir()
+        (open_folder / name).chmod(mode)
+    place = Place(bids_dir, card, open_folder)
+    before = {path: path.stat().st_mtime_ns for path in bids_dir.rglob("*")}
+    runs = [[str(APP), *place.words(open_folder / name)] for name in ("warm", "locked/out", "out")]
+    kept = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "XDG_CACHE_HOME")}
+    code = UNPRIVILEGED.format(tests=str(APP.parent), runs=runs)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=open_folder / "cwd", env=kept)
+    codes = [line for line in done.stdout.splitlines() if line.startswith("left with")]
+    assert codes == ["left with 0", "left with 73", "left with 0"], done.stderr
+    assert "cannot be written" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in bids_dir.rglob("*")} == before
+    assert sorted(path.name for path in open_folder.iterdir()) == ["bids", "cwd", "hub", "locked", "out", "warm"]
+    assert list((open_folder / "cwd").iterdir()) == []
+    assert len(list((open_folder / "out").glob("sub-01/anat/*_dseg.json"))) == 1
+
+
+# The anatomy of the public bids-examples, by name; they hold names alone, their images are empty.
+EMPTY = (65, "is empty")
+NO_IMAGE = (18, "No T1w or T2w image")
+TREES: dict[str, tuple[list[str], tuple[int, str]]] = {
+    "ds001": (["sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_inplaneT2.nii.gz"], EMPTY),
+    "ds006": (["sub-01/ses-pre/anat/sub-01_ses-pre_T1w.nii.gz", "sub-01/ses-post/func/sub-01_bold.nii.gz"], EMPTY),
+    "ds113b": ([f"sub-01/ses-movie/anat/sub-01_ses-movie_{s}.nii.gz" for s in ("T1w", "T2w", "angio")], EMPTY),
+    "7t_trt": (["sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz", "sub-01/ses-1/anat/sub-01_ses-1_T1map.nii.gz"], EMPTY),
+    "hcp_example_bids": (["sub-100307/anat/sub-100307_run-01_T1w.nii.gz"], EMPTY),
+    "asl001": (["sub-Sub103/anat/sub-Sub103_T1w.nii.gz", "sub-Sub103/perf/sub-Sub103_asl.nii.gz"], EMPTY),
+    "pet001": (["sub-01/ses-01/anat/sub-01_ses-01_T1w.nii", "sub-01/ses-01/pet/sub-01_ses-01_pet.nii"], EMPTY),
+    "defaced": (["sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_mod-T1w_defacemask.nii.gz"], EMPTY),
+    "qmri_mp2rage": (["sub-1/anat/sub-1_inv-1_part-mag_MP2RAGE.nii", "sub-1/anat/sub-1_UNIT1.nii"], NO_IMAGE),
+    "qmri_mpm": (["sub-anon/anat/sub-anon_echo-1_flip-1_mt-off_part-mag_MPM.nii"], NO_IMAGE),
+    "only T2w": (["sub-01/anat/sub-01_T2w.nii.gz"], (18, "toy_fast is for T1w")),
+    "only function": (["sub-01/func/sub-01_task-rest_bold.nii.gz"], NO_IMAGE),
+    "eeg_matchingpennies": (["sub-05/eeg/sub-05_task-x_events.tsv", "sub-05/eeg/sub-05_task-x_eeg.eeg"], NO_IMAGE),
+    "ieeg_visual": (["sub-01/ses-01/ieeg/sub-01_ses-01_space-other_photo.jpg", "participants.tsv"], NO_IMAGE),
+    "micr_SEM": (["sub-01/micr/sub-01_sample-A_SEM.png", "samples.tsv"], NO_IMAGE),
+    "empty": (["participants.tsv"], (18, "No participant is selected")),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_trees_of_public_datasets(name: str, place: Place, tmp_path: Path) -> None:
+    paths, (code, message) = TREES[name]
+    root = write_tree(tmp_path / "bids", paths)
+    done = Place(root, place.card, tmp_path).run(tmp_path / "out", "participant")
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_header_alone_is_no_scan(place: Place, tmp_path: Path) -> None:
+    """As in the "synthetic" dataset of bids-examples."""
+    root = write_dataset(tmp_path / "bids", 1)
+    packed = root / "sub-01/anat/sub-01_T1w.nii.gz"
+    packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes())[:352])
+    packed.unlink()
+    done = Place(root, place.card, tmp_path).run(tmp_path / "out", "participant")
+    assert done.returncode == 65
+    assert "is truncated: 352 bytes cannot hold" in done.stderr
+
+
+def test_output_of_every_legal_name_is_valid(place: Place, tmp_path: Path) -> None:
+    # Addresses in the sidecars have to bear any path.
+    card = write_card(tmp_path / "my hub", "T1w, T2w")
+    root = write_tree(tmp_path / "données %20 (été) '1'", [])
+    names = [
+        "sub-01/anat/sub-01_UNIT1.nii.gz",
+        "sub-01/anat/sub-01_acq-0.8mm_T1w.nii.gz",
+        "sub-01/anat/sub-01_acq-x_ce-gd_rec-norm_run-01_T1w.nii.gz",
+        "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii.gz",
+        "sub-02/ses-1/anat/sub-02_ses-1_T2w.nii.gz",
+        "sub-02/ses-1/anat/sub-02_ses-1_task-rest_run-1_echo-1_part-mag_chunk-1_T1w.nii.gz",
+        "sub-02/ses-2/anat/sub-02_ses-2_run-2_T2w.nii.gz",
+    ]
+    for seed, name in enumerate(names):
+        write_head(root / name, seed)
+    out = tmp_path / "résultats 2"
+    other = Place(root, card, tmp_path)
+    done = other.run(
+        out, "-m", "T1w", "T2w", "UNIT1", "participant", "group", "--write-probseg", "--uncertainty", "full"
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{len(names)} of {len(names)} scan(s) done" in done.stderr
+    report = run_validator(out, tmp_path)
+    assert report is not None
+    assert report["issues"]["issues"] == []
+
+
+@pytest.mark.slow
+def test_five_thousand_subjects_are_looked_through_in_a_minute_and_a_gigabyte(place: Place, tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "bids", [])
+    head = write_head(tmp_path / "head.nii.gz").read_bytes()
+    for i in range(5000):
+        for session in ("1", "2"):
+            stem = f"sub-{i:05d}_ses-{session}"
+            folder = root / f"sub-{i:05d}" / f"ses-{session}"
+            names = ["anat/{}_T1w.json", "anat/{}_T2w.nii.gz", "dwi/{}_dwi.nii.gz", "func/{}_task-rest_bold.nii.gz"]
+            write_tree(folder, [name.format(stem) for name in names], None)
+        (root / f"sub-{i:05d}/ses-1/anat/sub-{i:05d}_ses-1_T1w.nii.gz").write_bytes(head)
+    started = time.monotonic()
+    done = place_run_measured(Place(root, place.card, tmp_path), tmp_path / "out")
+    seconds = time.monotonic() - started
+    assert done.returncode == 0, done.stderr
+    assert "5000 to do" in done.stdout
+    assert seconds < 60
+    assert int(done.stdout.splitlines()[-1]) < 1_000_000
+
+
+def place_run_measured(place: Place, out: Path) -> subprocess.CompletedProcess[str]:
+    """Dry run; the last line of its output is the peak memory in kB."""
+    code = (
+        "import resource, subprocess, sys\n"
+        "done = subprocess.run(sys.argv[1:])\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "sys.exit(done.returncode)"
+    )
+    command = [sys.executable, str(APP), *place.words(out, "participant", "--dry-run")]
+    return subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
