@@ -29,7 +29,7 @@ demo: $(VENV)/.installed ## segment the example dataset into ./demo and print wh
 	@echo; echo "Reports, to be opened in a browser:"; ls $(CURDIR)/demo/derivatives/bids-hsf/*.html
 
 test: lint ## lint, types, import contracts and tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 lint: $(VENV)/.installed ## lint, types and import contracts alone
 	$(BIN)/ruff check .
@@ -39,6 +39,9 @@ lint: $(VENV)/.installed ## lint, types and import contracts alone
 
 test-slow: $(VENV)/.installed ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-container: $(VENV)/.installed ## build the image without a daemon and run it as Docker and Singularity would (root, Debian)
+	$(BIN)/python tests/container/run.py
 
 bench: $(VENV)/.installed ## measure speed, stage by stage
 	$(BIN)/python tests/benchmarks/speed.py

@@ -1,0 +1,96 @@
+"""What images and registries are made from agrees with the package."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from bids_hsf import __version__
+from bids_hsf.arguments import build_parser
+
+REPOSITORY = Path(__file__).parents[1]
+DOCKER = REPOSITORY / "docker"
+LOCKS = sorted(DOCKER.glob("*.lock"))
+DESCRIPTOR = json.loads((REPOSITORY / "bids_hsf/data/bids_hsf.boutiques.json").read_text())
+# Flags that Boutiques has no use for.
+NOT_IN_DESCRIPTOR = {"help", "version", "bids_exec_spec", "notrack"}
+
+
+def pins(*paths):
+    found = (re.match(r"([\w.-]+)==([^\s;]+)", line) for path in paths for line in path.read_text().splitlines())
+    return {canonicalize_name(match[1]): match[2] for match in found if match}
+
+
+def dependencies():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    return [Requirement(text) for text in project["dependencies"]]
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "cpu"])
+def test_locks_hold_every_dependency_in_a_version_that_it_allows(runtime):
+    # docker/lock.sh renews the locks.
+    locked = pins(DOCKER / "requirements.lock", DOCKER / "torch.lock", DOCKER / f"onnxruntime-{runtime}.lock")
+    machine = {"openvino": "x86_64", "cpu": "aarch64"}[runtime]
+    environment = {"platform_machine": machine, "sys_platform": "linux", "python_version": "3.11"}
+    wanted = [each for each in dependencies() if each.marker is None or each.marker.evaluate(environment)]
+    missing = [str(each) for each in wanted if canonicalize_name(each.name) not in locked]
+    assert not missing
+    outside = [str(each) for each in wanted if locked[canonicalize_name(each.name)] not in each.specifier]
+    assert not outside
+
+
+@pytest.mark.parametrize("path", [path for path in LOCKS if path.name != "torch.lock"], ids=lambda path: path.name)
+def test_locked_packages_have_checksums_and_no_index(path):
+    text = path.read_text()
+    packages = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert packages
+    assert all("--hash=sha256:" in package for package in packages)
+    assert "://" not in text
+
+
+def test_locked_versions_are_those_of_the_constraints():
+    constraints = pins(REPOSITORY / "constraints.txt")
+    locked = pins(*[path for path in LOCKS if "cpu" not in path.name and "cuda" not in path.name])
+    assert {name: locked[name] for name in constraints.keys() & locked.keys()} == {
+        name: version for name, version in constraints.items() if name in locked
+    }
+
+
+def test_descriptor_and_bundles_have_the_version_of_the_package():
+    assert DESCRIPTOR["tool-version"] == __version__
+    assert DESCRIPTOR["container-image"]["image"].endswith(f":{__version__}")
+    assert json.loads((DOCKER / "nipoppy/config.json").read_text())["VERSION"] == __version__
+    babs = yaml.safe_load((DOCKER / "babs/bids_hsf.yaml").read_text())
+    assert list(babs["zip_foldernames"].values()) == [__version__.replace(".", "-")]
+
+
+def test_descriptor_has_every_flag_of_the_command_line_and_no_other():
+    known = {
+        action.dest: action.option_strings
+        for action in build_parser()._actions
+        if action.option_strings and action.dest not in NOT_IN_DESCRIPTOR
+    }
+    described = {each["command-line-flag"] for each in DESCRIPTOR["inputs"] if "command-line-flag" in each}
+    assert not [flag for flag in described if not any(flag in names for names in known.values())]
+    assert not [names for names in known.values() if not described.intersection(names)]
+
+
+def test_descriptor_places_every_input_on_the_command_line_once():
+    line = DESCRIPTOR["command-line"].split()
+    assert line[0] == "bids-hsf"
+    assert sorted(line[1:]) == sorted(each["value-key"] for each in DESCRIPTOR["inputs"])
+
+
+def test_definition_files_share_what_runs_in_the_image():
+    sections = [
+        dict(re.findall(r"^%(\w+)\n(.*?)(?=^%|\Z)", path.read_text(), flags=re.MULTILINE | re.DOTALL))
+        for path in sorted((REPOSITORY / "singularity").glob("*.def"))
+    ]
+    assert len(sections) == 2
+    for name in ("runscript", "test"):
+        assert sections[0][name].split() == sections[1][name].split()
