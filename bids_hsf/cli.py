@@ -125,7 +125,10 @@ class _RunLog:
         return self
 
     def open(self, path: Path) -> None:
-        """Write the log to a file from now on, with all that came before."""
+        """Write the log to a file from now on, with all that came before; a second file of one run is not begun."""
+        memory = self._handler
+        if not isinstance(memory, logging.handlers.MemoryHandler):
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = logging.FileHandler(path, encoding="utf-8")
@@ -133,8 +136,6 @@ class _RunLog:
             raise StorageError(f"Cannot write {path}: {error.strerror}", "Check free space and permissions.") from error
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         file.addFilter(_debug_of_ours)
-        memory = self._handler
-        assert isinstance(memory, logging.handlers.MemoryHandler)
         memory.setTarget(file)
         memory.flush()
         self._replace(file)

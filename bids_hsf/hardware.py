@@ -26,6 +26,7 @@ from bids_hsf.machine import (
     cpu_features,
     find_gpus,
     int8_feature,
+    release_memory,
     runtime_builds,
 )
 from bids_hsf.sessions import CPU, Network, compiled_providers, open_session
@@ -195,6 +196,7 @@ def choose_device(request: str, model_path: Path, n_threads: int, memory_bytes: 
     trials = []
     for provider in _candidates(request):
         trial, networks = probe.try_provider(provider)
+        release_memory()  # of the CPU provider's answer, and of what failed
         trials.append(trial)
         if trial.state == "works":
             options = provider_options(provider, n_threads)

@@ -17,6 +17,7 @@ from bids_hsf.cards import ModelCard
 from bids_hsf.errors import MemoryLimitError, ModelError
 from bids_hsf.geometry import next_multiple, pad_to_shape, unpad
 from bids_hsf.hardware import Device, open_network
+from bids_hsf.machine import release_memory
 from bids_hsf.onnx_file import NetworkFile
 from bids_hsf.sessions import CPU
 from bids_hsf.tiling import Tiling, plan_tiles, predict_tiled
@@ -205,11 +206,16 @@ class Members:
         """Open and yield each network in the order of the card."""
         for path in self._paths:
             if self._open is None or self._open[0] != path:
-                self._open = None  # close before the next is opened
+                self._close()  # before the next is opened
                 self._open = path, OnnxPredictor(path, self._card, self._device)
             yield self._open[1]
         if len(self._paths) > 1:
-            self._open = None  # the next round begins with another one
+            self._close()  # the next round begins with another one
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open = None
+            release_memory()
 
 
 def bytes_per_voxel(facts: NetworkFile, n_channels: int, provider: str) -> int:

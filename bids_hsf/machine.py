@@ -4,10 +4,13 @@ Every function takes the root of the file system (and the environment) that it r
 can show it other machines.
 """
 
+import ctypes
 import math
 import os
 import resource
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -103,6 +106,17 @@ def runtime_builds(names: tuple[str, ...] = RUNTIME_BUILDS) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return builds
+
+
+def release_memory() -> None:
+    """Give memory that is free inside this process back to the system; a few milliseconds.
+
+    The C library keeps what networks and registrations have freed: some 100 MB in a scan's time.
+    """
+    # Other C libraries than GNU's have no such function, and no such habit.
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _cgroup_core_quotas(root: Path) -> Iterator[float]:

@@ -2,6 +2,12 @@
 
 All tiles of a crop have one shape, so that a provider compiles once, and start at multiples of the
 network's own step, so that its pooling sees the same blocks of voxels as in one pass.
+
+A network that is made of convolutions and pooling gives the labels of one pass (at most 0.1 % of the
+voxels differ, see the tests). One that normalises over all voxels (instance norm, as longaxis has it,
+switchable norm) sees the statistics of the tile instead: on crops of 0.6 to 1.5 million voxels,
+longaxis changed 0.3-0.7 % of the labels in two tiles, and about 1.5 % in eight. Tiles are therefore as
+large as the memory allows, and none are used where the crop fits.
 """
 
 import itertools

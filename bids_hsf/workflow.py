@@ -105,7 +105,7 @@ def run(config: Config, terminal: Terminal | None = None) -> int:
 def participant(config: Config, terminal: Terminal) -> int:
     """Segment the selected scans; returns 0, 1 (some failed) or 65 (all failed)."""
     if config.behaviour.reports_only:
-        return rewrite_reports(config)
+        return rewrite_reports(config, terminal)
     plan = make_plan(config)
     if config.behaviour.dry_run:
         terminal.show(overview.preview(plan, config))
@@ -146,12 +146,13 @@ def make_plan(config: Config) -> Plan:
     return Plan(plan_jobs(suited, card, merge, config), card, merge, left_out)
 
 
-def rewrite_reports(config: Config) -> int:
+def rewrite_reports(config: Config, terminal: Terminal) -> int:
     """Write the reports of all participants (or of those named) again, from the derivatives alone."""
     found = {path.name.removeprefix("sub-") for path in config.output_dir.glob("sub-*") if path.is_dir()}
     subjects = sorted((found & set(config.selection.participants)) if config.selection.participants else found)
     if not subjects:
         raise NoInputError(f"No derivatives to report in {config.output_dir}", "Run the participant level first.")
+    terminal.begin_log(run_files.log_path(config.output_dir, run_files.new_run_id()))
     for subject in subjects:
         report.write_subject_report(config.output_dir, subject)
     logger.info("%d report(s) written", len(subjects))
@@ -169,7 +170,7 @@ def status(config: Config, terminal: Terminal) -> int:
     return 0
 
 
-def group(config: Config, _terminal: Terminal) -> int:
+def group(config: Config, terminal: Terminal) -> int:
     """Collect the volumes of all finished scans; the raw data are not needed."""
     rows = []
     for sidecar_path in sorted(config.output_dir.glob("sub-*/**/anat/*_dseg.json")):
@@ -184,6 +185,7 @@ def group(config: Config, _terminal: Terminal) -> int:
         raise NoInputError(
             f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
         )
+    terminal.begin_log(run_files.log_path(config.output_dir, run_files.new_run_id()))
     columns, table = volumetry.stack_rows(rows)
     derivatives.write_tsv(config.output_dir / "group_volumes.tsv", columns, table)
     report.write_group_report(config.output_dir)

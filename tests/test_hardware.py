@@ -1,6 +1,8 @@
 import logging
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +130,21 @@ class TestMachine:
         assert machine.find_gpus(tmp_path) == ()
         root = write(tmp_path, {"dev/nvidia0": "", "sys/class/drm/card0/device/vendor": "0x8086\n", "dev/kfd": ""})
         assert machine.find_gpus(root) == ("AMD", "Intel", "NVIDIA")
+
+    def test_released_memory_goes_back_to_the_system(self):
+        """What many small objects leave behind is not in one piece, so that only the C library can give it back."""
+        code = (
+            "from bids_hsf.machine import release_memory\n"
+            "def resident():\n"
+            "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+            "many = [bytes(100_000) for _ in range(1000)]\n"
+            "last = bytes(100_000)\n"
+            "del many\n"
+            "before = resident()\n"
+            "release_memory()\n"
+            "assert before - resident() > 50e6\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
 
     def test_installed_build_is_found(self):
         builds = machine.runtime_builds()

@@ -404,6 +404,7 @@ def test_status_and_group_without_the_raw_data(place: Place, tmp_path: Path) -> 
     paths = (str(gone.bids_dir), str(out))
     assert run_here(*paths, "group").returncode == 0
     assert contents(out) == contents(place.reference)
+    assert len(list(out.glob("logs/run_*.log"))) == 2
     shown = run_here(*paths, "status")
     assert (shown.returncode, shown.stdout.split(";")[0]) == (0, f"{N_SUBJECTS} done, 0 failed")
     (out / "sub-01.html").unlink()

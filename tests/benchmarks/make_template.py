@@ -24,7 +24,7 @@ from bids_hsf.geometry import Grid, next_multiple, pad_to_shape, resample, unpad
 LEFT_BOX = np.array([[-38.0, -44.0, -30.0], [-10.0, -2.0, 8.0]])
 BOX_MARGIN_MM = 5.0
 # Networks end the tail 2-3 mm below where the atlases do that follow it up to the fornix: boxes have to hold either.
-TAIL_EXTENSION_MM = 2
+TAIL_EXTENSION_MM = 1
 
 
 def load_volume(path: Path) -> tuple[NDArray, Grid]:
