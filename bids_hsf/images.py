@@ -44,6 +44,11 @@ class LoadedScan:
     data: NDArray[np.float32]
     grid: Grid
 
+    @property
+    def orientation_known(self) -> bool:
+        """Whether the header says how the head lies: a file with neither sform nor qform does not."""
+        return bool(self.image.header["sform_code"] or self.image.header["qform_code"])
+
 
 def open_scan(path: Path) -> nib.Nifti1Image:
     """Open a NIfTI file and check its header; no voxel is read.

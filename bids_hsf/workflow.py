@@ -342,7 +342,7 @@ def locate_contrasts(
     n_threads = tools.device.n_threads
     contrasts = [Contrast(job.scan.key, scan.data, scan.grid)]
     if job.second is None:
-        return contrasts, locate(scan.data, scan.grid, n_threads=n_threads)
+        return contrasts, locate_scan(scan, n_threads)
     (second,) = others
     together = coregister(scan.data, scan.grid, second.data, second.grid, n_threads=n_threads)
     together.checked(job.scan.key, job.second.key)
@@ -350,10 +350,14 @@ def locate_contrasts(
     moved = Grid(second.grid.shape, rigid @ second.grid.affine)
     contrasts.append(Contrast(job.second.key, second.data, moved, together))
     if contrast_of(job.scan.suffix) == "T1w":
-        return contrasts, locate(scan.data, scan.grid, n_threads=n_threads)
+        return contrasts, locate_scan(scan, n_threads)
     # The template is a T1w brain, and a T2w scan often a slab that cannot be located by itself.
-    location = locate(second.data, second.grid, n_threads=n_threads)
-    return contrasts, carried_location(location, rigid, scan.grid)
+    return contrasts, carried_location(locate_scan(second, n_threads), rigid, scan.grid)
+
+
+def locate_scan(scan: LoadedScan, n_threads: int) -> Location:
+    """Find the hippocampi of one scan."""
+    return locate(scan.data, scan.grid, n_threads=n_threads, orientation_known=scan.orientation_known)
 
 
 @dataclass(frozen=True, eq=False)
