@@ -142,14 +142,6 @@ REFERENCES = {
         "7:45",
         "10.3389/fninf.2013.00045",
     ),
-    "cerebra": Reference(
-        "Manera, Ana L. and Dadar, Mahsa and Fonov, Vladimir and Collins, D. Louis",
-        "CerebrA, registration and manual label correction of Mindboggle-101 atlas for MNI-ICBM152 template",
-        "Scientific Data",
-        2020,
-        "7:237",
-        "10.1038/s41597-020-0557-9",
-    ),
     "torchio": Reference(
         "P{\\'e}rez-Garc{\\'i}a, Fernando and Sparks, Rachel and Ourselin, S{\\'e}bastien",
         "TorchIO: a Python library for efficient loading, preprocessing, augmentation and patch-based sampling of "
@@ -257,9 +249,9 @@ def _paragraphs(methods: Methods) -> Iterator[str]:
         f"hippocampal segmentation factory HSF [@hsf]. {scans} scans were selected from a dataset in the brain "
         f"imaging data structure [@bids] by PyBIDS{_version(methods, 'pybids')} [@pybids]. "
         "Each scan was registered to the symmetric MNI152 2009c template [@mni] by an affine transform that maximises "
-        f"Mattes mutual information [@mattes] in SimpleITK{_version(methods, 'SimpleITK')} [@simpleitk]; the "
-        "template's hippocampi from the CerebrA atlas [@cerebra], carried into the scan, gave a crop around each one, "
-        f"{_sampling(methods)}."
+        f"mutual information, searched for from many poses and refined [@mattes] in SimpleITK"
+        f"{_version(methods, 'SimpleITK')} [@simpleitk]; the template's hippocampi, carried into the scan and fitted to "
+        f"their surroundings, gave a crop around each one, {_sampling(methods)}."
     )
     if methods.with_joined_votes:
         yield (

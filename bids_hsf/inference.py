@@ -190,7 +190,7 @@ class Members:
     Raises
     ------
     ModelError
-        While going through: a file is no such network, or does not fit the card.
+        The first file is no such network, or does not fit the card; of the others, while going through.
     """
 
     def __init__(self, paths: Sequence[Path], card: ModelCard, device: Device) -> None:
@@ -198,6 +198,7 @@ class Members:
         self._card = card
         self._device = device
         self._open: tuple[Path, OnnxPredictor] | None = None
+        next(iter(self))  # a card that does not fit its networks is found before the first scan
 
     def __len__(self) -> int:
         return len(self._paths)

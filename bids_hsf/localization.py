@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import LocalizationError
 from bids_hsf.geometry import CropBox, Grid, box_around
-from bids_hsf.labels import HEMISPHERES
 from bids_hsf.registration import (
     Matcher,
     Volume,
@@ -55,6 +54,7 @@ __all__ = [
     "crop_grid",
     "head_axes",
     "hippocampus_points",
+    "judged_at",
     "load_template",
     "locate",
     "native_box",
@@ -65,15 +65,17 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_MARGIN_MM = 4.0
 # Calibrated by tests/benchmarks/localization.py: right answers lie above, wrong ones below.
-DOUBTFUL_QUALITY = 0.4
+DOUBTFUL_QUALITY = 0.45
 # Below this a second, longer search is worth its time.
-RETRY_QUALITY = 0.5
+RETRY_QUALITY = 0.55
 # Adult heads, in any direction, with what a scanner's gradients and wrong voxel sizes add.
 STRETCH_RANGE = (0.65, 1.5)
 MAX_TILT_DEGREES = 60.0
 # With less of the brain in view its size cannot be told; with still less, its twelve parameters cannot.
 WHOLE_BRAIN_SHARE = 0.95
 AFFINE_BRAIN_SHARE = 0.6
+# Less than this of both, and doubtful at that, is taken for none.
+MIN_DOUBTFUL_COVERAGE = 0.5
 # A whole hippocampus, but for what is lost at the border.
 WHOLE_HIPPOCAMPUS_SHARE = 0.99
 # Where transforms turn: the middle of the template's brain, mm.
@@ -82,8 +84,10 @@ CENTER = np.array([0.0, -18.0, 5.0])
 WIDE = np.array([14.0, 14.0, 14.0, 10.0, 10.0, 10.0, 0.08])
 # Between two scans of a session the head moves a little.
 NEAR = np.array([3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 0.0])
-# A hippocampus strays from where an affine puts it by 2-3 mm; this many cost a tenth of the likeness.
-SHIFT_LIMIT_MM = 25.0
+# With less of its neighbourhood in view a hippocampus stays where the affine puts it.
+MIN_PLACE_SHARE = 0.3
+# A head that moves further between two scans of a session was taken out of the scanner.
+MAX_MOTION_MM = 12.0
 N_BINS = 16
 SIDE_NAMES = {"L": "left", "R": "right"}
 
@@ -163,6 +167,11 @@ def locate(
     for warning in location.warnings:
         logger.info("Localization: %s", warning)
     return location
+
+
+def judged_at(data: NDArray[Any], grid: Grid, scan_from_template: Matrix) -> Location:
+    """Take a transform (4, 4) from elsewhere instead of a search, and say how well it fits a canonical scan."""
+    return _described(_judged(_Scan.of(data, grid), scan_from_template), grid, orientation_known=True)
 
 
 def hippocampus_points(location: Location, hemisphere: str) -> Matrix:
@@ -301,38 +310,63 @@ class _Answer:
     Attributes
     ----------
     matrix : array, (4, 4) float64
-    shifts : mapping of str to array, (3,) float64
-        Hemisphere to its hippocampus's own shift, in template mm.
+    places : mapping of str to array, (4, 4) float64
+        Hemisphere to the transform of its hippocampus in template mm, before `matrix`.
     quality : float
     complaints : tuple of str
         Why this cannot be a head.
     """
 
     matrix: Matrix
-    shifts: Mapping[str, Matrix]
+    places: Mapping[str, Matrix]
     quality: float
     complaints: tuple[str, ...]
 
+    @property
+    def merit(self) -> tuple[bool, float]:
+        """Order among answers: what is a head first, then by quality."""
+        return not self.complaints, self.quality
+
 
 def _best_answer(scan: _Scan, orientation_known: bool, reference: Location | None) -> _Answer:
-    """Try, and try harder while the answer is poor."""
-    answers = []
-    if reference is not None:
-        moved = search(scan.matcher, reference.scan_from_template[None], CENTER, NEAR, 0)
-        answers.append(_judged(scan, moved, orientation_known))
-        limited = _brain_share(moved, scan.fine.grid) < AFFINE_BRAIN_SHARE
-        if limited and answers[0].quality >= DOUBTFUL_QUALITY:
-            return answers[0]
+    """Choose between where another scan says the head lies and where it is found."""
+    if reference is None:
+        return _searched(scan, orientation_known)
+    followed = _followed(scan, reference)
+    limited = _brain_share(followed.matrix, scan.fine.grid) < AFFINE_BRAIN_SHARE
+    if limited and followed.quality >= DOUBTFUL_QUALITY:
+        return followed
+    searched = _searched(scan, orientation_known)
+    # A slab with hardly any brain fits everywhere a little: then the scanner knows better.
+    convincing = searched.quality >= RETRY_QUALITY if limited else True
+    return searched if convincing and searched.merit > followed.merit else followed
+
+
+def _followed(scan: _Scan, reference: Location) -> _Answer:
+    """Start from where another scan of the session says the head lies, and let the head move a little."""
+    start = reference.scan_from_template
+    moved = search(scan.matcher, start[None], CENTER, NEAR, 0)
+    reach = CENTER + np.array([[60.0, 0, 0], [-60, 0, 0], [0, 60, 0], [0, -60, 0], [0, 0, 60], [0, 0, -60]])
+    distance = np.linalg.norm(apply_affine(moved, reach) - apply_affine(start, reach), axis=1).max()
+    return _judged(scan, moved if distance <= MAX_MOTION_MM else start)
+
+
+def _searched(scan: _Scan, orientation_known: bool) -> _Answer:
+    """Search, and search harder while the answer is poor."""
+    answers: list[_Answer] = []
     turns = cube_rotations()
-    plans = [turns[:1], turns] if orientation_known else [turns, turns]
-    for seed, orientations in enumerate(plans):
+    plans = [(turns, RETRY_QUALITY), (turns, DOUBTFUL_QUALITY), (turns, 0.0)]
+    if orientation_known:
+        plans[0] = (turns[:1], RETRY_QUALITY)
+    for seed, (orientations, enough) in enumerate(plans):
         starts = start_matrices(CENTER, _targets(scan.coarse), orientations)
-        similarity = search(scan.matcher, starts, CENTER, WIDE, seed)
-        answers.append(_judged(scan, _refined(scan, similarity), orientation_known))
-        if answers[-1].quality >= RETRY_QUALITY and not answers[-1].complaints:
+        found = search(scan.matcher, starts, CENTER, WIDE, seed)
+        answers += [_judged(scan, matrix) for matrix in _refined(scan, found)]
+        best = max(answers, key=lambda answer: answer.merit)
+        if best.merit >= (True, enough):
             break
-        logger.debug("Attempt %d: quality %.2f %s", seed + 1, answers[-1].quality, answers[-1].complaints)
-    return max(answers, key=lambda answer: (not answer.complaints, answer.quality))
+        logger.debug("Attempt %d: quality %.2f %s", seed + 1, best.quality, best.complaints)
+    return best
 
 
 def _targets(volume: Volume) -> Matrix:
@@ -347,75 +381,81 @@ def _targets(volume: Volume) -> Matrix:
     return np.array([points.mean(axis=0), [x, y, vertex - 75], middle, CENTER])
 
 
-def _refined(scan: _Scan, similarity: Matrix) -> Matrix:
-    """All twelve parameters, where enough of the brain is in view to tell them."""
-    if _brain_share(similarity, scan.fine.grid) < AFFINE_BRAIN_SHARE:
-        return similarity
+def _refined(scan: _Scan, similarity: Matrix) -> list[Matrix]:
+    """Fit all twelve parameters; with so little in view that they may stray, that is one of two candidates."""
     material = load_material()
     view = smooth(scan.coarse, SHIFT_SIGMA_MM)
-    return refine_affine(material.coarse, material.coarse_mask, view, similarity, CENTER)
+    affine = refine_affine(material.coarse, material.coarse_mask, view, similarity, CENTER)
+    return [affine, similarity] if _brain_share(similarity, scan.fine.grid) < AFFINE_BRAIN_SHARE else [affine]
 
 
-def _judged(scan: _Scan, matrix: Matrix, orientation_known: bool) -> _Answer:
-    """Let each hippocampus shift by itself, and tell how well edges fit then."""
+def _judged(scan: _Scan, matrix: Matrix) -> _Answer:
+    """Let each hippocampus find its own place, and tell how well edges fit then."""
     material = load_material()
-    shifts, likenesses = {}, []
-    for side in HEMISPHERES:
-        shifts[side] = _own_shift(scan, matrix, material.neighbourhoods[side])
-        moved = matrix.copy()
-        moved[:3, 3] += matrix[:3, :3] @ shifts[side]
-        likenesses.append(edge_likeness(scan.edges, moved, material.edges[side].points, material.edges[side].values))
-    seen = [likeness for likeness in likenesses if likeness is not None]
-    quality = float(np.clip(np.mean(seen), 0, 1)) if seen else 0.0
-    return _Answer(matrix, shifts, quality, _complaints(matrix, orientation_known))
+    places, likenesses = {}, []
+    for side, edges in material.edges.items():
+        places[side] = _own_place(scan, matrix, material.neighbourhoods[side], load_template().hippocampi[side])
+        likenesses.append(edge_likeness(scan.edges, matrix @ places[side], edges.points, edges.values))
+    if _brain_share(matrix, scan.fine.grid) < AFFINE_BRAIN_SHARE:
+        # A slab may hold a sliver of the hippocampi, or none: all of the brain in view has to fit as well.
+        likenesses.append(edge_likeness(scan.edges, matrix, material.brain_edges.points, material.brain_edges.values))
+    quality = min((likeness for likeness in likenesses if likeness is not None), default=0.0)
+    return _Answer(matrix, places, float(np.clip(quality, 0, 1)), _complaints(matrix))
 
 
-def _own_shift(scan: _Scan, matrix: Matrix, neighbourhood: Sample) -> Matrix:
-    """Shift (3,) in template mm that brings one hippocampus closer than the affine does."""
+def _own_place(scan: _Scan, matrix: Matrix, neighbourhood: Sample, hippocampus: Matrix) -> Matrix:
+    """Transform (4, 4) in template mm that brings one hippocampus closer than the affine does."""
     carried = apply_affine(matrix, neighbourhood.points)
     part = cut_around(scan.fine, carried, 12.0)
-    if part is None or not in_view(part.grid, carried).any():
-        return np.zeros(3)
+    if part is None or in_view(part.grid, carried).mean() < MIN_PLACE_SHARE:
+        return np.eye(4)
     view = smooth(part, SHIFT_SIGMA_MM)
     there = values_at(view, carried[in_view(part.grid, carried)])
     bins = [quantile_edges(values, N_BINS) for values in (neighbourhood.values, there)]
     codes = channel(neighbourhood.values, bins[0], view.values, bins[1])
-    return climb(Matcher(neighbourhood.points, (codes,), part.grid), matrix, SHIFT_LIMIT_MM)
+    return climb(Matcher(neighbourhood.points, (codes,), part.grid), matrix, hippocampus.mean(axis=0))
 
 
-def _complaints(matrix: Matrix, orientation_known: bool) -> tuple[str, ...]:
-    """Why a transform cannot be that of a head: its size, its shape, its tilt."""
-    found = []
+def _complaints(matrix: Matrix) -> tuple[str, ...]:
+    """Why a transform cannot be that of a head: its size and its shape."""
+    if np.linalg.det(matrix[:3, :3]) <= 0:
+        return ("the head would be a mirror image of the template",)
     stretches = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     low, high = STRETCH_RANGE
-    if stretches.min() < low or stretches.max() > high:
-        found.append(
-            f"the head would be {stretches.min():.2f} to {stretches.max():.2f} times as large as the template "
-            f"(expected {low:g} to {high:g})"
-        )
+    if low <= stretches.min() and stretches.max() <= high:
+        return ()
+    return (
+        f"the head would be {stretches.min():.2f} to {stretches.max():.2f} times as large as the template "
+        f"(expected {low:g} to {high:g})",
+    )
+
+
+def _tilt_degrees(matrix: Matrix) -> float:
+    """Angle between the head's and the scan's axes."""
     cosine = (np.trace(_rotation_part(matrix)) - 1) / 2
-    tilt = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-    if orientation_known and tilt > MAX_TILT_DEGREES:
-        found.append(f"the head lies {tilt:.0f} degrees from where the header says (expected {MAX_TILT_DEGREES:g})")
-    return tuple(found)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def _brain_share(matrix: Matrix, grid: Grid) -> float:
     """Share of the template's brain that lies in the field of view."""
-    return float(in_view(grid, apply_affine(matrix, load_material().brain_points)).mean())
+    return float(in_view(grid, apply_affine(matrix, load_material().brain_edges.points)).mean())
 
 
 def _described(answer: _Answer, grid: Grid, orientation_known: bool) -> Location:
     """Say all that is known of an answer; none where nothing is in view."""
     template = load_template()
-    hippocampi = {side: template.hippocampi[side] + answer.shifts[side] for side in HEMISPHERES}
+    hippocampi = {side: apply_affine(place, template.hippocampi[side]) for side, place in answer.places.items()}
     coverage = {
         side: float(in_view(grid, apply_affine(answer.matrix, points)).mean()) for side, points in hippocampi.items()
     }
+    hint = "Check the scan's field of view; a slab is found best through a whole-head scan of its session."
     if max(coverage.values()) == 0:
+        raise LocalizationError(f"both hippocampi lie outside the field of view (quality {answer.quality:.2f})", hint)
+    if max(coverage.values()) < MIN_DOUBTFUL_COVERAGE and answer.quality < DOUBTFUL_QUALITY:
         raise LocalizationError(
-            f"both hippocampi lie outside the field of view (quality {answer.quality:.2f})",
-            "Check the scan's field of view; a slab is found best through a whole-head scan of its session.",
+            f"no hippocampus was found in the field of view (quality {answer.quality:.2f}, expected "
+            f"{DOUBTFUL_QUALITY:g} or more)",
+            hint,
         )
     etiv, reason = _intracranial_volume(answer, grid, template)
     return Location(
@@ -454,6 +494,9 @@ def _warnings(answer: _Answer, coverage: Mapping[str, float], orientation_known:
     for side, share in coverage.items():
         if share < WHOLE_HIPPOCAMPUS_SHARE:
             found.append(f"{share:.0%} of the {SIDE_NAMES[side]} hippocampus lies in the field of view")
+    tilt = _tilt_degrees(answer.matrix)
+    if orientation_known and tilt > MAX_TILT_DEGREES:
+        found.append(f"the head lies {tilt:.0f} degrees from where the header says: check left and right")
     if not orientation_known:
         found.append("the file does not say how the head lies (no sform, no qform): left and right may be swapped")
     return tuple(found)

@@ -8,6 +8,7 @@ Matrices are 4 x 4 and carry template RAS+ mm to scan RAS+ mm. Everything runs o
 generators, so the answer does not depend on the machine's cores.
 """
 
+import logging
 from dataclasses import dataclass
 from itertools import permutations, product
 from typing import Any
@@ -21,6 +22,8 @@ from scipy.spatial.transform import Rotation
 
 from bids_hsf.geometry import Grid
 
+logger = logging.getLogger(__name__)
+
 Matrix = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
@@ -28,6 +31,7 @@ FloatArray = NDArray[np.float32]
 BACKGROUND_SHARE = 0.12
 # Receive fields vary over some centimetres, anatomy over less.
 SHADING_SIGMA_MM = 25.0
+N_SHADING_PASSES = 2
 # Scores compare 64 transforms at a time: more do not fit the cache.
 BATCH = 64
 # One standard deviation of head size, as the logarithm of a scale: adult heads lie within +-0.2.
@@ -52,8 +56,9 @@ class Volume:
 
 
 def shrink(volume: Volume, voxel_mm: float) -> Volume:
-    """Average blocks of voxels, as many along each axis as still fit `voxel_mm` (and a little)."""
-    factors = np.clip(1.05 * voxel_mm // volume.grid.voxel_sizes, 1, volume.values.shape).astype(int)
+    """Average blocks of voxels, as many along each axis as still fit `voxel_mm` (and a little); four blocks remain."""
+    most = np.maximum(np.array(volume.values.shape) // 4, 1)
+    factors = np.clip(1.05 * voxel_mm // volume.grid.voxel_sizes, 1, most).astype(int)
     values = volume.values
     for axis, factor in enumerate(factors):
         if factor > 1:
@@ -96,17 +101,23 @@ def foreground_threshold(values: FloatArray) -> float:
 def without_shading(volume: Volume) -> Volume:
     """Divide by the local mean of the foreground, which follows a coil's receive field."""
     coarse = shrink(volume, 8.0)
-    threshold = foreground_threshold(coarse.values)
-    inside = (coarse.values > threshold).astype(np.float32)
-    total = smooth(Volume(coarse.values * inside, coarse.grid), SHADING_SIGMA_MM).values
-    share = smooth(Volume(inside, coarse.grid), SHADING_SIGMA_MM).values
-    shading = total / np.maximum(share, 1e-3)
-    floor = max(1e-3 * float(shading.max()), 1e-12)
+    shading = np.ones_like(coarse.values)
+    # Twice: what lies far from a surface coil is told from the background only once the worst is taken off.
+    for _ in range(N_SHADING_PASSES):
+        shading *= _local_mean(Volume(coarse.values / shading, coarse.grid))
     to_coarse = np.linalg.inv(coarse.grid.affine) @ volume.grid.affine
     scale, offset = np.diag(to_coarse)[:3], to_coarse[:3, 3]
-    positive = np.maximum(shading, floor)
-    shading = ndimage.affine_transform(positive, scale, offset, volume.values.shape, order=1, mode="nearest")
-    return Volume(volume.values / shading, volume.grid)
+    fine = ndimage.affine_transform(shading, scale, offset, volume.values.shape, order=1, mode="nearest")
+    return Volume(volume.values / fine, volume.grid)
+
+
+def _local_mean(volume: Volume) -> FloatArray:
+    """Mean of the foreground around each voxel, above zero everywhere."""
+    inside = (volume.values > foreground_threshold(volume.values)).astype(np.float32)
+    total = smooth(Volume(volume.values * inside, volume.grid), SHADING_SIGMA_MM).values
+    share = smooth(Volume(inside, volume.grid), SHADING_SIGMA_MM).values
+    mean = total / np.maximum(share, 1e-3)
+    return np.asarray(np.maximum(mean, max(1e-3 * float(mean.max()), 1e-12)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,7 +319,11 @@ def refine_affine(template: Volume, mask: NDArray[np.bool_], scan: Volume, start
     # The metric adds up its work units in no fixed order: one makes the answer repeatable.
     registration.SetNumberOfWorkUnits(1)
     moving = _itk_image(np.minimum(scan.values, ceiling), sizes, np.zeros(3))
-    registration.Execute(_itk_image(template.values, *place), moving)
+    try:
+        registration.Execute(_itk_image(template.values, *place), moving)
+    except RuntimeError as error:  # too few points of the template lie in the scan
+        logger.debug("The affine is left as it was: %s", str(error).strip().splitlines()[-1])
+        return start
     return np.asarray(scan_from_work @ _matrix_of(transform))
 
 
@@ -401,24 +416,52 @@ def cut_around(volume: Volume, points: Matrix, margin_mm: float) -> Volume | Non
     return Volume(part, grid.subgrid(tuple(start.tolist()), tuple(stop.tolist())))
 
 
-def climb(matcher: Matcher, matrix: Matrix, limit_mm: float) -> Matrix:
-    """Shift (3,) in template mm that raises the score most, found on lattices of 3, 1.5 and 0.75 mm.
+def climb(matcher: Matcher, matrix: Matrix, center: Matrix) -> Matrix:
+    """Fit a part of the template more closely than the transform of the whole does.
 
-    A shift costs a tenth of the score at `limit_mm`, so that an edge in the noise is no reason to move.
+    Parameters
+    ----------
+    matcher : Matcher
+        Of the part and its surroundings.
+    matrix : array, (4, 4)
+        Of the whole.
+    center : array, (3,)
+        Of the part, template mm.
+
+    Returns
+    -------
+    array, (4, 4) float64
+        Template mm to template mm, to be applied before `matrix`: a shift, a turn and a stretch along each axis.
+
+    Notes
+    -----
+    Steps of 3 mm, 6 degrees and 10 %, then halves and quarters of them, while they raise the score, and no more than
+    9 mm, 18 degrees and 20 %. A tenth of the score is the price of 25 mm, of 20 degrees, of 25 %: edges in the noise
+    are no reason to move.
     """
-    shift = np.zeros(3)
-    for step in (3.0, 1.5, 0.75):
-        lattice = np.array(list(product((0.0, -step, step), repeat=3)))
-        for _ in range(4):
-            shifts = shift + lattice
-            moved = np.tile(matrix, (len(shifts), 1, 1))
-            moved[:, :3, 3] += shifts @ matrix[:3, :3].T
-            merits = matcher.scores(moved) * (1 - 0.1 * (shifts**2).sum(axis=1) / limit_mm**2)
-            best = shifts[int(np.argmax(merits))]
-            if np.array_equal(best, shift):
+    prices, limits = np.repeat([25.0, 20.0, 0.25], 3), np.repeat([9.0, 18.0, 0.2], 3)
+    shifts = np.array(list(product((0.0, -3.0, 3.0), repeat=3)))
+    turns_and_stretches = np.repeat([0.0, 6.0, 0.1], 3) * np.eye(9)[3:]
+    neighbours = np.concatenate([np.pad(shifts, ((0, 0), (0, 6))), turns_and_stretches, -turns_and_stretches])
+    best = np.zeros(9)
+    for scale in (1.0, 0.5, 0.25):
+        for _ in range(6):
+            tried = np.clip(best + scale * neighbours, -limits, limits)
+            merits = matcher.scores(matrix @ _local(tried, center)) * (1 - 0.1 * ((tried / prices) ** 2).sum(axis=1))
+            winner = tried[int(np.argmax(merits))]
+            if np.array_equal(winner, best):
                 break
-            shift = best
-    return shift
+            best = winner
+    return np.asarray(_local(best[None], center)[0])
+
+
+def _local(parameters: Matrix, center: Matrix) -> Matrix:
+    """Make transforms (B, 4, 4) about a centre of shifts in mm, rotation vectors in degrees, log stretches (B, 9)."""
+    turns = Rotation.from_rotvec(parameters[:, 3:6], degrees=True).as_matrix()
+    matrices = np.tile(np.eye(4), (len(parameters), 1, 1))
+    matrices[:, :3, :3] = turns * np.exp(parameters[:, 6:])[:, None, :]
+    matrices[:, :3, 3] = center + parameters[:, :3] - matrices[:, :3, :3] @ center
+    return matrices
 
 
 def _shape(values: NDArray[Any]) -> tuple[int, int, int]:

@@ -77,8 +77,8 @@ class Material:
         The template at 4 mm.
     coarse_mask : array, (49, 58, 49) bool
         Where an affine has to fit.
-    brain_points : array, (N, 3) float64
-        Every 8 mm.
+    brain_edges : Sample
+        Gradients of the intensity in the whole brain, per mm, every 6 mm.
     neighbourhoods : mapping of str to Sample
         Hemisphere to intensities around its hippocampus.
     edges : mapping of str to Sample
@@ -88,7 +88,7 @@ class Material:
     views: tuple[Sample, ...]
     coarse: Volume
     coarse_mask: NDArray[np.bool_]
-    brain_points: Matrix
+    brain_edges: Sample
     neighbourhoods: Mapping[str, Sample]
     edges: Mapping[str, Sample]
 
@@ -132,12 +132,12 @@ def load_material() -> Material:
         neighbourhoods[side] = Sample(near, values_at(soft, near))
         near = _points(_every((away_mm <= EDGE_RADIUS_MM) & inside, 2), template.grid)
         edges[side] = Sample(near, gradients_at(softer, near))
-    head = _points(chosen, template.grid)
+    head, brain = (_points(mask, template.grid) for mask in (chosen, _every(inside, 3)))
     return Material(
         tuple(Sample(head, values_at(view, head)) for view in views),
         Volume(coarse_values, Grid((x, y, z), template.grid.affine @ np.diag([2.0, 2.0, 2.0, 1.0]))),
         outside_mm[half] <= AFFINE_SURROUNDINGS_MM,
-        _points(_every(inside, 4), template.grid),
+        Sample(brain, gradients_at(softer, brain)),
         neighbourhoods,
         edges,
     )

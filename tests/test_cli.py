@@ -188,6 +188,24 @@ class TestFlags:
         with pytest.raises(UsageError, match="--bids-filter-file"):
             parse([*PATHS, "participant", "--bids-filter-file", str(path)])
 
+    def test_saved_run_stands_for_all_and_the_command_line_wins(self, tmp_path: Path) -> None:
+        path = tmp_path / "config.toml"
+        path.write_text(
+            'bids_dir = "/saved"\noutput_dir = "/out"\nlevels = ["group"]\n'
+            'selection = {participants = ["01"], modalities = ["T2w"], modalities_asked = true}\n'
+            'method = {model = "saved", seed = 7}\n'
+        )
+        alone = config("--config-file", str(path))
+        assert (alone.bids_dir, alone.levels, alone.method.model) == (Path("/saved"), ("group",), "saved")
+        mixed = config("/bids", "/out", "participant", "--config-file", str(path), "--random-seed", "8", "--force")
+        assert (mixed.bids_dir, mixed.levels) == (Path("/bids"), ("participant",))
+        assert (mixed.method.model, mixed.method.seed, mixed.selection.participants) == ("saved", 8, ("01",))
+        assert mixed.behaviour.force
+        assert mixed.command[0] == "bids-hsf"
+        path.write_text('bids_dir = "/saved"')
+        with pytest.raises(UsageError, match="lacks OUTPUT_DIR, LEVEL"):
+            config("--config-file", str(path))
+
     def test_filter_file_keys_are_case_insensitive(self, tmp_path: Path) -> None:
         path = tmp_path / "filter.json"
         path.write_text('{"T1w": {"session": null}, "flair": {}}')

@@ -165,6 +165,10 @@ class TestMembers:
         members = Members([write_twin(tmp_path / "twin.onnx")], make_card(6), CPU)
         assert next(iter(members)) is next(iter(members))
 
+    def test_card_that_does_not_fit_is_found_at_once(self, tmp_path):
+        with pytest.raises(ModelError, match="3 channels"):
+            Members([write_twin(tmp_path / "twin.onnx", n_classes=6)], make_card(3), CPU)
+
     def test_probe_session_is_taken_over(self, tmp_path):
         paths = [write_twin(tmp_path / f"{n}.onnx") for n in range(2)]
         device = choose_device("cpu", paths[0], 1)

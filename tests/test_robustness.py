@@ -137,8 +137,8 @@ def kill_and_resume(place: Place, out: Path, n_kills: int, *words: object) -> No
         process.kill()
         process.communicate()
         assert_whole(out)
-        # Begin anew when all is done, or the later kills would hit nothing.
-        if chance.random() < 0.3 and out.exists():
+        # Where all is done, later kills would hit nothing.
+        if len(list(out.glob("sub-*/anat/*_dseg.json"))) == N_SUBJECTS or chance.random() < 0.2:
             shutil.rmtree(next(iter(sorted(out.glob("sub-*/anat"))), out), ignore_errors=True)
     done = place.run(out)
     assert done.returncode == 0, done.stderr
