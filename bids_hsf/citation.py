@@ -249,9 +249,9 @@ def _paragraphs(methods: Methods) -> Iterator[str]:
         f"hippocampal segmentation factory HSF [@hsf]. {scans} scans were selected from a dataset in the brain "
         f"imaging data structure [@bids] by PyBIDS{_version(methods, 'pybids')} [@pybids]. "
         "Each scan was registered to the symmetric MNI152 2009c template [@mni] by an affine transform that maximises "
-        f"mutual information, searched for from many poses and refined [@mattes] in SimpleITK"
-        f"{_version(methods, 'SimpleITK')} [@simpleitk]; the template's hippocampi, carried into the scan and fitted to "
-        f"their surroundings, gave a crop around each one, {_sampling(methods)}."
+        "mutual information, searched for from many poses and refined [@mattes] in SimpleITK"
+        f"{_version(methods, 'SimpleITK')} [@simpleitk]; the template's hippocampi, carried into the scan and fitted "
+        f"to their surroundings, gave a crop around each one, {_sampling(methods)}."
     )
     if methods.with_joined_votes:
         yield (
