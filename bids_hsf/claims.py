@@ -36,9 +36,7 @@ def claimed(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is still held: whoever waits for it sees that it is another file now.
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+        _release(descriptor, path)
 
 
 def _wait_for(path: Path) -> int:
@@ -50,13 +48,23 @@ def _wait_for(path: Path) -> int:
             if _lock(descriptor) and _is_same(descriptor, path):
                 return descriptor
         except BaseException:
-            os.close(descriptor)
+            _release(descriptor, path)
             raise
         os.close(descriptor)
         if not said:
             logger.info("Waiting for another run that has %s", path.stem.lstrip("."))
             said = True
         time.sleep(POLL_SECONDS)
+
+
+def _release(descriptor: int, path: Path) -> None:
+    """Remove a lock file if it is ours, and give it up."""
+    try:
+        if _lock(descriptor) and _is_same(descriptor, path):
+            # While it is still held: whoever waits for it sees that it is another file now.
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:

@@ -2,16 +2,15 @@
 
 import logging
 import logging.handlers
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
 
 from bids_hsf.arguments import config_of, parse, show
 from bids_hsf.config import Config
 from bids_hsf.errors import BidsHsfError, StorageError
+from bids_hsf.stopping import Stop, Stopped, stoppable
 
 logger = logging.getLogger("bids_hsf")
 
@@ -19,40 +18,25 @@ INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the app; returns the exit code."""
+    """Run the app; returns the exit code.
+
+    Known errors become one line in the log, unknown ones one line and a traceback in the file.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # A log that cannot be written (full disk) is no reason to print tracebacks.
     logging.raiseExceptions = False
     console = _Console()
     console.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    with _handling(console):
+    with _handling(console), _RunLog() as run_log, stoppable() as stop:
         try:
             config = config_of(parse(arguments), arguments)
+            console.setLevel(logging.DEBUG if config.behaviour.verbosity > 0 else logging.INFO)
+            console.addFilter(_everything if config.behaviour.verbosity > 1 else _ours)
+            return run(config, run_log)
         except BidsHsfError as error:
             return report_error(error)
-        console.setLevel(logging.DEBUG if config.behaviour.verbosity > 0 else logging.INFO)
-        console.addFilter(_everything if config.behaviour.verbosity > 1 else _ours)
-        return run_logged(config)
-
-
-def run_logged(config: Config) -> int:
-    """Run the workflow; known errors become one line in the log, unknown ones one line and a traceback in the file."""
-    from bids_hsf.provenance import default_work_dir, keep_caches_out_of_the_way
-
-    keep_caches_out_of_the_way(config.work_dir or default_work_dir(config.output_dir))
-    from bids_hsf import workflow
-
-    with _stopping(), _RunLog() as run_log:
-        try:
-            return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show))
-        except BidsHsfError as error:
-            return report_error(error)
-        except KeyboardInterrupt:
-            logger.error("Interrupted; finished scans are kept, the same command goes on with the rest")
-            return INTERRUPTED
-        except SystemExit:
-            logger.error("Stopped by a signal; finished scans are kept, the same command goes on with the rest")
-            raise
+        except (KeyboardInterrupt, Stopped):
+            return report_stop(stop)
         except MemoryError:
             return report_error(BidsHsfError("Out of memory", "Lower --nprocs, or give the job more memory."))
         except OSError as error:
@@ -62,9 +46,27 @@ def run_logged(config: Config) -> int:
                 StorageError(f"{error.strerror or error}{place}", "Check disks, mounts and permissions.")
             )
         except Exception as error:
+            if stop.code:  # a library that is being imported turns the signal into an error of its own
+                return report_stop(stop)
             logger.debug("Internal error", exc_info=True)
             summary = f"Internal error: {type(error).__name__}: {' '.join(str(error).split())}"
             return report_error(BidsHsfError(summary, "Please report it, with the file in logs/ of the output folder."))
+
+
+def run(config: Config, run_log: "_RunLog") -> int:
+    """Run the workflow, whose imports take seconds."""
+    from bids_hsf.provenance import default_work_dir, keep_caches_out_of_the_way
+
+    keep_caches_out_of_the_way(config.work_dir or default_work_dir(config.output_dir))
+    from bids_hsf import workflow
+
+    return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show))
+
+
+def report_stop(stop: Stop) -> int:
+    """Say that a signal ended the run; returns its exit code."""
+    logger.error("Stopped by a signal; finished scans are kept, the same command goes on with the rest")
+    return stop.code or INTERRUPTED
 
 
 def report_error(error: BidsHsfError) -> int:
@@ -73,20 +75,6 @@ def report_error(error: BidsHsfError) -> int:
     if error.hint:
         logger.error("hint: %s", error.hint)
     return error.exit_code
-
-
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Leave through the usual clean-up when a scheduler asks to stop."""
-    before = signal.signal(signal.SIGTERM, _stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _stop(_signal: int, _frame: Any) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)
 
 
 class _Console(logging.StreamHandler):  # type: ignore[type-arg]

@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from bids_hsf.config import Resources
-from bids_hsf.errors import BidsHsfError, MemoryLimitError, UsageError
+from bids_hsf.errors import BidsHsfError, MemoryLimitError, StorageError, UsageError
+from bids_hsf.stopping import Stop, Stopped, undisturbed
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +164,8 @@ def _run_in_pool(
             # No more than can run: what has not begun is not lost with the pool.
             while waiting and len(running) < n_processes:
                 job = waiting.popleft()
-                running[pool.submit(_run_in_worker, job)] = job
+                with undisturbed():
+                    running[pool.submit(_run_in_worker, job)] = job
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             lost = []
             for future in finished:
@@ -208,6 +211,8 @@ class _Relay(logging.Handler):
 
 
 _worker_process: Process | Exception | None = None
+# A worker that waits is sent home by the pool: torn from its queue it would leave half a message to the next.
+_stop = Stop(at_work=False)
 
 
 def _open_worker(make_process: Callable[[], Process], records: Any) -> None:
@@ -216,19 +221,14 @@ def _open_worker(make_process: Callable[[], Process], records: Any) -> None:
     root = logging.getLogger()
     root.handlers = [logging.handlers.QueueHandler(records)]
     root.setLevel(logging.DEBUG)
-    # Ctrl-C reaches the whole group; the parent decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _worker_process = make_process()
     except Exception as error:  # would break the pool and hide the reason
         _worker_process = error
     # From here on files are written, and half ones are cleared away on the way out.
-    signal.signal(signal.SIGTERM, _leave)
-
-
-def _leave(_signal: int, _frame: Any) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _stop)
+    sys.unraisablehook = _stop.swallowed
 
 
 def _end_with_parent() -> None:
@@ -245,7 +245,13 @@ def _run_in_worker(job: Job) -> Outcome:
         error = process
         return _run_one(lambda _job: _raise(error), job)
     assert process is not None
-    return _run_one(process, job)
+    _stop.at_work = True
+    try:
+        if _stop.code:
+            raise Stopped
+        return _run_one(process, job)
+    finally:
+        _stop.at_work = False
 
 
 def _raise(error: Exception) -> NoReturn:
@@ -261,6 +267,11 @@ def _run_one(process: Process, job: Job) -> Outcome:
         error = known
     except MemoryError:
         error = MemoryLimitError(f"{job.key}: out of memory", "Lower --nprocs or raise the memory of the job.")
+    except OSError as failed:
+        logger.debug("%s", job.key, exc_info=True)
+        place = f" ({failed.filename})" if failed.filename else ""
+        message = f"{job.key}: {failed.strerror or failed}{place}"
+        error = StorageError(message, "Check disks, mounts and permissions; the same command goes on.")
     except Exception as unknown:
         logger.debug("%s", job.key, exc_info=True)
         reason = f"{type(unknown).__name__}: {' '.join(str(unknown).split())}"

@@ -1,8 +1,10 @@
+import contextlib
 import importlib.metadata
 import json
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -337,6 +339,52 @@ class TestExitCodes:
         shown = capsys.readouterr().err
         assert "Traceback" not in shown
         assert "ERROR" in shown
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize("place", ["arguments.build_parser", "workflow.run"])
+    def test_signals_at_any_time(
+        self, number: signal.Signals, code: int, place: str, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        cleaned = []
+
+        def interrupted(*_: object) -> int:
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+            finally:
+                # People press Ctrl-C twice, and schedulers say it again.
+                os.kill(os.getpid(), number)
+                cleaned.append(True)
+            return 0
+
+        monkeypatch.setattr(f"bids_hsf.{place}", interrupted)
+        handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            left = code_of(*PATHS, "participant")
+        finally:
+            ignored = signal.getsignal(number)
+            for name, handler in handlers.items():
+                signal.signal(name, handler)
+        assert (left, cleaned, ignored) == (code, [True], signal.SIG_IGN)
+        shown = capsys.readouterr().err
+        assert "the same command goes on with the rest" in shown
+        assert "Traceback" not in shown
+
+    def test_signal_that_a_library_turns_into_its_own_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupted(*_: object) -> int:
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+            raise ImportError("initialization failed")
+
+        monkeypatch.setattr(workflow, "run", interrupted)
+        handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            assert code_of(*PATHS, "participant") == 130
+        finally:
+            for name, handler in handlers.items():
+                signal.signal(name, handler)
 
     def test_worst_level_counts(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(workflow, "participant", lambda *_: 65)

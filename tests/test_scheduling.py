@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import signal
@@ -11,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bids_hsf import scheduling
 from bids_hsf.config import Resources
-from bids_hsf.errors import BidsHsfError, LocalizationError, ModelError, UsageError
+from bids_hsf.errors import BidsHsfError, LocalizationError, ModelError, StorageError, UsageError
 from bids_hsf.scheduling import Job, Outcome, run_jobs, share_cores
+from bids_hsf.stopping import Stop, Stopped
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class Worker:
             raise MemoryError
         if task.kind == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if task.kind == "interrupted":
+            os.kill(os.getpid(), signal.SIGINT)
+        if task.kind == "disk":
+            raise OSError(errno.ESTALE, "Stale file handle", "/out/x")
 
 
 def run(tasks: list[Task], n_processes: int = 1, stop: bool = False) -> dict[str, Outcome]:
@@ -95,9 +102,11 @@ def test_never_more_threads_than_cores(fixed: Resources, n_jobs: int, allowed: i
 
 
 def test_one_failure_leaves_the_others_unharmed() -> None:
-    kinds = ["ok", "known", "unknown", "memory", "ok"]
+    kinds = ["ok", "known", "unknown", "memory", "ok", "disk"]
     outcomes = run([Task(f"{i}", kind) for i, kind in enumerate(kinds)])
-    assert [outcomes[str(i)].error is None for i in range(5)] == [True, False, False, False, True]
+    assert [outcomes[str(i)].error is None for i in range(6)] == [True, False, False, False, True, False]
+    assert isinstance(outcomes["5"].error, StorageError)
+    assert str(outcomes["5"].error) == "5: Stale file handle (/out/x)"
     assert isinstance(outcomes["1"].error, LocalizationError)
     assert "KeyError" in str(outcomes["2"].error)
     assert "memory" in str(outcomes["3"].error)
@@ -154,6 +163,23 @@ def test_workers_end_with_a_killed_parent() -> None:
     parent.kill()
     # The pipe ends when the last process that holds it does: the workers hold it too.
     parent.communicate(timeout=20)
+
+
+def test_ctrl_c_does_not_reach_workers() -> None:
+    outcomes = run([Task("a", "interrupted"), Task("b", "interrupted")], n_processes=2)
+    assert [outcome.error for outcome in outcomes.values()] == [None, None]
+
+
+def test_worker_that_was_asked_to_stop_begins_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Task] = []
+    stop = Stop(at_work=False)
+    stop(signal.SIGTERM, None)  # while it waits, nothing is raised
+    monkeypatch.setattr(scheduling, "_stop", stop)
+    monkeypatch.setattr(scheduling, "_worker_process", begun.append)
+    with pytest.raises(Stopped):
+        scheduling._run_in_worker(Task("a"))
+    assert begun == []
+    assert not stop.at_work
 
 
 def test_jobs_satisfy_the_protocol() -> None:
