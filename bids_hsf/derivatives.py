@@ -277,12 +277,19 @@ def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: fl
     image = nib.Nifti1Image(data, like.affine, header)
     # Volumes of structures follow no time, but validators want a unit for the fourth axis.
     image.header.set_xyzt_units("mm", "sec" if data.ndim == 4 else None)
-    content = bytearray(image.to_bytes())
+    content = memoryview(image.to_bytes())
+    scaling = content[SCL_SLOPE_OFFSET : SCL_SLOPE_OFFSET + 8]
     if slope is not None:
         # nibabel would scale the values itself on writing; here they are scaled already.
-        content[SCL_SLOPE_OFFSET : SCL_SLOPE_OFFSET + 8] = np.array([slope, 0], dtype="<f4").tobytes()
-    with replacing(path) as temporary:
-        temporary.write_bytes(gzip.compress(bytes(content), compresslevel=4, mtime=0))
+        scaling = memoryview(np.array([slope, 0], dtype="<f4").tobytes())
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as stream,
+        gzip.GzipFile("", "wb", compresslevel=4, fileobj=stream, mtime=0) as packed,
+    ):
+        # In pieces: a whole copy for each step would be the most memory that a scan takes.
+        for piece in (content[:SCL_SLOPE_OFFSET], scaling, content[SCL_SLOPE_OFFSET + 8 :]):
+            packed.write(piece)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

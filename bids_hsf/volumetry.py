@@ -42,8 +42,10 @@ def measure(
         the voxel's volume in mm3; `entropy_mean` is the mean over the structure's voxels.
     """
     size = RIGHT_OFFSET + 100
-    voxels = np.bincount(label_map.ravel(), minlength=size)
-    entropies = np.bincount(label_map.ravel(), weights=entropy.ravel(), minlength=size)
+    # Of the labelled voxels alone: counting takes eight bytes a voxel, and most of a head is background.
+    labelled = label_map > 0
+    voxels = np.bincount(label_map[labelled], minlength=size)
+    entropies = np.bincount(label_map[labelled], weights=entropy[labelled], minlength=size)
     rows = []
     for hemisphere, label in bilateral(labels):
         count = int(voxels[label.index])

@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import os
-import pathlib
 import random
 import shlex
 import shutil
@@ -194,14 +193,14 @@ def test_full_disk_leaves_nothing_that_looks_finished_and_the_next_run_goes_on(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    write_bytes = pathlib.Path.write_bytes
+    write = gzip.GzipFile.write
 
-    def fill_up(path: Path, content: bytes) -> int:
-        write_bytes(path, content[: len(content) // 2])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def fill_up(stream: gzip.GzipFile, content: memoryview) -> int:
+        write(stream, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(pathlib.Path, "write_bytes", fill_up)
+        patch.setattr(gzip.GzipFile, "write", fill_up)
         done = place.run(out, "participant")
     assert done.returncode == 74, done.stderr
     assert "No space left on device" in done.stderr
