@@ -8,7 +8,7 @@ measure, write. Group level: stack the tables that the participant level left.
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,10 +30,11 @@ from bids_hsf.geometry import Grid, covering_box, field_of_view, from_canonical,
 from bids_hsf.hardware import Device, allowed_cores, allowed_memory, choose_device
 from bids_hsf.hub import Ensemble, fetch, find_card
 from bids_hsf.images import LoadedScan, load_scan, open_scan
-from bids_hsf.inference import OnnxPredictor
+from bids_hsf.inference import Members
 from bids_hsf.labels import HEMISPHERES, Label, Merge, hemisphere_index
 from bids_hsf.localization import DEFAULT_MARGIN_MM, Location, crop_grid, head_axes, load_template, locate
 from bids_hsf.long_axis import PARTS, split_long_axis
+from bids_hsf.machine import return_large_arrays
 from bids_hsf.planning import (
     FULL_UNCERTAINTY,
     PARTS_SUFFIX,
@@ -255,7 +256,8 @@ class Tools:
 
     ensemble: Ensemble
     labels: tuple[Label, ...]
-    predictors: tuple[Predictor, ...]
+    members: Members
+    merge: Merge | None
     device: Device
     config: Config
 
@@ -263,15 +265,18 @@ class Tools:
         """Process one scan."""
         process_scan(job, self)
 
+    def predictors(self) -> Iterator[Predictor]:
+        """Open and yield each network in turn; with a merge, its classes are merged before it votes."""
+        card = self.ensemble.card
+        for network in self.members:
+            yield network if self.merge is None else MergingPredictor(network, self.merge, card.labels)
+
 
 def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: Config) -> Tools:
-    """Open the networks of an ensemble; with `merge`, each votes with its classes merged."""
-    card = ensemble.card
-    networks = [OnnxPredictor(path, card, device) for path in ensemble.member_paths]
-    if merge is None:
-        return Tools(ensemble, card.labels, tuple(networks), device, config)
-    predictors = tuple(MergingPredictor(network, merge, card.labels) for network in networks)
-    return Tools(ensemble, merge.labels, predictors, device, config)
+    """Make a process ready for scans."""
+    return_large_arrays()
+    labels = ensemble.card.labels if merge is None else merge.labels
+    return Tools(ensemble, labels, Members(ensemble.member_paths, ensemble.card, device), merge, device, config)
 
 
 def process_scan(job: Job, tools: Tools) -> None:
@@ -287,7 +292,7 @@ def process_scan(job: Job, tools: Tools) -> None:
         with clock.stage("locate"):
             contrasts, location = locate_contrasts(job, scan, others, tools)
         with clock.stage("segment"):
-            hippocampi = [segment_hippocampus(contrasts, location, side, tools) for side in HEMISPHERES]
+            hippocampi = segment_hippocampi(contrasts, location, tools)
             result = join_hemispheres(hippocampi, scan.grid, tools)
         with derivatives.together(job.outputs, job.parts):
             with clock.stage("write"):
@@ -389,42 +394,86 @@ class Hippocampus:
     n_components: int
 
 
-def segment_hippocampus(contrasts: Sequence[Contrast], location: Location, side: str, tools: Tools) -> Hippocampus:
-    """Crop one hippocampus, let all networks vote on each contrast, and decide on the first scan's own voxels."""
-    card, method = tools.ensemble.card, tools.config.method
-    grid = contrasts[0].grid
-    margin = next(m for m in (method.box_margin_mm, card.margin_mm, DEFAULT_MARGIN_MM) if m is not None)
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """One hippocampus in one contrast, as the networks are shown it.
+
+    Attributes
+    ----------
+    contrast : Contrast
+    hemisphere : str
+    data : array, (X, Y, Z) float32
+    grid : Grid
+        Of `data`: the same for all contrasts of a hemisphere.
+    """
+
+    contrast: Contrast
+    hemisphere: str
+    data: NDArray[np.float32]
+    grid: Grid
+
+    def random_state(self, seed: int) -> np.random.Generator:
+        """Seed its random samples: the same for each network, whatever the order of scans and workers."""
+        text = f"{seed}/{self.contrast.key}/{self.hemisphere}"
+        return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
+
+
+def segment_hippocampi(contrasts: Sequence[Contrast], location: Location, tools: Tools) -> list[Hippocampus]:
+    """Crop both hippocampi, let all networks vote on each contrast, and decide on the first scan's own voxels."""
+    crops = [crop for side in HEMISPHERES for crop in cut_crops(contrasts, location, side, tools)]
+    votes = vote_on(crops, tools)
+    hippocampi = []
+    for side in HEMISPHERES:
+        (first, joined), *others = [pair for pair in zip(crops, votes, strict=True) if pair[0].hemisphere == side]
+        for crop, voted in others:
+            joined += voted.within(field_of_view(crop.contrast.grid, crop.grid), joined)
+        hippocampi.append(decide_on_scan(first, joined, tools))
+    return hippocampi
+
+
+def cut_crops(contrasts: Sequence[Contrast], location: Location, side: str, tools: Tools) -> Iterator[Crop]:
+    """Cut one hippocampus out of each contrast that shows any of it, by its place in space."""
+    card, grid = tools.ensemble.card, contrasts[0].grid
+    margin = next(m for m in (tools.config.method.box_margin_mm, card.margin_mm, DEFAULT_MARGIN_MM) if m is not None)
     target = crop_grid(location, grid, side, card.voxel_size_mm, margin)
-    votes = vote_on(contrasts[0], target, side, tools)
-    for contrast in contrasts[1:]:
-        inside = field_of_view(contrast.grid, target)
-        if inside.any():
-            votes += vote_on(contrast, target, side, tools).within(inside, votes)
-    box = covering_box(grid, target, side)
-    native = grid.subgrid(box.start, box.stop)
-    carried = votes.carried(lambda sums: resample(sums, target, native))
-    decided = decide(carried, tools.labels)
-    cleaned, n_components = remove_islands(decided.labels, grid.voxel_sizes)
-    if not method.keep_islands:
-        decided = replace(decided, labels=cleaned)
-    return Hippocampus(
-        side, target, box.slices, decided, carried.mean_probabilities(), votes.pass_volumes, n_components
-    )
+    for contrast in contrasts:
+        if contrast is contrasts[0] or field_of_view(contrast.grid, target).any():
+            # Splines keep the edges that the networks were trained on; where grids coincide nothing is interpolated.
+            data = resample(contrast.data, contrast.grid, target, order=3, fill=float(contrast.data.min()))
+            yield Crop(contrast, side, data, target)
 
 
-def vote_on(contrast: Contrast, target: Grid, side: str, tools: Tools) -> Votes:
-    """Cut a crop out of one contrast by its place in space, and let all networks vote."""
+def vote_on(crops: Sequence[Crop], tools: Tools) -> list[Votes]:
+    """Let one network after the other vote on all crops: each is opened once a scan."""
     card, method = tools.ensemble.card, tools.config.method
-    # Cubic splines keep the edges that the networks were trained on; where grids coincide nothing is interpolated.
-    crop = resample(contrast.data, contrast.grid, target, order=3, fill=float(contrast.data.min()))
-    rng = np.random.default_rng(seed_of(method.seed, contrast.key, side))
     n_augmentations = number_of_augmentations(card, method)
-    n_passes = len(tools.predictors) * (1 + n_augmentations)
+    n_passes = len(tools.members) * (1 + n_augmentations)
     # Shown on a terminal alone, and where there is something to wait for.
     silent = None if n_passes > 1 else True
-    with tqdm(total=n_passes, desc=f"{contrast.key} {side}", unit="pass", leave=False, disable=silent) as bar:
-        predictors = [CountedPredictor(predictor, bar.update) for predictor in tools.predictors]
-        return vote(crop, predictors, target, card.recipe, n_augmentations, rng)
+    sums: list[Votes] = []
+    with tqdm(total=n_passes * len(crops), desc=crops[0].contrast.key, unit="pass", leave=False, disable=silent) as bar:
+        for predictor in tools.predictors():
+            counted = CountedPredictor(predictor, bar.update)
+            votes = [
+                vote(crop.data, [counted], crop.grid, card.recipe, n_augmentations, crop.random_state(method.seed))
+                for crop in crops
+            ]
+            sums = [a + b for a, b in zip(sums, votes, strict=True)] if sums else votes
+    return sums
+
+
+def decide_on_scan(crop: Crop, votes: Votes, tools: Tools) -> Hippocampus:
+    """Carry the votes on one hippocampus to the scan's own voxels, and decide there."""
+    grid = crop.contrast.grid
+    box = covering_box(grid, crop.grid, crop.hemisphere)
+    native = grid.subgrid(box.start, box.stop)
+    carried = votes.carried(lambda sums: resample(sums, crop.grid, native))
+    decided = decide(carried, tools.labels)
+    cleaned, n_components = remove_islands(decided.labels, grid.voxel_sizes)
+    if not tools.config.method.keep_islands:
+        decided = replace(decided, labels=cleaned)
+    probabilities = carried.mean_probabilities()
+    return Hippocampus(crop.hemisphere, crop.grid, box.slices, decided, probabilities, votes.pass_volumes, n_components)
 
 
 @dataclass(frozen=True)
@@ -445,11 +494,6 @@ class CountedPredictor:
         probabilities = self.predictor(crop)
         self.done()
         return probabilities
-
-
-def seed_of(seed: int, key: str, side: str) -> int:
-    """Seed of one hippocampus's random draws: the same whatever the order of scans and workers."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{key}/{side}".encode()).digest()[:8], "little")
 
 
 @dataclass(frozen=True, eq=False)
