@@ -36,6 +36,7 @@ SESSION_BYTES_PER_FILE_BYTE = 6
 # neighbourhood of each voxel for its convolutions.
 MAPS_ALIVE = 9
 MAPS_ALIVE_ON_CPU = 17
+VOTE_FIELDS = 7  # probabilities, votes and sums of them, each of all channels
 
 
 class OnnxPredictor:
@@ -108,9 +109,10 @@ class OnnxPredictor:
         """Take a crop whole where it fits into the memory, else in the fewest voxels of tiles."""
         facts, memory = self._network.facts, self._device.memory_bytes
         per_voxel = bytes_per_voxel(facts, self._n_channels, self._device.provider)
-        most_voxels = max(0, memory - fixed_bytes(facts)) // per_voxel
-        tiling = plan_tiles(shape, most_voxels, self._pad_multiple)
-        needed = (fixed_bytes(facts) + per_voxel * math.prod(shape)) >> 20
+        # Tiles or not, the votes on the whole crop are there.
+        fixed = fixed_bytes(facts) + bytes_per_vote(self._n_channels) * math.prod(shape)
+        tiling = plan_tiles(shape, max(0, memory - fixed) // per_voxel, self._pad_multiple)
+        needed = (fixed + per_voxel * math.prod(shape)) >> 20
         if tiling is None:
             raise MemoryLimitError(
                 f"{self._path}: a crop of {shape} voxels needs about {needed} MB, of which {memory >> 20} MB are "
@@ -177,7 +179,7 @@ class Members:
     """The networks of an ensemble, to be gone through member by member; one is open at a time.
 
     An open network keeps the memory of its largest pass: five of HSF's would take 4 GB. Going on to the
-    next member closes the last one, and opening takes a tenth of a second, so whoever has many crops
+    next member closes the last one, and opening takes as long as a few passes, so whoever has many crops
     for a member shows them all before the next. A single network stays open for all scans.
 
     Parameters
@@ -220,9 +222,14 @@ class Members:
 
 
 def bytes_per_voxel(facts: NetworkFile, n_channels: int, provider: str) -> int:
-    """Bytes that each voxel of a padded crop takes during a pass: feature maps, scores and their copies."""
+    """Bytes that each voxel of a padded crop or tile takes during a pass: feature maps, scores and their copies."""
     maps = MAPS_ALIVE_ON_CPU if provider == CPU else MAPS_ALIVE
-    return 4 * (maps * facts.width + 3 * n_channels + 4)
+    return 4 * (maps * facts.width + 3 * n_channels)
+
+
+def bytes_per_vote(n_channels: int) -> int:
+    """Bytes that each voxel of a crop takes beside its passes: intensities, positions, votes and their sums."""
+    return 4 * (VOTE_FIELDS * n_channels + 16)
 
 
 def fixed_bytes(facts: NetworkFile) -> int:
