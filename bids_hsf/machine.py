@@ -15,7 +15,6 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path("/")
-_M_MMAP_THRESHOLD = -3  # of <malloc.h>
 UNLIMITED = 1 << 60  # bytes; cgroup v1 writes "no limit" as a number near 2**63
 
 # All of them provide a package of the one name "onnxruntime", so they overwrite each other's files.
@@ -107,17 +106,6 @@ def runtime_builds(names: tuple[str, ...] = RUNTIME_BUILDS) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return builds
-
-
-def return_large_arrays() -> None:
-    """Let the C library give arrays of a megabyte and more back the moment they are freed, in this process.
-
-    GNU's keeps what was once freed for the next array of that size: the feature maps of a network, each of
-    another size, then lie between holes that fit none, and a pass holds three times the memory that it needs.
-    """
-    if sys.platform == "linux":
-        with suppress(AttributeError):
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def release_memory() -> None:

@@ -334,11 +334,9 @@ import resource, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
-from bids_hsf.machine import return_large_arrays
 from test_inference import *
 
 path, out, mode = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-return_large_arrays()
 crop = large_crop()
 planned = fixed_bytes(examine(path.read_bytes(), path)) + bytes_per_vote(3) * 448 * 32 * 448 + {LIMIT} // 2
 predictor = OnnxPredictor(path, make_card(3), replace(CPU, memory_bytes=planned if mode == "tiled" else 1 << 40))
