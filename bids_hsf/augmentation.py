@@ -100,16 +100,12 @@ class Warp:
     seen : array, (X, Y, Z) bool
         Voxels of the crop whose centre lies inside the view: its field of view. Like ITK, a field of
         view reaches to the outer edge of its outermost voxels.
-    voxel_weights : array, (X, Y, Z) float32
-        Voxels of the crop that a voxel of the view stands for: the Jacobian determinant of the way
-        there, 0 where the view is filled.
     """
 
     there: Field
     back: Field
     filled: NDArray[np.bool_]
     seen: NDArray[np.bool_]
-    voxel_weights: Field
 
     def apply(self, crop: Field) -> Field:
         """Show a crop (X, Y, Z) as the sample sees it; outside the crop lies its minimum, as in HSF."""
@@ -127,25 +123,23 @@ class Warp:
 def place(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> Warp:
     """Put a sample on a grid of `shape` (3,) and `voxel_sizes` (3,) in mm, axes in RAS+ order."""
     if sample.control_points is None:
-        there, back, weights = _affine_positions(sample, shape, voxel_sizes)
+        there, back = _affine_positions(sample, shape, voxel_sizes)
     else:
-        there, back, weights = _elastic_positions(sample, shape, voxel_sizes)
+        there, back = _elastic_positions(sample, shape, voxel_sizes)
     if sample.flip:
         # The flip is the first step there and the last one back.
         there[0] = shape[0] - 1 - there[0]
         back = back[:, ::-1]
-    filled = ~_inside(there, shape)
     return Warp(
         there=_normalised(there, shape),
         back=_normalised(back, shape),
-        filled=filled,
+        filled=~_inside(there, shape),
         seen=_inside(back, shape),
-        voxel_weights=np.where(filled, np.float32(0), weights),
     )
 
 
-def _affine_positions(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> tuple[Field, Field, Field]:
-    """Voxel positions there and back (3, X, Y, Z), and the determinant of the way there."""
+def _affine_positions(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> tuple[Field, Field]:
+    """Voxel positions there and back, (3, X, Y, Z)."""
     transform = sample.transform().get_affine_transform(_blank_image(shape, voxel_sizes))
     to_mm = _LPS * voxel_sizes
     # An affine is known by what it does to the origin and to one step along each axis.
@@ -153,12 +147,7 @@ def _affine_positions(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.floa
     steps = [np.array(transform.TransformPoint(tuple(unit))) - origin for unit in np.diag(to_mm)]
     matrix: NDArray[np.float64] = np.eye(4)
     matrix[:3] = np.column_stack([*steps, origin]) / to_mm[:, None]
-    determinant = np.float32(abs(np.linalg.det(matrix)))
-    return (
-        _affine_field(matrix, shape),
-        _affine_field(np.asarray(np.linalg.inv(matrix)), shape),
-        np.asarray(determinant),
-    )
+    return _affine_field(matrix, shape), _affine_field(np.asarray(np.linalg.inv(matrix)), shape)
 
 
 def _affine_field(matrix: NDArray[np.float64], shape: Shape) -> Field:
@@ -170,8 +159,8 @@ def _affine_field(matrix: NDArray[np.float64], shape: Shape) -> Field:
     return positions
 
 
-def _elastic_positions(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> tuple[Field, Field, Field]:
-    """Voxel positions there and back (3, X, Y, Z), and the determinant of the way there."""
+def _elastic_positions(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> tuple[Field, Field]:
+    """Voxel positions there and back, (3, X, Y, Z)."""
     spline = _Spline.of(sample, shape, voxel_sizes)
     axes = [np.arange(n, dtype=np.float64) for n in shape]
     there = (np.stack(np.meshgrid(*axes, indexing="ij")) + spline.on_lattice(axes)).astype(np.float32)
@@ -181,7 +170,7 @@ def _elastic_positions(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.flo
     back = way_back.astype(np.float32)
     for axis, n in enumerate(shape, start=1):
         back = _refined(back, axis, n)
-    return there, back, _determinant(there)
+    return there, back
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,17 +246,6 @@ def _refined(values: Field, axis: int, n: int) -> Field:
     share = np.expand_dims((steps - before).astype(np.float32), tuple(range(1, values.ndim - axis)))
     lower = values.take(before, axis)
     return np.asarray(lower + share * (values.take(after, axis) - lower))
-
-
-def _determinant(positions: Field) -> Field:
-    """Jacobian determinant (X, Y, Z) of positions (3, X, Y, Z), by differences between voxels."""
-    a, b, c = (np.gradient(component) for component in positions)
-    terms = (
-        a[0] * (b[1] * c[2] - b[2] * c[1]),
-        a[1] * (b[2] * c[0] - b[0] * c[2]),
-        a[2] * (b[0] * c[1] - b[1] * c[0]),
-    )
-    return np.asarray(np.abs(reduce(np.add, terms)), dtype=np.float32)
 
 
 def _inside(positions: Field, shape: Shape) -> NDArray[np.bool_]:

@@ -4,11 +4,11 @@ The way of one crop: `vote` lets every network look at the plain crop and at its
 adds up what they say (`Votes`, on the crop's grid); `Votes.carried` brings the sums to the scan's own
 voxels; `decide` turns them into a label map with its uncertainty; `remove_islands` cleans it.
 
-What a vote is. Each pass of a network gives each voxel *of the crop that it was shown* one vote, for
-its most probable class (shared out where classes tie exactly). Votes are carried back to the scan like
-probabilities, by linear interpolation, so that a voxel between two votes takes a part of each; a voxel
-outside the field of view of a pass gets none. As both are linear, the sum over the members of an
-ensemble is carried back once a sample, and not once a pass: that is what makes voting cheap.
+What a vote is. The probabilities of each pass are carried back from the random view to the crop by
+linear interpolation; there each voxel gets one vote, for its most probable class (shared out where
+classes tie exactly), as in HSF. A voxel outside the field of view of a pass gets none. From the crop to
+the scan's own voxels votes are carried like probabilities, so that a voxel between two takes a part of
+each. Sums alone are kept: memory does not depend on the number of passes.
 """
 
 from collections.abc import Callable, Sequence
@@ -82,7 +82,7 @@ class Votes:
     probability_sum : array, (C, X, Y, Z) float32
         Sum of the probabilities of the passes that saw the voxel.
     vote_counts : array, (C, X, Y, Z) float32
-        Sum of their votes; fractions come from the interpolation.
+        Sum of their votes; fractions come from ties and, off the crop's own grid, from interpolation.
     entropy_sum : array, (X, Y, Z) float32
         Sum of the entropies of their probabilities, in nats.
     seen : array, (X, Y, Z) float32
@@ -250,7 +250,7 @@ def vote(
     timing. Memory does not depend on the number of passes.
 
     To keep one network alive at a time, call `vote` once a member with a generator of the same state
-    and add up the results: equal but for rounding, at the cost of carrying back every pass.
+    and add up the results: equal but for rounding, at the cost of making each sample again.
     """
     if not predictors:
         raise ValueError("an ensemble without members cannot vote")
@@ -264,11 +264,10 @@ def vote(
             view, warp = upcoming.result()
             if following is not None:
                 upcoming = background.submit(_prepare, crop, following, grid.voxel_sizes)
-            for member, predictor in enumerate(predictors, start=1):
+            for predictor in predictors:
                 probabilities = _checked(predictor(view), crop.shape)
                 working.result()  # at most one pass waits: memory stays bounded, errors surface
-                is_last = member == len(predictors)
-                working = background.submit(tally.add_pass, probabilities, warp, is_last)
+                working = background.submit(tally.add_pass, probabilities, warp)
         working.result()
     return tally.votes()
 
@@ -414,21 +413,14 @@ def _share(values: NDArray[np.floating]) -> Field:
 
 @dataclass
 class _Tally:
-    """Running sums of a vote; only ever touched by one thread at a time.
-
-    Sums are stacks (2 C - 1, X, Y, Z): probabilities and votes of the C - 1 structures, then entropy.
-    Background is what is left to the number of passes, so it need not be carried.
-    """
+    """Running sums of a vote; only ever touched by one thread at a time."""
 
     voxel_volume: float
-    sums: Field | None = field(default=None, init=False)
-    seen: Field | None = field(default=None, init=False)
+    sums: Votes | None = field(default=None, init=False)
     volumes: list[NDArray[np.float64]] = field(default_factory=list, init=False)
-    sample_sums: Field | None = field(default=None, init=False)
-    n_members: int = field(default=0, init=False)
 
-    def add_pass(self, probabilities: Field, warp: Warp | None, is_last: bool) -> None:
-        """Add one pass to the sums of its sample; after the last one, those to the sums of all.
+    def add_pass(self, probabilities: Field, warp: Warp | None) -> None:
+        """Carry one pass back to the crop, let it vote there, and add it to the sums.
 
         Parameters
         ----------
@@ -436,69 +428,53 @@ class _Tally:
             On the grid that the network was shown.
         warp : Warp or None
             The way back from there; None for the plain crop.
-        is_last : bool
-            No other member is going to see this sample.
         """
-        winners = probabilities == probabilities.max(axis=0)
-        n_winners = winners.sum(axis=0, dtype=np.uint8)
-        votes = winners[1:].astype(np.float32)
-        if n_winners.max() > 1:
-            votes /= n_winners
-        fields = np.concatenate([probabilities[1:], votes, entropy_of(probabilities)[None]])
+        seen = np.ones(probabilities.shape[1:], np.float32)
         if warp is not None:
-            votes *= warp.voxel_weights
+            seen = warp.seen.astype(np.float32)
+            # Background is what the structures leave, so it need not be carried.
+            probabilities = _with_background(warp.invert(probabilities[1:]), seen)
+        votes = _winners(probabilities, seen)
+        entropy = entropy_of(probabilities)
         self.volumes.append(votes.sum(axis=(1, 2, 3), dtype=np.float64) * self.voxel_volume)
-        if self.sample_sums is None:
-            self.sample_sums = fields
-        elif self.sample_sums.shape == fields.shape:
-            self.sample_sums += fields
-        else:
-            n_before = len(self.sample_sums) // 2 + 1
+        if self.sums is None:
+            assert warp is None, "the plain crop comes first"
+            self.sums = Votes(probabilities.copy(), votes, entropy, seen, np.empty((0, len(votes)), np.float32))
+            return
+        sums = self.sums
+        if sums.vote_counts.shape != votes.shape:
             raise ModelError(
-                f"the members of the ensemble have {n_before} and {len(probabilities)} classes; expected as many",
+                f"the members of the ensemble have {len(sums.vote_counts)} and {len(votes)} classes; expected as many",
                 hint="Check the member files that the model card names.",
             )
-        self.n_members += 1
-        if is_last:
-            self._finish_sample(self.sample_sums, warp)
-            self.sample_sums, self.n_members = None, 0
-
-    def _finish_sample(self, fields: Field, warp: Warp | None) -> None:
-        """Carry the sums of a sample back to the crop."""
-        if self.sums is None or self.seen is None:
-            assert warp is None, "the plain crop comes first"
-            self.sums = fields
-            self.seen = np.full(fields.shape[1:], self.n_members, dtype=np.float32)
-            return
-        assert warp is not None
-        unseen = self._mean_volumes(~warp.seen)
-        for volumes in self.volumes[-self.n_members :]:
-            volumes += unseen
-        self.sums += warp.invert(fields)
-        self.seen += np.float32(self.n_members) * warp.seen
+        if warp is not None:
+            self.volumes[-1] += self._mean_volumes(~warp.seen)
+        for total, values in (
+            (sums.probability_sum, probabilities),
+            (sums.vote_counts, votes),
+            (sums.entropy_sum, entropy),
+            (sums.seen, seen),
+        ):
+            total += values
 
     def _mean_volumes(self, where: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Volumes in mm3, (C - 1,), of the mean vote so far within a mask."""
+        """Volumes in mm3, (C,), of the mean vote so far within a mask."""
         assert self.sums is not None
-        assert self.seen is not None
-        n_structures = len(self.sums) // 2
-        votes = self.sums[n_structures : 2 * n_structures, where] / self.seen[where]
+        votes = self.sums.vote_counts[:, where] / self.sums.seen[where]
         return np.asarray(votes.sum(axis=1, dtype=np.float64) * self.voxel_volume)
 
     def votes(self) -> Votes:
-        """Put background back into the sums."""
+        """Tell the sums, with the volumes of all passes."""
         assert self.sums is not None
-        assert self.seen is not None
-        n_structures = len(self.sums) // 2
-        volumes = np.array(self.volumes)
-        background = np.maximum(self.seen.size * self.voxel_volume - volumes.sum(axis=1, keepdims=True), 0)
-        return Votes(
-            _with_background(self.sums[:n_structures], self.seen),
-            _with_background(self.sums[n_structures : 2 * n_structures], self.seen),
-            self.sums[-1],
-            self.seen,
-            np.concatenate([background, volumes], axis=1).astype(np.float32),
-        )
+        return replace(self.sums, pass_volumes=np.array(self.volumes, dtype=np.float32))
+
+
+def _winners(probabilities: Field, seen: Field) -> Field:
+    """One vote (C, X, Y, Z) for the most probable class of each voxel that was seen, shared out between ties."""
+    winners = probabilities == probabilities.max(axis=0)
+    n_winners = winners.sum(axis=0, dtype=np.uint8)
+    # A voxel that was not seen has nothing but zeros, which tie.
+    return np.asarray(winners * (seen / n_winners), dtype=np.float32)
 
 
 def _with_background(structures: Field, total: Field) -> Field:

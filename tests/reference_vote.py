@@ -17,7 +17,6 @@ class ReferenceVotes:
 
     mean_probabilities: np.ndarray
     vote_shares: np.ndarray
-    votes_after_inversion: np.ndarray
     entropy: np.ndarray
     expected_entropy: np.ndarray
     seen: np.ndarray
@@ -34,16 +33,12 @@ def reference_vote(crop, predictors, samples, voxel_sizes):
         for predictor in predictors:
             probabilities = np.asarray(predictor(view.astype(np.float32)), dtype=np.float64)
             carried = np.stack([interpolate(channel, back) for channel in probabilities])
-            votes = one_hot(probabilities)
-            carried_votes = np.stack([interpolate(channel, back) for channel in votes])
-            late = one_hot(carried)
-            uncertain = interpolate(entropy(probabilities), back)
-            terms = [x * seen for x in (carried, carried_votes, late, uncertain)]
+            terms = [x * seen for x in (carried, one_hot(carried), entropy(carried))]
             sums = terms if sums is None else [a + b for a, b in zip(sums, terms, strict=True)]
             n_seen += seen
             volumes.append(terms[1].sum(axis=(1, 2, 3)) * np.prod(voxel_sizes))
     means = [x / n_seen for x in sums]
-    return ReferenceVotes(means[0], means[1], means[2], entropy(means[0]), means[3], n_seen, np.array(volumes))
+    return ReferenceVotes(means[0], means[1], entropy(means[0]), means[2], n_seen, np.array(volumes))
 
 
 def reference_view(crop, sample, voxel_sizes):

@@ -191,19 +191,3 @@ class TestFieldOfView:
         warp = place(Sample(False, scales=(0.8, 0.8, 0.8)), SHAPE, VOXEL_SIZES)
         assert warp.seen.all()
         assert warp.filled.any()
-
-
-class TestVoxelWeights:
-    def test_weight_is_the_inverse_of_the_zoom(self):
-        warp = place(Sample(True, scales=(1.2, 1.1, 0.9)), SHAPE, VOXEL_SIZES)
-        np.testing.assert_allclose(warp.voxel_weights[~warp.filled], 1 / (1.2 * 1.1 * 0.9), rtol=1e-5)
-        assert (warp.voxel_weights[warp.filled] == 0).all()
-
-    @pytest.mark.parametrize("recipe", [AFFINE, ELASTIC], ids=["affine", "elastic"])
-    def test_weighted_volume_of_a_view_is_that_of_the_scene(self, recipe):
-        x, y, z = np.indices(SHAPE)
-        depth = (7.2 - np.sqrt((x - 15.3) ** 2 + (y - 18.2) ** 2 + (z - 13.4) ** 2)).astype(np.float32)
-        volume = 4 / 3 * np.pi * 7.2**3  # voxels of the crop
-        for seed in range(4):
-            warp = place(one(recipe, seed), SHAPE, VOXEL_SIZES)
-            assert ((warp.apply(depth) > 0) * warp.voxel_weights).sum() == pytest.approx(volume, rel=0.02)
