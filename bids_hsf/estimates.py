@@ -9,9 +9,14 @@ from bids_hsf.cards import ModelCard
 from bids_hsf.derivatives import read_sidecar
 from bids_hsf.hub import is_packaged
 
-# Measured with longaxis and HSF's networks, OpenVINO on AVX2 cores.
-BASE_MB = 450  # interpreter and libraries
-BYTES_PER_VOXEL = 26  # scan, its copies in other orders, maps and their files
+# Measured with longaxis and networks of HSF's size on AVX2 cores; on the side of too much.
+BASE_MB = 320  # interpreter and libraries
+AUGMENTATION_MB = 230  # torch
+BYTES_PER_VOXEL = 20  # scan, its copies in other orders, maps and their files
+OPEN_NETWORK = 6  # bytes for each byte of its file
+PASS_MB, PASS_MB_OF_BYTES = 530, 150_000_000  # of HSF's networks; maps grow with the root of the weights
+# Headers that are read before a run: those of ten thousand scans would take minutes.
+SAMPLED_SCANS = 20
 FLOP_PER_VOXEL_AND_WEIGHT_BYTE = 0.018
 FLOP_PER_SECOND_AND_CORE = 40e9
 CROP_VOXELS = 64 * 64 * 56
@@ -19,10 +24,12 @@ SECONDS_BESIDE_THE_NETWORK = 7.0  # localization, files, figures of a 1 mm scan 
 UNKNOWN_MEMBER_BYTES = 150_000_000  # HSF's networks
 
 
-def memory_mb(n_voxels: int, card: ModelCard) -> int:
-    """Peak memory of one process at work on a scan of `n_voxels`, in MB."""
-    networks = 3 * max(member_sizes(card))
-    return round(BASE_MB + (BYTES_PER_VOXEL * n_voxels + networks) / 2**20)
+def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int) -> int:
+    """Peak memory of one process at work on a scan of `n_voxels`, in MB; one network is open at a time."""
+    largest = max(member_sizes(card))
+    base = BASE_MB + (AUGMENTATION_MB if n_augmentations else 0)
+    one_pass = PASS_MB * math.sqrt(largest / PASS_MB_OF_BYTES)
+    return round(base + one_pass + (BYTES_PER_VOXEL * n_voxels + OPEN_NETWORK * largest) / 2**20)
 
 
 def seconds(n_voxels: int, card: ModelCard, n_augmentations: int, n_threads: int) -> float:

@@ -97,11 +97,13 @@ def _doubts(shape: Sequence[int], sizes: Sequence[float]) -> Iterable[str]:
 
 def _costs(todo: Sequence[Row], plan: Plan, config: Config) -> list[str]:
     """Time and memory of the scans to do."""
-    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory())
-    measured = estimates.seconds_so_far([job.outputs.provenance for job in plan.jobs])
     n_augmentations = number_of_augmentations(plan.card, config.method)
+    sampled = todo[: estimates.SAMPLED_SCANS]
+    scan_mb = max(estimates.memory_mb(row.n_voxels, plan.card, n_augmentations) for row in sampled)
+    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory(), scan_mb)
+    measured = estimates.seconds_so_far([job.outputs.provenance for job in plan.jobs])
     seconds = [measured or estimates.seconds(row.n_voxels, plan.card, n_augmentations, n_threads) for row in todo]
-    memory = max(estimates.memory_mb(row.n_voxels, plan.card) for row in todo)
+    memory = max(estimates.memory_mb(row.n_voxels, plan.card, n_augmentations) for row in todo)
     source = "as the scans that are done" if measured else "a rough guess"
     return [
         f"Time: about {estimates.readable(sum(seconds) / len(seconds))} a scan, "

@@ -23,7 +23,7 @@ from bids_hsf.stopping import Stop, Stopped, undisturbed
 
 logger = logging.getLogger(__name__)
 
-SCAN_MEMORY_MB = 1500  # of one process at work on a 1 mm scan, libraries included
+SCAN_MEMORY_MB = 1500  # of one process at work, where nobody has estimated it
 # So many workers killed one after the other are no accident of one scan.
 MAX_KILLS = 4
 
@@ -39,7 +39,13 @@ class Job(Protocol):
 Process = Callable[[Any], None]
 
 
-def share_cores(resources: Resources, n_jobs: int, allowed: int, memory_bytes: int | None = None) -> tuple[int, int]:
+def share_cores(
+    resources: Resources,
+    n_jobs: int,
+    allowed: int,
+    memory_bytes: int | None = None,
+    scan_mb: int = SCAN_MEMORY_MB,
+) -> tuple[int, int]:
     """Choose how many scans run at once and with how many threads each.
 
     Parameters
@@ -51,6 +57,8 @@ def share_cores(resources: Resources, n_jobs: int, allowed: int, memory_bytes: i
         Cores that this process may use.
     memory_bytes : int, optional
         Memory that it may use; the user's own limit comes first.
+    scan_mb : int
+        Memory that one scan is thought to take.
 
     Returns
     -------
@@ -74,7 +82,7 @@ def share_cores(resources: Resources, n_jobs: int, allowed: int, memory_bytes: i
     fitting = max(1, total // n_threads)
     memory_mb = resources.mem_mb or (memory_bytes >> 20 if memory_bytes else None)
     if memory_mb:
-        fitting = max(1, min(fitting, memory_mb // SCAN_MEMORY_MB))
+        fitting = max(1, min(fitting, memory_mb // scan_mb))
     n_processes = resources.nprocs or min(fitting, max(1, n_jobs))
     if n_processes * n_threads > total:
         raise UsageError(

@@ -20,12 +20,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bids_hsf import derivatives, estimates, figures, overview, provenance, report, run_files, volumetry
+from bids_hsf.cards import ModelCard
 from bids_hsf.citation import Methods
 from bids_hsf.claims import claimed
 from bids_hsf.config import Config, Method
 from bids_hsf.coregistration import Coregistration, carried_location, coregister
 from bids_hsf.dataset import check_dataset, find_scans
-from bids_hsf.errors import BidsHsfError, MemoryLimitError, NoInputError, OutputError, StorageError
+from bids_hsf.errors import (
+    BidsHsfError,
+    MemoryLimitError,
+    NoInputError,
+    OutputError,
+    StorageError,
+    UnreadableImageError,
+)
 from bids_hsf.geometry import Grid, covering_box, field_of_view, from_canonical, resample
 from bids_hsf.hardware import Device, allowed_cores, allowed_memory, choose_device
 from bids_hsf.hub import Ensemble, fetch, find_card
@@ -34,7 +42,7 @@ from bids_hsf.inference import Members
 from bids_hsf.labels import HEMISPHERES, Label, Merge, hemisphere_index
 from bids_hsf.localization import DEFAULT_MARGIN_MM, Location, crop_grid, head_axes, load_template, locate
 from bids_hsf.long_axis import PARTS, split_long_axis
-from bids_hsf.machine import return_large_arrays
+from bids_hsf.machine import release_memory
 from bids_hsf.planning import (
     FULL_UNCERTAINTY,
     PARTS_SUFFIX,
@@ -209,7 +217,8 @@ def work_dir(config: Config) -> Path:
 def process_jobs(todo: list[Job], plan: Plan, config: Config, config_path: Path) -> list[Outcome]:
     """Process scans, one or several at once; returns how each ended."""
     ensemble = fetch(plan.card)
-    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory())
+    scan_mb = max(expected_memory_mb(job, plan.card, config) for job in todo[: estimates.SAMPLED_SCANS])
+    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory(), scan_mb)
     memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
     device = choose_device(config.resources.device, ensemble.member_paths[0], n_threads, memory_bytes)
     logger.info(
@@ -274,7 +283,6 @@ class Tools:
 
 def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: Config) -> Tools:
     """Make a process ready for scans."""
-    return_large_arrays()
     labels = ensemble.card.labels if merge is None else merge.labels
     return Tools(ensemble, labels, Members(ensemble.member_paths, ensemble.card, device), merge, device, config)
 
@@ -291,8 +299,10 @@ def process_scan(job: Job, tools: Tools) -> None:
             scan, *others = [load_scan(source.path) for source in job.scans]
         with clock.stage("locate"):
             contrasts, location = locate_contrasts(job, scan, others, tools)
+            release_memory()  # what registration has freed, before the networks take theirs
         with clock.stage("segment"):
             hippocampi = segment_hippocampi(contrasts, location, tools)
+            release_memory()
             result = join_hemispheres(hippocampi, scan.grid, tools)
         with derivatives.together(job.outputs, job.parts):
             with clock.stage("write"):
@@ -309,13 +319,22 @@ def process_scan(job: Job, tools: Tools) -> None:
 
 def check_memory(job: Job, tools: Tools) -> None:
     """Refuse a scan by its header when it would be killed half-way."""
-    n_voxels = sum(math.prod(open_scan(scan.path).shape) for scan in job.scans)
-    needed, allowed = estimates.memory_mb(n_voxels, tools.ensemble.card), tools.device.memory_bytes >> 20
+    needed = expected_memory_mb(job, tools.ensemble.card, tools.config)
+    allowed = tools.device.memory_bytes >> 20
     if needed > allowed:
         raise MemoryLimitError(
-            f"{job.scan.path} has {n_voxels:,} voxels and would take about {needed:,} MB, {allowed:,} MB are allowed",
+            f"{job.scan.path} would take about {needed:,} MB, {allowed:,} MB are allowed",
             "Lower --nprocs, raise --mem-mb or the memory of the job, or resample the scan.",
         )
+
+
+def expected_memory_mb(job: Job, card: ModelCard, config: Config) -> int:
+    """Estimate the memory that a scan takes, from its header and the model's card; what cannot be read takes none."""
+    n_voxels = 0
+    for scan in job.scans:
+        with suppress(UnreadableImageError):
+            n_voxels += math.prod(open_scan(scan.path).shape)
+    return estimates.memory_mb(n_voxels, card, number_of_augmentations(card, config.method))
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,6 +77,8 @@ def test_memory_of_the_machine_limits_the_scans_at_once() -> None:
     assert share_cores(Resources(), 100, 64, 4000 << 20) == (2, 4)
     assert share_cores(Resources(mem_mb=8000), 100, 64, 4000 << 20) == (5, 4)
     assert share_cores(Resources(nprocs=8), 100, 64, 4000 << 20) == (8, 8)
+    assert share_cores(Resources(), 100, 64, 4000 << 20, scan_mb=600) == (6, 4)
+    assert share_cores(Resources(), 100, 64, 4000 << 20, scan_mb=5000) == (1, 4)
 
 
 @pytest.mark.parametrize("fixed", [Resources(nprocs=4, omp_nthreads=5), Resources(nthreads=2, omp_nthreads=3)])

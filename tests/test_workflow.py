@@ -2,16 +2,26 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from bids_trees import model_card
 from conftest import MODEL, Segmented
 from example_data import carry_back
+from twins import write_twin
 
 from bids_hsf.cli import main
+from bids_hsf.config import Config
+from bids_hsf.geometry import Grid
+from bids_hsf.hardware import Device
+from bids_hsf.hub import Ensemble
+from bids_hsf.inference import OnnxPredictor
+from bids_hsf.segmentation import vote
 from bids_hsf.validation import run_validator
+from bids_hsf.workflow import Contrast, Crop, open_tools, vote_on
 
 SCANS = ["sub-colin27_T1w", "sub-icbm152_T1w", "sub-icbm152_T2w", "sub-rotated_T1w"]
 
@@ -185,3 +195,35 @@ def test_one_bad_scan_leaves_the_others_whole(segmented: Segmented, tmp_path: Pa
     assert made == {"sub-colin27_space-T1w_seg-longaxis_dseg.nii.gz"}
     failure = output_dir / "logs" / "sub-broken_space-T1w_seg-longaxis_failure.json"
     assert str(broken) in json.loads(failure.read_text())["Error"]
+
+
+def test_a_scan_that_would_not_fit_is_refused_with_the_figure(
+    segmented: Segmented, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(segmented.bids_dir), str(tmp_path), "participant", "--model", MODEL, "--skip-bids-validation"]
+    assert main([*arguments, "--participant-label", "colin27", "--mem-mb", "400"]) == 65
+    said = capsys.readouterr().err
+    assert re.search(r"sub-colin27_T1w.nii.gz would take about [5-7]\d\d MB, 400 MB are allowed", said)
+    assert "--mem-mb" in said
+    assert not list(tmp_path.rglob("*_dseg.nii.gz"))
+
+
+def test_members_that_vote_in_turn_are_the_ensemble(tmp_path: Path) -> None:
+    paths = tuple(write_twin(tmp_path / f"{n}.onnx", n_classes=3, shift=n / 5) for n in range(3))
+    card = model_card(n_augmentations=2)
+    cpu = Device("cpu", "CPUExecutionProvider", {}, n_threads=1)
+    config = Config(tmp_path, tmp_path / "out", ("participant",))
+    tools = open_tools(Ensemble(card, paths), None, cpu, config)
+    grid = Grid((24, 20, 22), np.eye(4))
+    data = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
+    contrast = Contrast("sub-01_T1w", data, grid)
+    crops = [Crop(contrast, side, data[:: 1 if side == "L" else -1], grid) for side in "LR"]
+    votes = vote_on(crops, tools)
+    for crop, found in zip(crops, votes, strict=True):
+        networks = [OnnxPredictor(path, card, cpu) for path in paths]
+        rng = crop.random_state(config.method.seed)
+        together = vote(crop.data, networks, grid, card.recipe, 2, rng)
+        assert found.n_passes == together.n_passes == 9
+        np.testing.assert_allclose(found.vote_counts, together.vote_counts, atol=1e-4)
+        np.testing.assert_allclose(found.probability_sum, together.probability_sum, atol=1e-4)
+    assert not np.allclose(votes[0].vote_counts, votes[1].vote_counts[:, ::-1])  # other random samples
