@@ -1,7 +1,9 @@
 """Compare with HSF 1.2.3: same networks, same scan, same passes.
 
     python3.11 -m venv /tmp/hsf && /tmp/hsf/bin/pip install hsf==1.2.3 torch==2.13.0 onnxruntime
-    python tests/benchmarks/compare_hsf.py --hsf-python /tmp/hsf/bin/python --scan T1w.nii.gz NETWORK.onnx ...
+    python tests/benchmarks/compare_hsf.py --hsf-python /tmp/hsf/bin/python [--scan T1w.nii.gz] NETWORK.onnx ...
+
+--random 5 makes networks of 52 GFLOP on 64x96x64 voxels with random weights instead of naming some.
 
 Both run as a user runs them, in processes of their own, in turns: HSF with a copy of the scan and a folder of the
 networks, this app with a dataset of the same scan and a card of the same networks (native voxels, 8 mm margin; HSF's
@@ -15,15 +17,20 @@ import argparse
 import json
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from measuring import REPOSITORY, Measured, app_command, machine, make_card, make_dataset, measure, table
 
+SCAN = REPOSITORY / "tests" / "data" / "bids" / "sub-icbm152" / "anat" / "sub-icbm152_T1w.nii.gz"
 RUN_HSF = """
 import sys
 from hsf import factory
@@ -34,48 +41,60 @@ factory.main()
 
 def main() -> None:
     options = parse()
-    n_labels = labels_of(options.networks[0])
     rounds = []
     with tempfile.TemporaryDirectory(prefix="compare-") as name:
         folder = Path(name)
+        if options.random:
+            # In a process of its own: this one has to stay small.
+            command = [sys.executable, __file__, "--write", str(options.random), str(folder)]
+            subprocess.run(command, check=True)
+            options.networks = sorted(folder.glob("random*.onnx"))
+        n_labels = labels_of(options.networks[0])
         for number in range(options.rounds):
-            rounds.append(
-                (run_hsf(options, folder / f"hsf{number}"), run_app(options, folder / f"app{number}", n_labels))
-            )
-        dice = agreement(folder / "hsf0", folder / "app0", n_labels, options.contrast)
+            costs = {"HSF 1.2.3": run_hsf(options, folder / f"hsf{number}")}
+            for device in options.device:
+                costs[device] = run_app(options, device, folder / f"{device}{number}", n_labels)
+            rounds.append(costs)
+        dice = agreement(folder / "hsf0", folder / f"{options.device[0]}0", n_labels, options.contrast)
+    rows = [compared(tool, rounds) for tool in rounds[0]]
+    print(table(rows))
+    print(table([{"structure": key, f"Dice on {options.device[0]}": value} for key, value in dice.items()]))
     report = {
         "machine": machine(),
         "networks": [str(path) for path in options.networks],
         "scan": str(options.scan),
         "passes": len(options.networks) * (options.tta + 1),
-        "hsf": [asdict(hsf) for hsf, _ in rounds],
-        "app": [asdict(app) for _, app in rounds],
-        "speedup": statistics.median(hsf.seconds / app.seconds for hsf, app in rounds),
-        "memory_share": statistics.median(app.peak_mb / hsf.peak_mb for hsf, app in rounds),
+        "medians": rows,
+        "rounds": [{tool: asdict(cost) for tool, cost in costs.items()} for costs in rounds],
         "dice": dice,
     }
-    rows = []
-    for place, tool in enumerate(("HSF 1.2.3", "bids-hsf")):
-        seconds, cpu, peak = (
-            statistics.median(asdict(pair[place])[k] for pair in rounds) for k in asdict(rounds[0][0])
-        )
-        rows.append({"tool": tool, "seconds": seconds, "cpu seconds": cpu, "peak MB": int(peak)})
-    print(table(rows))
-    print(f"{report['speedup']:.2f} times as fast, {100 * report['memory_share']:.0f} % of the memory")
-    print(table([{"structure": key, "Dice": value} for key, value in dice.items()]))
     if options.json:
         options.json.write_text(json.dumps(report, indent=2))
 
 
+def compared(tool: str, rounds: Sequence[Mapping[str, Measured]]) -> dict[str, object]:
+    """Medians of one tool, and of its ratios to HSF in the same round."""
+    pairs = [(costs["HSF 1.2.3"], costs[tool]) for costs in rounds]
+    return {
+        "tool": tool if tool.startswith("HSF") else f"bids-hsf on {tool}",
+        "seconds": statistics.median(own.seconds for _, own in pairs),
+        "cpu seconds": statistics.median(own.cpu_seconds for _, own in pairs),
+        "peak MB": int(statistics.median(own.peak_mb for _, own in pairs)),
+        "times as fast": statistics.median(hsf.seconds / own.seconds for hsf, own in pairs),
+        "share of memory": statistics.median(own.peak_mb / hsf.peak_mb for hsf, own in pairs),
+    }
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", type=Path, nargs="+", help="ONNX files; all of them vote")
+    parser.add_argument("networks", type=Path, nargs="*", help="ONNX files; all of them vote")
+    parser.add_argument("--random", type=int, default=0, help="so many networks with random weights instead")
     parser.add_argument("--hsf-python", type=Path, required=True, help="interpreter of the environment with HSF")
-    parser.add_argument("--scan", type=Path, required=True)
+    parser.add_argument("--scan", type=Path, default=SCAN)
     parser.add_argument("--contrast", default="T1w", choices=("T1w", "T2w"))
     parser.add_argument("--tta", type=int, default=0, help="random samples beside the plain pass")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each, in turns; medians are told")
-    parser.add_argument("--device", default="auto", help="of this app; HSF has the CPU provider")
+    parser.add_argument("--device", nargs="+", default=["auto"], help="of this app; HSF has the CPU provider")
     parser.add_argument(
         "--validate", action="store_true", help="let this app validate the dataset, as it does by default"
     )
@@ -105,20 +124,28 @@ def run_hsf(options: argparse.Namespace, folder: Path) -> Measured:
     return measure(command, folder / "log.txt")
 
 
-def run_app(options: argparse.Namespace, folder: Path, n_labels: int) -> Measured:
+def run_app(options: argparse.Namespace, device: str, folder: Path, n_labels: int) -> Measured:
     """Run this app on a dataset of the scan."""
     bids_dir = make_dataset([options.scan], folder / "bids", options.contrast)
     card = make_card(options.networks, folder / "card", n_labels, options.tta)
     flags = [] if options.validate else ["--skip-bids-validation"]
-    command = app_command(bids_dir, folder / "out", str(card), "--device", options.device, "--keep-islands", *flags)
+    command = app_command(bids_dir, folder / "out", str(card), "--device", device, "--keep-islands", *flags)
     return measure(command, folder / "log.txt", PYTHONPATH=str(REPOSITORY))
 
 
-def labels_of(network: Path) -> int:
-    """Structures that a network tells apart."""
-    import onnx
+def write_random(count: int, folder: Path) -> None:
+    """Write networks with random weights."""
+    from toy_networks import make_unet
 
-    return int(onnx.load(network).graph.output[0].type.tensor_type.shape.dim[1].dim_value) - 1
+    for seed in range(count):
+        (folder / f"random{seed}.onnx").write_bytes(make_unet(seed=seed).SerializeToString())
+
+
+def labels_of(network: Path) -> int:
+    """Structures that a network tells apart; asked of another process, as this one has to stay small."""
+    code = "import onnx, sys; print(onnx.load(sys.argv[1]).graph.output[0].type.tensor_type.shape.dim[1].dim_value)"
+    done = subprocess.run([sys.executable, "-c", code, str(network)], check=True, capture_output=True, text=True)
+    return int(done.stdout) - 1
 
 
 def agreement(hsf_dir: Path, app_dir: Path, n_labels: int, contrast: str) -> dict[str, float]:
@@ -140,4 +167,7 @@ def agreement(hsf_dir: Path, app_dir: Path, n_labels: int, contrast: str) -> dic
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "--write":
+        write_random(int(sys.argv[2]), Path(sys.argv[3]))
+    else:
+        main()
