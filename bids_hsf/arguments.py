@@ -172,6 +172,9 @@ def _add_model(add: Add) -> None:
         help=f"seed of the augmentations (default: {Method.seed})")  # fmt: skip
     add("--box-margin-mm", dest="method.box_margin_mm", type=float, metavar="MM",
         help="margin of the crop around the hippocampus")  # fmt: skip
+    add("-d", "--derivatives", dest="method.derivatives", nargs="+", action=NamedFolders, metavar="NAME=PATH",
+        help="put the boxes around the hippocampi of other software's label maps: folders of FreeSurfer or "
+        "FastSurfer subjects, of fMRIPrep, or of SynthSeg's maps named after the scans")  # fmt: skip
     add("--multispectral", dest="method.multispectral", action="store_true",
         help="join the votes of the T1w and the T2w scan of each session")  # fmt: skip
     add("--reference", dest="method.reference", choices=REFERENCES,
@@ -243,6 +246,20 @@ class Device(argparse.Action):
             show(format_devices())
             parser.exit()
         setattr(namespace, self.dest, value)
+
+
+class NamedFolders(argparse.Action):
+    """Folders by name, such as freesurfer=/data/derivatives/freesurfer."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, value: Any, flag: str | None = None) -> None:
+        """Add to those that were given before."""
+        folders = dict(getattr(namespace, self.dest, {}))
+        for word in value:
+            name, equals, path = word.partition("=")
+            if not (name and equals and path):
+                parser.error(f"argument {flag}: expected NAME=PATH, for example freesurfer=/data/fs, got {word!r}")
+            folders[name] = str(_path(path))
+        setattr(namespace, self.dest, folders)
 
 
 class Memory(argparse.Action):

@@ -40,6 +40,8 @@ class Methods:
         Intracranial volumes were estimated.
     with_joined_votes : bool
         The votes of two contrasts were joined.
+    label_maps : tuple of str
+        Other software whose label maps gave the crops, as the user named it.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Methods:
     packages: Mapping[str, str] = field(default_factory=dict)
     with_etiv: bool = True
     with_joined_votes: bool = False
+    label_maps: tuple[str, ...] = ()
 
     @property
     def n_passes(self) -> int:
@@ -253,6 +256,8 @@ def _paragraphs(methods: Methods) -> Iterator[str]:
         f"{_version(methods, 'SimpleITK')} [@simpleitk]; the template's hippocampi, carried into the scan and fitted "
         f"to their surroundings, gave a crop around each one, {_sampling(methods)}."
     )
+    if methods.label_maps:
+        yield f"Where there were label maps of {' or '.join(methods.label_maps)}, the crops followed their hippocampi."
     if methods.with_joined_votes:
         yield (
             "T1w and T2w scans of one session were brought together by a rigid transform that maximises Mattes mutual "

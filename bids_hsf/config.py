@@ -84,6 +84,8 @@ class Method:
     seed : int
     box_margin_mm : float or None
         Margin around the hippocampus; None for the card's, or the app's default.
+    derivatives : mapping of str to str
+        Name to folder of other software's label maps, whose hippocampi take the place of the template's.
     keep_islands : bool
     multispectral : bool
         Join the votes of the T1w and the T2w scan of a session.
@@ -98,6 +100,7 @@ class Method:
     n_augmentations: int | None = None
     seed: int = 42
     box_margin_mm: float | None = None
+    derivatives: Mapping[str, str] = field(default_factory=dict)
     keep_islands: bool = False
     multispectral: bool = False
     reference: str = "T2w"

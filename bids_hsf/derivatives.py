@@ -40,6 +40,7 @@ TSV_COLUMNS: dict[str, dict[str, Any]] = {
     "mapping": {"Format": "integer", "Description": "Index in the BIDS standard label table; 1 is grey matter"},
     "hemisphere": {"Description": "Hemisphere", "Levels": {"L": "left", "R": "right"}},
     "volume_mm3": {"Description": "Voxels of the label times the voxel's volume", "Units": "mm^3"},
+    "volume_per_mille_eTIV": {"Description": "Volume over the estimated total intracranial volume, in thousandths"},
     "voxels": {"Description": "Voxels of the label"},
     "entropy_mean": {"Description": "Mean normalised predictive entropy over the label's voxels, 0 to 1"},
     "volume_mm3_mean": {"Description": "Mean volume over the passes of the ensemble", "Units": "mm^3"},

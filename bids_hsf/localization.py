@@ -54,11 +54,11 @@ __all__ = [
     "crop_grid",
     "head_axes",
     "hippocampus_points",
+    "is_limited",
     "judged_at",
     "load_template",
     "locate",
     "native_box",
-    "with_own_hippocampi",
 ]
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,12 @@ RETRY_QUALITY = 0.55
 # Adult heads, in any direction, with what a scanner's gradients and wrong voxel sizes add.
 STRETCH_RANGE = (0.65, 1.5)
 MAX_TILT_DEGREES = 60.0
+# Between the middles of the two hippocampi, mm: 45 to 62 in adults, and the same allowance.
+DISTANCE_RANGE_MM = (38.0, 76.0)
+# Extents (3,) in mm that a brain fills along the scan's axes; with less on one of them it is cut.
+BRAIN_EXTENT_MM = np.array([105.0, 130.0, 105.0])
+# A label map whose hippocampi lie further from where the scan has them is not of this scan.
+MAX_OWN_DISTANCE_MM = 15.0
 # With less of the brain in view its size cannot be told; with still less, its twelve parameters cannot.
 WHOLE_BRAIN_SHARE = 0.95
 AFFINE_BRAIN_SHARE = 0.6
@@ -82,12 +88,8 @@ WHOLE_HIPPOCAMPUS_SHARE = 0.99
 CENTER = np.array([0.0, -18.0, 5.0])
 # Shift in mm, turn in degrees, logarithm of the scale: how far a search strays at first.
 WIDE = np.array([14.0, 14.0, 14.0, 10.0, 10.0, 10.0, 0.08])
-# Between two scans of a session the head moves a little.
-NEAR = np.array([3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 0.0])
 # With less of its neighbourhood in view a hippocampus stays where the affine puts it.
 MIN_PLACE_SHARE = 0.3
-# A head that moves further between two scans of a session was taken out of the scanner.
-MAX_MOTION_MM = 12.0
 N_BINS = 16
 SIDE_NAMES = {"L": "left", "R": "right"}
 
@@ -103,7 +105,8 @@ class Location:
     scan_from_template : array, (4, 4) float64
         Template (MNI152 2009c) RAS+ mm to scan RAS+ mm.
     quality : float
-        How far edges around the hippocampi run alike: 1 always, 0 no more than by chance.
+        How far edges around the hippocampi run alike: 1 always, 0 no more than by chance, or where the head would
+        have an impossible size or shape. Below `DOUBTFUL_QUALITY` the boxes may be wrong.
     coverage : mapping of str to float
         Hemisphere "L", "R" to the share of the hippocampus inside the field of view.
     etiv_mm3 : float or None
@@ -114,6 +117,8 @@ class Location:
         What a reader of the results should know; empty where all is well.
     hippocampi : mapping of str to array, (N, 3) float64
         Hemisphere to the points of its hippocampus in template mm; the template's own where missing.
+    provenance : mapping of str to value
+        What else it rests on, for the sidecar: another scan, a label map.
     """
 
     scan_from_template: Matrix
@@ -123,22 +128,27 @@ class Location:
     etiv_reason: str | None = None
     warnings: tuple[str, ...] = ()
     hippocampi: Mapping[str, Matrix] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def doubtful(self) -> bool:
         """Whether the boxes may be wrong."""
         return self.quality < DOUBTFUL_QUALITY
 
+    def moved(self, other_from_scan: Matrix) -> "Location":
+        """Carry it by a rigid motion (4, 4) of the head; what is in view there is for `locate` to say."""
+        return replace(self, scan_from_template=other_from_scan @ self.scan_from_template)
+
 
 def locate(
     data: NDArray[Any],
     grid: Grid,
     *,
-    n_threads: int = 1,
     orientation_known: bool = True,
     reference: Location | None = None,
+    own: Mapping[str, Matrix] | None = None,
 ) -> Location:
-    """Find the hippocampi of a scan.
+    """Find the hippocampi of a scan, on one thread: float sums, and so the answer, would depend on the number.
 
     Parameters
     ----------
@@ -146,27 +156,39 @@ def locate(
         Canonical (RAS+) intensities: T1w or T2w, whole head, brain alone or a slab.
     grid : Grid
         Of `data`.
-    n_threads : int
-        Upper limit. One is used, whatever it says: float sums, and so the answer, depend on the number.
     orientation_known : bool
         False where the file has neither sform nor qform: the head may then point anywhere.
     reference : Location, optional
-        Of another scan of the session in the same scanner space, for a scan with a limited field of view.
+        Found in another scan of the same head and carried into this one's mm. It is followed unless it fits badly;
+        the intracranial volume is its own, since this scan may hold a part of the head only.
+    own : mapping of str to array, (N, 3) float64, optional
+        Hemisphere to points that fill its hippocampus in the scan's mm, from somebody's label map: they take the
+        place of the template's.
 
     Raises
     ------
     LocalizationError
         Both hippocampi lie outside the field of view, or the image is empty.
     """
-    if n_threads < 1:
-        raise ValueError(f"n_threads is {n_threads}, expected 1 or more")
     if data.size == 0 or data.min() == data.max():
         raise LocalizationError("the image is empty: all its voxels have one value", "Check the scan.")
     scan = _Scan.of(data, grid)
-    location = _described(_best_answer(scan, orientation_known, reference), grid, orientation_known)
+    answer = _best_answer(scan, orientation_known, reference, own)
+    remarks: tuple[str, ...] = ()
+    if own is not None:
+        answer, remarks = _with_own(answer, own)
+    location = _described(answer, grid, orientation_known)
+    location = replace(location, warnings=location.warnings + remarks)
+    if reference is not None:
+        location = replace(location, etiv_mm3=reference.etiv_mm3, etiv_reason=reference.etiv_reason)
     for warning in location.warnings:
         logger.info("Localization: %s", warning)
     return location
+
+
+def is_limited(grid: Grid) -> bool:
+    """Whether a field of view is too small for a brain, as that of a slab."""
+    return bool((np.array(grid.shape) * grid.voxel_sizes < BRAIN_EXTENT_MM).any())
 
 
 def judged_at(data: NDArray[Any], grid: Grid, scan_from_template: Matrix) -> Location:
@@ -180,40 +202,6 @@ def hippocampus_points(location: Location, hemisphere: str) -> Matrix:
     if points is None:
         points = load_template().hippocampi[hemisphere]
     return np.asarray(apply_affine(location.scan_from_template, points))
-
-
-def with_own_hippocampi(
-    location: Location, labels: NDArray[np.integer], grid: Grid, values: Mapping[str, set[int]]
-) -> Location:
-    """Take the hippocampi from somebody's label map instead of the template's.
-
-    Parameters
-    ----------
-    location : Location
-        Of the scan; its affine still gives the head's axes and size.
-    labels : array, (X, Y, Z) integer
-        Segmentation in the scan's space, such as FreeSurfer's aseg.
-    grid : Grid
-        Of `labels`.
-    values : mapping of str to set of int
-        Hemisphere to the labels of its hippocampus: 17 and 53 in aseg and SynthSeg.
-
-    Raises
-    ------
-    LocalizationError
-        A hemisphere has no voxel.
-    """
-    template_from_scan = np.linalg.inv(location.scan_from_template)
-    hippocampi = {}
-    for side, wanted in values.items():
-        indices = np.argwhere(np.isin(labels, list(wanted)))
-        if not len(indices):
-            raise LocalizationError(
-                f"the label map has no voxel of the {SIDE_NAMES[side]} hippocampus (expected {sorted(wanted)})",
-                "Check that the map is of this scan, or run without it.",
-            )
-        hippocampi[side] = np.asarray(apply_affine(template_from_scan, grid.to_mm(indices)))
-    return replace(location, hippocampi=hippocampi)
 
 
 def native_box(location: Location, grid: Grid, hemisphere: str, margin_mm: float = DEFAULT_MARGIN_MM) -> CropBox:
@@ -310,63 +298,72 @@ class _Answer:
     Attributes
     ----------
     matrix : array, (4, 4) float64
-    places : mapping of str to array, (4, 4) float64
-        Hemisphere to the transform of its hippocampus in template mm, before `matrix`.
+    hippocampi : mapping of str to array, (N, 3) float64
+        Hemisphere to the points of its hippocampus in template mm, which `matrix` carries into the scan.
     quality : float
     complaints : tuple of str
         Why this cannot be a head.
     """
 
     matrix: Matrix
-    places: Mapping[str, Matrix]
+    hippocampi: Mapping[str, Matrix]
     quality: float
     complaints: tuple[str, ...]
 
-    @property
-    def merit(self) -> tuple[bool, float]:
-        """Order among answers: what is a head first, then by quality."""
-        return not self.complaints, self.quality
+    def middle(self, side: str) -> Matrix:
+        """Middle (3,) of a hippocampus in the scan's mm."""
+        return np.asarray(apply_affine(self.matrix, self.hippocampi[side]).mean(axis=0))
 
 
-def _best_answer(scan: _Scan, orientation_known: bool, reference: Location | None) -> _Answer:
+def _best_answer(
+    scan: _Scan, orientation_known: bool, reference: Location | None, own: Mapping[str, Matrix] | None
+) -> _Answer:
     """Choose between where another scan says the head lies and where it is found."""
     if reference is None:
-        return _searched(scan, orientation_known)
-    followed = _followed(scan, reference)
-    limited = _brain_share(followed.matrix, scan.fine.grid) < AFFINE_BRAIN_SHARE
-    if limited and followed.quality >= DOUBTFUL_QUALITY:
+        return _searched(scan, orientation_known, own)
+    followed = _judged(scan, reference.scan_from_template)
+    if reference.hippocampi:
+        # The other scan has more of the head, and so knows their places better.
+        followed = replace(followed, hippocampi=reference.hippocampi)
+    if followed.quality >= DOUBTFUL_QUALITY:
         return followed
-    searched = _searched(scan, orientation_known)
-    # A slab with hardly any brain fits everywhere a little: then the scanner knows better.
-    convincing = searched.quality >= RETRY_QUALITY if limited else True
-    return searched if convincing and searched.merit > followed.merit else followed
+    searched = _searched(scan, orientation_known, own)
+    # A slab with hardly any brain fits everywhere a little: only a good answer outdoes the scanner's word.
+    return searched if searched.quality >= RETRY_QUALITY else followed
 
 
-def _followed(scan: _Scan, reference: Location) -> _Answer:
-    """Start from where another scan of the session says the head lies, and let the head move a little."""
-    start = reference.scan_from_template
-    moved = search(scan.matcher, start[None], CENTER, NEAR, 0)
-    reach = CENTER + np.array([[60.0, 0, 0], [-60, 0, 0], [0, 60, 0], [0, -60, 0], [0, 0, 60], [0, 0, -60]])
-    distance = np.linalg.norm(apply_affine(moved, reach) - apply_affine(start, reach), axis=1).max()
-    return _judged(scan, moved if distance <= MAX_MOTION_MM else start)
-
-
-def _searched(scan: _Scan, orientation_known: bool) -> _Answer:
+def _searched(scan: _Scan, orientation_known: bool, own: Mapping[str, Matrix] | None) -> _Answer:
     """Search, and search harder while the answer is poor."""
     answers: list[_Answer] = []
     turns = cube_rotations()
+    targets = _targets(scan.coarse)
+    if own is not None:
+        hippocampi = load_template().hippocampi
+        middles = [np.mean([points[side].mean(axis=0) for side in own], axis=0) for points in (own, hippocampi)]
+        targets = np.concatenate([targets, [middles[0] + CENTER - middles[1]]])
     plans = [(turns, RETRY_QUALITY), (turns, DOUBTFUL_QUALITY), (turns, 0.0)]
     if orientation_known:
         plans[0] = (turns[:1], RETRY_QUALITY)
     for seed, (orientations, enough) in enumerate(plans):
-        starts = start_matrices(CENTER, _targets(scan.coarse), orientations)
-        found = search(scan.matcher, starts, CENTER, WIDE, seed)
+        found = search(scan.matcher, start_matrices(CENTER, targets, orientations), CENTER, WIDE, seed)
         answers += [_judged(scan, matrix) for matrix in _refined(scan, found)]
-        best = max(answers, key=lambda answer: answer.merit)
-        if best.merit >= (True, enough):
+        best = max(answers, key=lambda answer: answer.quality)
+        if best.quality >= enough:
             break
         logger.debug("Attempt %d: quality %.2f %s", seed + 1, best.quality, best.complaints)
     return best
+
+
+def _with_own(answer: _Answer, own: Mapping[str, Matrix]) -> tuple[_Answer, tuple[str, ...]]:
+    """Put the hippocampi of a label map into an answer, unless the two contradict each other; and say so."""
+    away_mm = max(float(np.linalg.norm(points.mean(axis=0) - answer.middle(side))) for side, points in own.items())
+    contradict = away_mm > MAX_OWN_DISTANCE_MM
+    remark = f"the label map has the hippocampi {away_mm:.0f} mm from where the scan has them"
+    if contradict and answer.quality >= DOUBTFUL_QUALITY:
+        return answer, (f"{remark}: it is not used; is it of another scan?",)
+    template_from_scan = np.linalg.inv(answer.matrix)
+    hippocampi = {side: np.asarray(apply_affine(template_from_scan, points)) for side, points in own.items()}
+    return replace(answer, hippocampi=hippocampi), ((remark,) if contradict else ())
 
 
 def _targets(volume: Volume) -> Matrix:
@@ -392,15 +389,18 @@ def _refined(scan: _Scan, similarity: Matrix) -> list[Matrix]:
 def _judged(scan: _Scan, matrix: Matrix) -> _Answer:
     """Let each hippocampus find its own place, and tell how well edges fit then."""
     material = load_material()
-    places, likenesses = {}, []
+    hippocampi, likenesses = {}, []
     for side, edges in material.edges.items():
-        places[side] = _own_place(scan, matrix, material.neighbourhoods[side], load_template().hippocampi[side])
-        likenesses.append(edge_likeness(scan.edges, matrix @ places[side], edges.points, edges.values))
+        points = load_template().hippocampi[side]
+        place = _own_place(scan, matrix, material.neighbourhoods[side], points)
+        hippocampi[side] = np.asarray(apply_affine(place, points))
+        likenesses.append(edge_likeness(scan.edges, matrix @ place, edges.points, edges.values))
     if _brain_share(matrix, scan.fine.grid) < AFFINE_BRAIN_SHARE:
         # A slab may hold a sliver of the hippocampi, or none: all of the brain in view has to fit as well.
         likenesses.append(edge_likeness(scan.edges, matrix, material.brain_edges.points, material.brain_edges.values))
     quality = min((likeness for likeness in likenesses if likeness is not None), default=0.0)
-    return _Answer(matrix, places, float(np.clip(quality, 0, 1)), _complaints(matrix))
+    complaints = _complaints(matrix, hippocampi)
+    return _Answer(matrix, hippocampi, 0.0 if complaints else float(np.clip(quality, 0, 1)), complaints)
 
 
 def _own_place(scan: _Scan, matrix: Matrix, neighbourhood: Sample, hippocampus: Matrix) -> Matrix:
@@ -416,18 +416,23 @@ def _own_place(scan: _Scan, matrix: Matrix, neighbourhood: Sample, hippocampus: 
     return climb(Matcher(neighbourhood.points, (codes,), part.grid), matrix, hippocampus.mean(axis=0))
 
 
-def _complaints(matrix: Matrix) -> tuple[str, ...]:
-    """Why a transform cannot be that of a head: its size and its shape."""
+def _complaints(matrix: Matrix, hippocampi: Mapping[str, Matrix]) -> tuple[str, ...]:
+    """Why a transform cannot be that of a head: its size, its shape, how far apart the hippocampi would be."""
     if np.linalg.det(matrix[:3, :3]) <= 0:
         return ("the head would be a mirror image of the template",)
+    found = []
     stretches = np.linalg.svd(matrix[:3, :3], compute_uv=False)
     low, high = STRETCH_RANGE
-    if low <= stretches.min() and stretches.max() <= high:
-        return ()
-    return (
-        f"the head would be {stretches.min():.2f} to {stretches.max():.2f} times as large as the template "
-        f"(expected {low:g} to {high:g})",
-    )
+    if stretches.min() < low or stretches.max() > high:
+        found.append(
+            f"the head would be {stretches.min():.2f} to {stretches.max():.2f} times as large as the template "
+            f"(expected {low:g} to {high:g})"
+        )
+    left, right = (apply_affine(matrix, hippocampi[side]).mean(axis=0) for side in ("L", "R"))
+    distance, (low, high) = float(np.linalg.norm(left - right)), DISTANCE_RANGE_MM
+    if not low <= distance <= high:
+        found.append(f"the two hippocampi would be {distance:.0f} mm apart (expected {low:g} to {high:g} mm)")
+    return tuple(found)
 
 
 def _tilt_degrees(matrix: Matrix) -> float:
@@ -443,10 +448,9 @@ def _brain_share(matrix: Matrix, grid: Grid) -> float:
 
 def _described(answer: _Answer, grid: Grid, orientation_known: bool) -> Location:
     """Say all that is known of an answer; none where nothing is in view."""
-    template = load_template()
-    hippocampi = {side: apply_affine(place, template.hippocampi[side]) for side, place in answer.places.items()}
     coverage = {
-        side: float(in_view(grid, apply_affine(answer.matrix, points)).mean()) for side, points in hippocampi.items()
+        side: float(in_view(grid, apply_affine(answer.matrix, points)).mean())
+        for side, points in answer.hippocampi.items()
     }
     hint = "Check the scan's field of view; a slab is found best through a whole-head scan of its session."
     if max(coverage.values()) == 0:
@@ -457,7 +461,7 @@ def _described(answer: _Answer, grid: Grid, orientation_known: bool) -> Location
             f"{DOUBTFUL_QUALITY:g} or more)",
             hint,
         )
-    etiv, reason = _intracranial_volume(answer, grid, template)
+    etiv, reason = _intracranial_volume(answer, grid, load_template())
     return Location(
         answer.matrix,
         answer.quality,
@@ -465,7 +469,7 @@ def _described(answer: _Answer, grid: Grid, orientation_known: bool) -> Location
         etiv,
         reason,
         _warnings(answer, coverage, orientation_known),
-        hippocampi,
+        answer.hippocampi,
     )
 
 
@@ -477,7 +481,7 @@ def _intracranial_volume(answer: _Answer, grid: Grid, template: Template) -> tup
     share = _brain_share(answer.matrix, grid)
     if share < WHOLE_BRAIN_SHARE:
         return None, f"only {share:.0%} of the brain lies in the field of view"
-    if answer.quality < DOUBTFUL_QUALITY or answer.complaints:
+    if answer.quality < DOUBTFUL_QUALITY:
         return None, "the localization is doubtful"
     volume = float(template.brain.sum()) * template.grid.voxel_volume
     return volume * float(np.linalg.det(answer.matrix[:3, :3])), None

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from bids_hsf.config import Config, Method
 from bids_hsf.dataset import Scan
 from bids_hsf.derivatives import MULTISPECTRAL, ScanOutputs, read_sidecar, scan_outputs
 from bids_hsf.errors import ModelError, NothingSelectedError, OutputError, UsageError
+from bids_hsf.label_maps import LabelMap, check_folders, find_label_map
 from bids_hsf.labels import Label, Merge
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,10 @@ class Job:
         Whether they are to be written.
     second : Scan or None
         Other contrast of the session, whose votes are joined on the voxels of `scan`.
+    guide : Scan or None
+        T1w of the session through which a T2w that cannot be located by itself is.
+    label_maps : mapping of str to LabelMap
+        Key of a scan to what other software made of it.
     """
 
     scan: Scan
@@ -54,6 +59,8 @@ class Job:
     parts: ScanOutputs
     splits: bool = False
     second: Scan | None = None
+    guide: Scan | None = None
+    label_maps: Mapping[str, LabelMap] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -178,6 +185,22 @@ def _pair(contrasts: Mapping[str, Sequence[Scan]], reference: str) -> tuple[Scan
     return contrasts[reference][0], contrasts[other][0]
 
 
+def with_helpers(jobs: Sequence[Job], t1w_scans: Sequence[Scan], folders: Mapping[str, str]) -> list[Job]:
+    """Add what helps to locate: to a T2w alone its session's T1w, and the label maps of other software in `folders`."""
+    check_folders(folders)
+    guides: dict[tuple[str, str | None], Scan] = {}
+    for scan in t1w_scans:
+        guides.setdefault((scan.subject, scan.session), scan)
+    helped = []
+    for job in jobs:
+        alone = job.second is None and contrast_of(job.scan.suffix) == "T2w"
+        guide = guides.get((job.scan.subject, job.scan.session)) if alone else None
+        scans = job.scans if guide is None else (*job.scans, guide)
+        maps = {scan.key: found for scan in scans if (found := find_label_map(folders, scan)) is not None}
+        helped.append(replace(job, guide=guide, label_maps=maps))
+    return helped
+
+
 def contrast_of(suffix: str) -> str:
     """Contrast of a scan; MP2RAGE's UNIT1 counts as T1w."""
     return "T1w" if suffix == "UNIT1" else suffix
@@ -199,6 +222,8 @@ def request_of(card: ModelCard, merge: Merge | None, method: Method) -> dict[str
         "Seed": method.seed,
         "BoxMarginMm": method.box_margin_mm,
         "KeepIslands": method.keep_islands,
+        # Absent without any, as in results of older versions.
+        **({"Derivatives": sorted(method.derivatives)} if method.derivatives else {}),
     }
 
 

@@ -18,6 +18,7 @@ def measure(
     labels: tuple[Label, ...],
     entropy: NDArray[np.float32],
     spreads: Mapping[int, Mapping[str, float]],
+    etiv_mm3: float | None = None,
 ) -> list[Row]:
     """Measure every structure of a bilateral label map.
 
@@ -34,6 +35,8 @@ def measure(
     spreads : mapping of int to mapping of str to float
         Bilateral index to "mean", "sd", "low" and "high" of the volume over the passes, in mm3; empty
         where there was one pass.
+    etiv_mm3 : float or None
+        Estimated total intracranial volume.
 
     Returns
     -------
@@ -57,6 +60,7 @@ def measure(
             "mapping": 1,
             "hemisphere": hemisphere,
             "volume_mm3": round(count * grid.voxel_volume, 2),
+            "volume_per_mille_eTIV": per_mille(count * grid.voxel_volume, etiv_mm3),
             "voxels": count,
             "entropy_mean": round(float(entropies[label.index]) / count, 4) if count else None,
         }
@@ -78,7 +82,12 @@ def asymmetry_index(left: float, right: float) -> float | None:
     return None if total == 0 else 200 * (left - right) / total
 
 
-def group_row(identity: Mapping[str, Any], structures: Iterable[Mapping[str, str]], etiv_mm3: float | None) -> Row:
+def group_row(
+    identity: Mapping[str, Any],
+    structures: Iterable[Mapping[str, str]],
+    etiv_mm3: float | None,
+    etiv_reason: str | None = None,
+) -> Row:
     """One scan's row of ``group_volumes.tsv``.
 
     Parameters
@@ -89,21 +98,34 @@ def group_row(identity: Mapping[str, Any], structures: Iterable[Mapping[str, str
         The rows of its ``dseg.tsv``, as text.
     etiv_mm3 : float or None
         Estimated total intracranial volume.
+    etiv_reason : str or None
+        Why there is none.
     """
-    row: Row = dict(identity)
+    volumes: dict[str, float] = {}
     totals: dict[str, float] = {}
     for structure in structures:
         volume = float(structure["volume_mm3"])
-        row[f"{structure['abbreviation']}_mm3"] = volume
+        volumes[structure["abbreviation"]] = volume
         totals[structure["hemisphere"]] = totals.get(structure["hemisphere"], 0.0) + volume
+    row: Row = {**identity, **{f"{name}_mm3": volume for name, volume in volumes.items()}}
     for hemisphere in ("L", "R"):
         row[f"{hemisphere}_total_mm3"] = round(totals[hemisphere], 2) if hemisphere in totals else None
     row["eTIV_mm3"] = etiv_mm3
+    row["eTIV_reason"] = etiv_reason
     for hemisphere in ("L", "R"):
-        total = row[f"{hemisphere}_total_mm3"]
-        ratio = None if not etiv_mm3 or total is None else round(1000 * total / etiv_mm3, 4)
-        row[f"{hemisphere}_total_per_mille_eTIV"] = ratio
+        volumes[f"{hemisphere}_total"] = totals.get(hemisphere, np.nan)
+    for name, volume in volumes.items():
+        row[f"{name}_per_mille_eTIV"] = per_mille(volume, etiv_mm3)
     return row
+
+
+def per_mille(volume_mm3: float, etiv_mm3: float | None) -> float | None:
+    """Volume over the intracranial volume, in thousandths; None where one of them is unknown.
+
+    >>> per_mille(3000.0, 1.5e6)
+    2.0
+    """
+    return round(1000 * volume_mm3 / etiv_mm3, 4) if etiv_mm3 and not np.isnan(volume_mm3) else None
 
 
 def stack_rows(rows: Sequence[Row]) -> tuple[list[str], list[Row]]:

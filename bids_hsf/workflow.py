@@ -24,13 +24,15 @@ from bids_hsf.cards import ModelCard
 from bids_hsf.citation import Methods
 from bids_hsf.claims import claimed
 from bids_hsf.config import Config, Method
-from bids_hsf.coregistration import Coregistration, carried_location, coregister
-from bids_hsf.dataset import check_dataset, find_scans
+from bids_hsf.coregistration import MIN_QUALITY, Coregistration, coregister
+from bids_hsf.dataset import Scan, check_dataset, find_scans
 from bids_hsf.errors import (
     BidsHsfError,
     MemoryLimitError,
     NoInputError,
+    NothingSelectedError,
     OutputError,
+    ScanError,
     StorageError,
     UnreadableImageError,
 )
@@ -39,8 +41,18 @@ from bids_hsf.hardware import Device, allowed_cores, allowed_memory, choose_devi
 from bids_hsf.hub import Ensemble, fetch, find_card
 from bids_hsf.images import LoadedScan, load_scan, open_scan
 from bids_hsf.inference import Members
+from bids_hsf.label_maps import read_hippocampi
 from bids_hsf.labels import HEMISPHERES, Label, Merge, hemisphere_index
-from bids_hsf.localization import DEFAULT_MARGIN_MM, Location, crop_grid, head_axes, load_template, locate
+from bids_hsf.localization import (
+    DEFAULT_MARGIN_MM,
+    DOUBTFUL_QUALITY,
+    Location,
+    crop_grid,
+    head_axes,
+    is_limited,
+    load_template,
+    locate,
+)
 from bids_hsf.long_axis import PARTS, split_long_axis
 from bids_hsf.machine import release_memory
 from bids_hsf.planning import (
@@ -54,6 +66,7 @@ from bids_hsf.planning import (
     plan_jobs,
     suitable_scans,
     unfinished,
+    with_helpers,
 )
 from bids_hsf.scheduling import Outcome, run_jobs, share_cores
 from bids_hsf.segmentation import (
@@ -152,7 +165,19 @@ def make_plan(config: Config) -> Plan:
     suited = suitable_scans(scans, card, config)
     suited_keys = {scan.key for scan in suited}
     left_out = [scan for scan in scans if scan.key not in suited_keys]
-    return Plan(plan_jobs(suited, card, merge, config), card, merge, left_out)
+    jobs = plan_jobs(suited, card, merge, config)
+    return Plan(with_helpers(jobs, t1w_scans(scans, config), config.method.derivatives), card, merge, left_out)
+
+
+def t1w_scans(scans: Sequence[Scan], config: Config) -> list[Scan]:
+    """T1w scans through which T2w ones may be located; they need not be asked for."""
+    selection = config.selection
+    if not any(contrast_of(scan.suffix) == "T2w" for scan in scans):
+        return []
+    if not {"T1w", "UNIT1"} & set(selection.modalities):
+        with suppress(NothingSelectedError):
+            scans = find_scans(config.bids_dir, replace(selection, modalities=("T1w",)), config.bids_database_dir)
+    return [scan for scan in scans if contrast_of(scan.suffix) == "T1w"]
 
 
 def rewrite_reports(config: Config, terminal: Terminal) -> int:
@@ -189,7 +214,8 @@ def group(config: Config, terminal: Terminal) -> int:
             logger.warning("%s is left out: it is not whole; run the participant level again", sidecar_path)
             continue
         structures = derivatives.read_tsv(table_path)
-        rows.append(volumetry.group_row(derivatives.identity_columns(sidecar), structures, sidecar.get("eTIV_mm3")))
+        etiv = sidecar.get("eTIV_mm3"), sidecar.get("eTIVReason")
+        rows.append(volumetry.group_row(derivatives.identity_columns(sidecar), structures, *etiv))
     if not rows:
         raise NoInputError(
             f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
@@ -255,6 +281,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         voxel_size_mm=card.voxel_size_mm,
         provider=provider,
         packages=provenance.package_versions(),
+        label_maps=tuple(config.method.derivatives),
     )
     run_files.write_citation(config.output_dir, methods)
 
@@ -298,7 +325,7 @@ def process_scan(job: Job, tools: Tools) -> None:
             check_memory(job, tools)
             scan, *others = [load_scan(source.path) for source in job.scans]
         with clock.stage("locate"):
-            contrasts, location = locate_contrasts(job, scan, others, tools)
+            contrasts, location = locate_contrasts(job, scan, others)
             release_memory()  # what registration has freed, before the networks take theirs
         with clock.stage("segment"):
             hippocampi = segment_hippocampi(contrasts, location, tools)
@@ -331,7 +358,7 @@ def check_memory(job: Job, tools: Tools) -> None:
 def expected_memory_mb(job: Job, card: ModelCard, config: Config) -> int:
     """Estimate the memory that a scan takes, from its header and the model's card; what cannot be read takes none."""
     n_voxels = 0
-    for scan in job.scans:
+    for scan in job.scans if job.guide is None else (*job.scans, job.guide):
         with suppress(UnreadableImageError):
             n_voxels += math.prod(open_scan(scan.path).shape)
     return estimates.memory_mb(n_voxels, card, number_of_augmentations(card, config.method))
@@ -359,29 +386,64 @@ class Contrast:
     coregistration: Coregistration | None = None
 
 
-def locate_contrasts(
-    job: Job, scan: LoadedScan, others: Sequence[LoadedScan], tools: Tools
-) -> tuple[list[Contrast], Location]:
+def locate_contrasts(job: Job, scan: LoadedScan, others: Sequence[LoadedScan]) -> tuple[list[Contrast], Location]:
     """Find the hippocampi in the space of the job's first scan, and bring a second contrast there."""
-    n_threads = tools.device.n_threads
     contrasts = [Contrast(job.scan.key, scan.data, scan.grid)]
     if job.second is None:
-        return contrasts, locate_scan(scan, n_threads)
+        return contrasts, locate_scan(job, scan)
     (second,) = others
-    together = coregister(scan.data, scan.grid, second.data, second.grid, n_threads=n_threads)
+    together = coregister(scan.data, scan.grid, second.data, second.grid)
     together.checked(job.scan.key, job.second.key)
     rigid = together.reference_from_second
     moved = Grid(second.grid.shape, rigid @ second.grid.affine)
     contrasts.append(Contrast(job.second.key, second.data, moved, together))
     if contrast_of(job.scan.suffix) == "T1w":
-        return contrasts, locate_scan(scan, n_threads)
+        return contrasts, locate_alone(job, job.scan, scan)
     # The template is a T1w brain, and a T2w scan often a slab that cannot be located by itself.
-    return contrasts, carried_location(locate_scan(second, n_threads), rigid, scan.grid)
+    there = locate_alone(job, job.second, second)
+    location = locate(scan.data, scan.grid, reference=there.moved(rigid))
+    return contrasts, replace(location, provenance={**there.provenance, "Through": job.second.key})
 
 
-def locate_scan(scan: LoadedScan, n_threads: int) -> Location:
-    """Find the hippocampi of one scan."""
-    return locate(scan.data, scan.grid, n_threads=n_threads, orientation_known=scan.orientation_known)
+def locate_scan(job: Job, scan: LoadedScan) -> Location:
+    """Find the hippocampi of a job's one scan: a slab, and what is doubtful by itself, through its session's T1w."""
+    if job.guide is None:
+        return locate_alone(job, job.scan, scan)
+    borrows = job.guide.key in job.label_maps and job.scan.key not in job.label_maps
+    if is_limited(scan.grid) or borrows:
+        return locate_guided(job, job.guide, scan) or locate_alone(job, job.scan, scan)
+    alone = locate_alone(job, job.scan, scan)
+    return alone if not alone.doubtful else locate_guided(job, job.guide, scan) or alone
+
+
+def locate_alone(job: Job, source: Scan, scan: LoadedScan) -> Location:
+    """Find the hippocampi in one scan of a job, and take those of its label map if other software made one."""
+    label_map = job.label_maps.get(source.key)
+    own = None if label_map is None else read_hippocampi(label_map)
+    location = locate(scan.data, scan.grid, orientation_known=scan.orientation_known, own=own)
+    if label_map is None:
+        return location
+    return replace(location, provenance={"LabelMap": f"{label_map.name}:{label_map.relative_path}"})
+
+
+def locate_guided(job: Job, guide: Scan, scan: LoadedScan) -> Location | None:
+    """Find the hippocampi in another scan of the session and carry them over; None where that cannot be trusted."""
+    try:
+        other = load_scan(guide.path)
+        there = locate_alone(job, guide, other)
+    except ScanError as error:
+        logger.warning("%s is located without %s: %s", job.key, guide.key, error.message)
+        return None
+    together = coregister(scan.data, scan.grid, other.data, other.grid)
+    if there.doubtful or not together.is_usable:
+        logger.warning(
+            "%s is located without %s: quality there %.2f, of the coregistration %.2f (expected %g and %g or more)",
+            *(job.key, guide.key, there.quality, together.quality, DOUBTFUL_QUALITY, MIN_QUALITY),
+        )
+        return None
+    location = locate(scan.data, scan.grid, reference=there.moved(together.reference_from_second))
+    through = {"Through": guide.key, "CoregistrationQuality": round(together.quality, 4)}
+    return replace(location, provenance={**there.provenance, **through})
 
 
 @dataclass(frozen=True, eq=False)
@@ -578,7 +640,8 @@ def join_hemispheres(hippocampi: list[Hippocampus], grid: Grid, tools: Tools) ->
 def write_outputs(job: Job, scan: LoadedScan, location: Location, result: Result, tools: Tools) -> None:
     """Write everything of one scan but the sidecar."""
     outputs, affine = job.outputs, scan.image.affine
-    rows = volumetry.measure(result.label_map, scan.grid, tools.labels, result.maps["entropy"], result.spreads)
+    entropy, etiv = result.maps["entropy"], location.etiv_mm3
+    rows = volumetry.measure(result.label_map, scan.grid, tools.labels, entropy, result.spreads, etiv)
     draw_figures(job, scan, location, result, tools)
     derivatives.write_table(outputs.table, rows)
     for name, values in result.maps.items():
@@ -594,7 +657,7 @@ def write_parts(job: Job, scan: LoadedScan, location: Location, result: Result, 
     """Write the map of head, body and tail that the label map gives; `sidecar` is the label map's."""
     outputs = job.parts
     split = split_long_axis(result.label_map, scan.grid, head_axes(location)[:, 1], result.head_indices)
-    rows = volumetry.measure(split.label_map, scan.grid, PARTS, result.maps["entropy"], {})
+    rows = volumetry.measure(split.label_map, scan.grid, PARTS, result.maps["entropy"], {}, location.etiv_mm3)
     picture = figures.draw_segmentation(scan.data, split.label_map, scan.grid, PARTS)
     derivatives.write_text(outputs.figure("segmentation"), picture)
     derivatives.write_table(outputs.table, rows)
@@ -645,10 +708,13 @@ def describe(
             },
             "Passes": result.hippocampi[0].segmentation.n_passes,
             "Components": {side.hemisphere: side.n_components for side in result.hippocampi},
+            "localization_quality": round(location.quality, 4),
             "Localization": {
                 "Quality": round(location.quality, 4),
+                "DoubtfulBelow": DOUBTFUL_QUALITY,
                 "Coverage": {side: round(share, 4) for side, share in location.coverage.items()},
                 "ScanFromTemplate": np.round(location.scan_from_template, 5).tolist(),
+                **location.provenance,
                 "Warnings": list(location.warnings),
             },
             **joined,

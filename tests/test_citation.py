@@ -40,6 +40,12 @@ def test_text_says_what_ran():
         assert words in text
 
 
+def test_text_names_the_software_whose_label_maps_were_used():
+    text = methods_markdown(replace(METHODS, label_maps=("freesurfer", "synthseg")))
+    assert "label maps of freesurfer or synthseg" in text
+    assert "label maps of" not in methods_markdown(METHODS)
+
+
 def test_text_leaves_out_what_did_not_run():
     text = methods_markdown(FAST)
     assert "One network" in text

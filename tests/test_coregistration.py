@@ -8,11 +8,10 @@ from example_data import BIDS_DIR
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from bids_hsf.coregistration import Coregistration, carried_location, coregister
-from bids_hsf.errors import LocalizationError, ScanError
+from bids_hsf.coregistration import Coregistration, coregister
+from bids_hsf.errors import ScanError
 from bids_hsf.geometry import Grid, resample
 from bids_hsf.images import load_scan
-from bids_hsf.localization import Location, load_template
 
 SHAPE = (64, 76, 62)
 AFFINE = np.array([[3.0, 0, 0, -95], [0, 3, 0, -131], [0, 0, 3, -77], [0, 0, 0, 1]])
@@ -86,21 +85,3 @@ def test_what_does_not_belong_together_is_refused(brain: Brain, spoil: str) -> N
     ) as caught:
         found.checked("sub-01_T2w", "sub-01_T1w")
     assert "--multispectral" in (caught.value.hint or "")
-
-
-def test_a_location_is_carried_with_its_coverage() -> None:
-    location = Location(np.eye(4), 0.9, {"L": 1.0, "R": 1.0}, 1.5e6)
-    shift = motion((0, 0, 0), (10, 0, 0))
-    points = load_template().hippocampi["L"] + [10, 0, 0]
-    front = float(np.median(points[:, 1]))
-    # A slab that ends in the middle of the left hippocampus, and holds nothing of the right one.
-    affine = np.eye(4)
-    affine[:3, 3] = [-60, front, -60]
-    carried = carried_location(location, shift, Grid((62, 80, 80), affine))
-    assert carried.coverage["L"] == pytest.approx(0.5, abs=0.06)
-    assert carried.coverage["R"] == 0
-    assert carried.etiv_mm3 == 1.5e6
-    np.testing.assert_array_equal(carried.scan_from_template, shift)
-    affine[:3, 3] = [-60, 60, -60]
-    with pytest.raises(LocalizationError, match="outside"):
-        carried_location(location, shift, Grid((62, 80, 80), affine))

@@ -11,6 +11,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from bids_hsf.coregistration import coregister
 from bids_hsf.errors import LocalizationError
 from bids_hsf.geometry import Grid, resample, to_canonical
 from bids_hsf.localization import (
@@ -19,11 +20,11 @@ from bids_hsf.localization import (
     crop_grid,
     head_axes,
     hippocampus_points,
+    is_limited,
     judged_at,
     load_template,
     locate,
     native_box,
-    with_own_hippocampi,
 )
 
 # Outermost voxels of the hippocampi along each axis, mm: in the ICBM152 template as an atlas of many brains has
@@ -167,27 +168,47 @@ def test_half_a_head_is_flagged_with_its_share() -> None:
 @pytest.mark.parametrize("middle_mm", [-65.0, 45.0])
 def test_slab_beside_the_hippocampi_is_refused(middle_mm: float) -> None:
     scan = head("icbm152", "T2w").cut((-90, middle_mm - 15, -60), (90, middle_mm + 15, 90))
-    with pytest.raises(LocalizationError, match="field of view"):
-        locate(scan.data, scan.grid, reference=upright())
+    for reference in (None, upright()):
+        with pytest.raises(LocalizationError, match="field of view"):
+            locate(scan.data, scan.grid, reference=reference)
 
 
-def test_slab_is_found_through_another_scan_of_the_session() -> None:
-    """T2w slab of 0.8 x 2 x 0.8 mm through the front halves, the head moved by 2 mm and 2 degrees."""
+def t2w_slab(motion: NDArray[np.float64]) -> tuple[NDArray[np.float32], Grid]:
+    """T2w slab of 0.8 x 2 x 0.8 mm through the front halves of the hippocampi."""
     still = head("icbm152", "T2w")
-    motion = np.eye(4)
-    angle = np.radians(2)
-    motion[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    motion[:3, 3] = (1, 1, 1)
     affine = np.diag([0.8, 2.0, 0.8, 1.0])
     affine[:3, 3] = (-72, -18, -66)
     grid = Grid((180, 15, 180), affine)
-    data = resample(still.data, still.grid, Grid(grid.shape, np.linalg.inv(motion) @ affine))
-    location = locate(data, grid, reference=upright())
+    return resample(still.data, still.grid, Grid(grid.shape, np.linalg.inv(motion) @ affine)), grid
+
+
+def test_slab_is_found_through_another_scan_of_the_session() -> None:
+    """The head moves by 3 mm and 2 degrees between the scans."""
+    motion = np.eye(4)
+    angle = np.radians(2)
+    motion[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    motion[:3, 3] = (2, -2, 1)
+    data, grid = t2w_slab(motion)
+    assert is_limited(grid)
+    assert not is_limited(head().grid)
+    together = coregister(data, grid, head().data, head().grid)
+    assert together.is_usable
+    location = locate(data, grid, reference=upright().moved(together.reference_from_second))
     for side in SIDES:
-        expected = apply_affine(motion, hippocampus_points(upright(contrast="T2w"), side))
-        assert np.linalg.norm((hippocampus_points(location, side) - expected).mean(axis=0)) < 3
+        expected = apply_affine(motion, hippocampus_points(upright(), side))
+        assert np.linalg.norm(hippocampus_points(location, side) - expected, axis=1).max() < 1
         assert 0.2 < location.coverage[side] < 0.8
     assert not location.doubtful
+    # The other scan has the whole head.
+    assert location.etiv_mm3 == upright().etiv_mm3
+
+
+def test_a_bad_reference_is_not_followed() -> None:
+    scan = head("colin27")
+    wrong = np.eye(4)
+    wrong[:3, 3] = (30, 20, -20)
+    location = locate(scan.data, scan.grid, reference=upright().moved(wrong))
+    np.testing.assert_allclose(location.scan_from_template, upright("colin27").scan_from_template)
 
 
 def test_what_is_no_head_is_doubtful() -> None:
@@ -218,9 +239,9 @@ def test_empty_image_is_refused() -> None:
         locate(np.zeros((20, 20, 20), dtype=np.float32), Grid((20, 20, 20), np.eye(4)))
 
 
-def test_answer_does_not_depend_on_threads_nor_on_what_was_located_before() -> None:
+def test_answer_does_not_depend_on_what_was_located_before() -> None:
     scan = head("colin27")
-    again = locate(scan.data, scan.grid, n_threads=2)
+    again = locate(scan.data, scan.grid)
     np.testing.assert_array_equal(again.scan_from_template, upright("colin27").scan_from_template)
     for side in SIDES:
         np.testing.assert_array_equal(again.hippocampi[side], upright("colin27").hippocampi[side])
@@ -259,15 +280,41 @@ def test_native_crop_is_a_part_of_the_scan() -> None:
     assert np.subtract(wider.stop, box.stop).tolist() == [3, 3, 3]
 
 
+def boxes(shift_mm: float = 0.0) -> dict[str, NDArray[np.float64]]:
+    """Somebody's hippocampi of Colin27: points in boxes of 10 x 30 x 15 mm."""
+    corners = {"L": (-32, -38, -22), "R": (22, -38, -22)}
+    return {side: np.argwhere(np.ones((11, 31, 16))) + corner + shift_mm for side, corner in corners.items()}
+
+
 def test_own_hippocampi_replace_the_templates() -> None:
+    scan = head("colin27")
+    location = locate(scan.data, scan.grid, own=boxes())
+    assert not location.warnings
+    box = native_box(location, scan.grid, "L", 2.0)
+    np.testing.assert_allclose(scan.grid.to_mm(np.array([box.start]))[0], (-34, -40, -24), atol=1.1)
+    np.testing.assert_allclose(scan.grid.to_mm(np.array([box.stop]))[0], (-19, -5, -4), atol=1.1)
+
+
+def test_own_hippocampi_of_another_scan_are_not_used() -> None:
+    scan = head("colin27")
+    location = locate(scan.data, scan.grid, own=boxes(25.0))
+    assert any("of another scan" in warning for warning in location.warnings)
+    for side in SIDES:
+        np.testing.assert_allclose(location.hippocampi[side], upright("colin27").hippocampi[side], atol=3)
+
+
+def test_heads_that_cannot_be_are_told() -> None:
+    # Where there is nothing to see no hippocampus has a reason to move.
     grid = head("colin27").grid
-    labels = np.zeros(grid.shape, dtype=np.int16)
-    labels[60:70, 90:120, 50:65] = 17
-    labels[110:120, 90:120, 50:65] = 53
-    values = {"L": {17}, "R": {53}}
-    location = with_own_hippocampi(upright("colin27"), labels, grid, values)
-    box = native_box(location, grid, "L", 2.0)
-    assert box.start == (58, 88, 48)
-    assert box.stop == (72, 122, 67)
-    with pytest.raises(LocalizationError, match="right hippocampus"):
-        with_own_hippocampi(upright("colin27"), np.where(labels == 53, 0, labels), grid, values)
+    nothing = np.zeros(grid.shape, dtype=np.float32)
+    nothing[0, 0, 0] = 1
+    impossible = {
+        "mirror image": np.diag([-1.0, 1, 1, 1]),
+        "times as large": np.diag([0.6, 1, 1, 1]),
+        "mm apart": np.diag([0.66, 1, 1, 1]),
+    }
+    for complaint, matrix in impossible.items():
+        judged = judged_at(nothing, grid, matrix)
+        assert judged.quality == 0
+        assert any(complaint in warning for warning in judged.warnings)
+        assert judged.etiv_mm3 is None

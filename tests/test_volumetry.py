@@ -22,11 +22,13 @@ def label_map() -> np.ndarray:
 @pytest.mark.parametrize("voxel_sizes", [(1, 1, 1), (0.4, 0.4, 2.0), (0.9, 1.1, 1.0)])
 def test_volume_of_a_box_under_any_voxel_size(label_map: np.ndarray, voxel_sizes: tuple[float, ...]) -> None:
     grid = Grid((10, 10, 10), nib.affines.from_matvec(np.diag([-1, 1, 1]) @ np.diag(voxel_sizes), [1, 2, 3]))
-    rows = volumetry.measure(label_map, grid, LABELS, np.full((10, 10, 10), 0.25, np.float32), {})
+    entropy = np.full((10, 10, 10), 0.25, np.float32)
+    rows = volumetry.measure(label_map, grid, LABELS, entropy, {}, etiv_mm3=1.5e6)
     by_index = {row["index"]: row for row in rows}
     assert list(by_index) == [1, 2, 101, 102]
     assert by_index[1]["volume_mm3"] == pytest.approx(24 * np.prod(voxel_sizes), abs=0.01)
     assert by_index[102]["volume_mm3"] == pytest.approx(10 * np.prod(voxel_sizes), abs=0.01)
+    assert by_index[1]["volume_per_mille_eTIV"] == pytest.approx(24 * np.prod(voxel_sizes) / 1500, abs=1e-4)
     assert by_index[1]["entropy_mean"] == 0.25
     assert by_index[2]["voxels"] == 0
     assert by_index[2]["entropy_mean"] is None
@@ -56,7 +58,11 @@ def test_group_row_adds_up_the_hemispheres() -> None:
     assert row["L_total_mm3"] == 3000.75
     assert row["R_total_mm3"] == 900
     assert row["L_total_per_mille_eTIV"] == pytest.approx(2.0005)
-    assert volumetry.group_row({}, structures, None)["L_total_per_mille_eTIV"] is None
+    assert row["R_a_per_mille_eTIV"] == pytest.approx(0.6)
+    unknown = volumetry.group_row({}, structures, None, "a slab")
+    assert unknown["L_total_per_mille_eTIV"] is None
+    assert unknown["L_a_per_mille_eTIV"] is None
+    assert unknown["eTIV_reason"] == "a slab"
 
 
 def test_tables_with_other_columns_are_joined() -> None:
