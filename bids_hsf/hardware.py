@@ -39,6 +39,17 @@ TOLERANCE = 1e-2  # of probabilities, against the CPU provider
 # A multiple of every usual pad_multiple; 32768 voxels take some 10 ms.
 PROBE_SIZE = 32
 TOY_NETWORK = Path(__file__).parent / "data" / "probe.onnx"
+# Options under which providers keep what they compiled in a folder, "{}". OpenVINO compiles for a CPU as fast as it
+# would read it again.
+CACHES = {
+    "tensorrt": {
+        **{"trt_engine_cache_enable": "1", "trt_engine_cache_path": "{}"},
+        **{"trt_timing_cache_enable": "1", "trt_timing_cache_path": "{}"},
+    },
+    "migraphx": {"migraphx_model_cache_dir": "{}"},
+    "openvino-gpu": {"cache_dir": "{}"},
+    "coreml": {"ModelCacheDirectory": "{}"},
+}
 HINT = "See `bids-hsf --device list`, or use --device auto"
 
 
@@ -164,7 +175,13 @@ class Device:
         }
 
 
-def choose_device(request: str, model_path: Path, n_threads: int, memory_bytes: int | None = None) -> Device:
+def choose_device(
+    request: str,
+    model_path: Path,
+    n_threads: int,
+    memory_bytes: int | None = None,
+    cache_dir: Path | None = None,
+) -> Device:
     """Choose the execution provider for a model, and prove it.
 
     Parameters
@@ -177,6 +194,8 @@ def choose_device(request: str, model_path: Path, n_threads: int, memory_bytes: 
         Threads of one session.
     memory_bytes : int, optional
         Memory that one process may take; by default what the machine allows.
+    cache_dir : Path, optional
+        Where providers that take long to compile a model may keep the result.
 
     Raises
     ------
@@ -192,14 +211,14 @@ def choose_device(request: str, model_path: Path, n_threads: int, memory_bytes: 
     if conflict:
         logger.warning("%s", conflict)
     memory_bytes = allowed_memory() if memory_bytes is None else memory_bytes
-    probe = _Probe(model_path, n_threads)
+    probe = _Probe(model_path, n_threads, cache_dir)
     trials = []
     for provider in _candidates(request):
         trial, networks = probe.try_provider(provider)
         release_memory()  # of the CPU provider's answer, and of what failed
         trials.append(trial)
         if trial.state == "works":
-            options = provider_options(provider, n_threads)
+            options = provider_options(provider, n_threads, cache_dir)
             reason = _reason(request, trial)
             _recommend_int8(provider)
             return Device(
@@ -273,13 +292,17 @@ def open_network(path: Path, device: Device) -> Network:
     return spare or open_session(path, device.provider, device.options, device.n_threads)
 
 
-def provider_options(provider: Provider, n_threads: int) -> dict[str, str]:
+def provider_options(provider: Provider, n_threads: int, cache_dir: Path | None = None) -> dict[str, str]:
     """Options under which a provider gives the CPU provider's results, within its threads."""
+    cached = {}
+    if cache_dir is not None and provider.name in CACHES:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        cached = {name: value.format(cache_dir) for name, value in CACHES[provider.name].items()}
     if provider.ort_name == "OpenVINOExecutionProvider":
         kind = "GPU" if provider.gpu else "CPU"
         # Where the CPU has AMX, OpenVINO would compute in bfloat16, so labels would depend on the machine.
         exact = json.dumps({kind: {"INFERENCE_PRECISION_HINT": "f32"}})
-        return {"device_type": kind, "num_of_threads": str(n_threads), "load_config": exact}
+        return {"device_type": kind, "num_of_threads": str(n_threads), "load_config": exact, **cached}
     if provider.name == "cuda":
         # Crops vary in shape: an exhaustive search for each would cost more than it wins.
         return {
@@ -287,7 +310,7 @@ def provider_options(provider: Provider, n_threads: int) -> dict[str, str]:
             "arena_extend_strategy": "kSameAsRequested",
             "use_tf32": "0",
         }
-    return {}
+    return cached
 
 
 def _candidates(request: str) -> Iterator[Provider]:
@@ -325,6 +348,7 @@ class _Probe:
 
     path: Path
     n_threads: int
+    cache_dir: Path | None = None
     expected: NDArray[np.float32] | None = None
     cpu_seconds: float = 0.0
 
@@ -338,7 +362,7 @@ class _Probe:
             return outcome("no hardware", f"no {provider.gpu} GPU is seen"), {}
         if provider.ort_name not in compiled_providers():
             return outcome("not installed", f"needs the package {provider.package}"), {}
-        options = provider_options(provider, self.n_threads)
+        options = provider_options(provider, self.n_threads, self.cache_dir)
         try:
             network = open_session(self.path, provider.ort_name, options, self.n_threads)
         except DeviceError as error:

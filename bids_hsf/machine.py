@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path("/")
+_M_MMAP_THRESHOLD = -3  # of <malloc.h>
 UNLIMITED = 1 << 60  # bytes; cgroup v1 writes "no limit" as a number near 2**63
 
 # All of them provide a package of the one name "onnxruntime", so they overwrite each other's files.
@@ -106,6 +107,17 @@ def runtime_builds(names: tuple[str, ...] = RUNTIME_BUILDS) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return builds
+
+
+def return_large_arrays() -> None:
+    """Let the C library give arrays of 4 MB and more back the moment they are freed, in this process.
+
+    GNU's keeps what was once freed for the next array of that size, and for each thread apart: some 100 MB after a
+    scan. Smaller arrays stay, as getting each anew from the system would cost more time than it saves memory.
+    """
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 4 << 20)
 
 
 def release_memory() -> None:

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,7 +55,7 @@ from bids_hsf.localization import (
     locate,
 )
 from bids_hsf.long_axis import PARTS, split_long_axis
-from bids_hsf.machine import release_memory
+from bids_hsf.machine import release_memory, return_large_arrays
 from bids_hsf.planning import (
     FULL_UNCERTAINTY,
     PARTS_SUFFIX,
@@ -246,7 +247,8 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, config_path: Path)
     scan_mb = max(expected_memory_mb(job, plan.card, config) for job in todo[: estimates.SAMPLED_SCANS])
     n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory(), scan_mb)
     memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
-    device = choose_device(config.resources.device, ensemble.member_paths[0], n_threads, memory_bytes)
+    compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
+    device = choose_device(config.resources.device, ensemble.member_paths[0], n_threads, memory_bytes, compiled)
     logger.info(
         "%s on %s: %d scan(s) at once, %d thread(s) each (%s)",
         *(plan.card.name, device.provider, n_processes, n_threads, device.reason),
@@ -310,6 +312,7 @@ class Tools:
 
 def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: Config) -> Tools:
     """Make a process ready for scans."""
+    return_large_arrays()
     labels = ensemble.card.labels if merge is None else merge.labels
     return Tools(ensemble, labels, Members(ensemble.member_paths, ensemble.card, device), merge, device, config)
 
@@ -670,13 +673,19 @@ def draw_figures(job: Job, scan: LoadedScan, location: Location, result: Result,
     template = load_template()
     brain_grid = Grid(template.grid.shape, location.scan_from_template @ template.grid.affine)
     boxes = {side.hemisphere: side.crop for side in result.hippocampi}
-    pictures = {
-        "segmentation": figures.draw_segmentation(scan.data, result.label_map, scan.grid, tools.labels),
-        "entropy": figures.draw_entropy(scan.data, result.maps["entropy"], result.label_map, scan.grid),
-        "localization": figures.draw_localization(scan.data, scan.grid, template.brain, brain_grid, boxes),
-    }
-    for name, svg in pictures.items():
-        derivatives.write_text(job.outputs.figure(name), svg)
+    entropy = result.maps["entropy"]
+    with ThreadPoolExecutor(tools.device.n_threads) as pool:
+        pictures = {
+            "segmentation": pool.submit(
+                figures.draw_segmentation, scan.data, result.label_map, scan.grid, tools.labels
+            ),
+            "entropy": pool.submit(figures.draw_entropy, scan.data, entropy, result.label_map, scan.grid),
+            "localization": pool.submit(
+                figures.draw_localization, scan.data, scan.grid, template.brain, brain_grid, boxes
+            ),
+        }
+    for name, picture in pictures.items():
+        derivatives.write_text(job.outputs.figure(name), picture.result())
 
 
 def describe(

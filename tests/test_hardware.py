@@ -146,6 +146,23 @@ class TestMachine:
         )
         subprocess.run([sys.executable, "-c", code], check=True)
 
+    def test_large_arrays_go_back_to_the_system_when_they_are_freed(self):
+        """The first one that is freed would raise the C library's threshold, and all that follow would be kept."""
+        code = (
+            "from bids_hsf.machine import return_large_arrays\n"
+            "return_large_arrays()\n"
+            "def resident():\n"
+            "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+            "before = resident()\n"
+            "bytearray(9_000_000)\n"
+            "many = [(bytearray(5_000_000), bytearray(50_000)) for _ in range(20)]\n"
+            "small = [pair[1] for pair in many]\n"
+            "assert resident() - before > 100e6\n"
+            "del many\n"
+            "assert resident() - before < 20e6\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
     def test_installed_build_is_found(self):
         builds = machine.runtime_builds()
         assert len(builds) == 1
@@ -185,6 +202,15 @@ class TestChooseDevice:
         device = choose_device("cpu", network, 1)
         options = open_network(network, device).session.get_session_options()
         assert options.intra_op_num_threads == 1
+
+    def test_what_takes_long_to_compile_is_kept_in_the_work_folder(self, tmp_path):
+        for provider in hardware.PROVIDERS:
+            folder = tmp_path / provider.name
+            options = hardware.provider_options(provider, 2, folder)
+            slow = provider.name in ("tensorrt", "migraphx", "openvino-gpu", "coreml")
+            assert (str(folder) in options.values()) == folder.is_dir() == slow
+            without = hardware.provider_options(provider, 2)
+            assert {name: options[name] for name in without} == without
 
     def test_unknown_name(self, network):
         with pytest.raises(DeviceError, match="expected auto, cuda, .*got|expected auto, cuda"):
