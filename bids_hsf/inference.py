@@ -176,7 +176,7 @@ def are_probabilities(scores: FloatArray) -> bool:
 
 
 class Members:
-    """The networks of an ensemble, to be gone through member by member; one is open at a time.
+    """The networks of an ensemble, to be gone through member by member; one is open at a time, or all are kept.
 
     An open network keeps the memory of its largest pass: five of HSF's would take 4 GB. Going on to the
     next member closes the last one, and opening takes as long as a few passes, so whoever has many crops
@@ -188,6 +188,8 @@ class Members:
         ONNX files.
     card : ModelCard
     device : Device
+    keep_all : bool
+        Keep every network that has been opened: for models with so few passes a scan that opening would count.
 
     Raises
     ------
@@ -195,11 +197,12 @@ class Members:
         The first file is no such network, or does not fit the card; of the others, while going through.
     """
 
-    def __init__(self, paths: Sequence[Path], card: ModelCard, device: Device) -> None:
+    def __init__(self, paths: Sequence[Path], card: ModelCard, device: Device, keep_all: bool = False) -> None:
         self._paths = tuple(paths)
         self._card = card
         self._device = device
-        self._open: tuple[Path, OnnxPredictor] | None = None
+        self._keep_all = keep_all or len(paths) == 1
+        self._open: dict[Path, OnnxPredictor] = {}
         next(iter(self))  # a card that does not fit its networks is found before the first scan
 
     def __len__(self) -> int:
@@ -208,16 +211,15 @@ class Members:
     def __iter__(self) -> Iterator[OnnxPredictor]:
         """Open and yield each network in the order of the card."""
         for path in self._paths:
-            if self._open is None or self._open[0] != path:
+            if path not in self._open:
                 self._close()  # before the next is opened
-                self._open = path, OnnxPredictor(path, self._card, self._device)
-            yield self._open[1]
-        if len(self._paths) > 1:
-            self._close()  # the next round begins with another one
+                self._open[path] = OnnxPredictor(path, self._card, self._device)
+            yield self._open[path]
+        self._close()  # the next round begins with another one
 
     def _close(self) -> None:
-        if self._open is not None:
-            self._open = None
+        if self._open and not self._keep_all:
+            self._open.clear()
             release_memory()
 
 

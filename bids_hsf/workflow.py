@@ -308,13 +308,18 @@ class Tools:
         card = self.ensemble.card
         for network in self.members:
             yield network if self.merge is None else MergingPredictor(network, self.merge, card.labels)
+            del network  # so that it is closed before the next is opened
 
 
 def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: Config) -> Tools:
     """Make a process ready for scans."""
     return_large_arrays()
-    labels = ensemble.card.labels if merge is None else merge.labels
-    return Tools(ensemble, labels, Members(ensemble.member_paths, ensemble.card, device), merge, device, config)
+    card, paths = ensemble.card, ensemble.member_paths
+    labels = card.labels if merge is None else merge.labels
+    # With two passes a scan, opening would take as long as they do.
+    fits = len(paths) * estimates.memory_mb(0, card, 0) <= device.memory_bytes >> 20
+    keep_all = fits and number_of_augmentations(card, config.method) == 0
+    return Tools(ensemble, labels, Members(paths, card, device, keep_all), merge, device, config)
 
 
 def process_scan(job: Job, tools: Tools) -> None:
@@ -543,6 +548,7 @@ def vote_on(crops: Sequence[Crop], tools: Tools) -> list[Votes]:
                 for crop in crops
             ]
             sums = [a + b for a, b in zip(sums, votes, strict=True)] if sums else votes
+            del predictor, counted  # so that the network is closed before the next is opened
     return sums
 
 

@@ -175,6 +175,13 @@ class TestMembers:
         members = Members([write_twin(tmp_path / "twin.onnx")], make_card(6), CPU)
         assert next(iter(members)) is next(iter(members))
 
+    def test_all_stay_open_where_that_is_asked_for(self, tmp_path):
+        paths = [write_twin(tmp_path / f"{n}.onnx", shift=n / 10) for n in range(3)]
+        members = Members(paths, make_card(6), CPU, keep_all=True)
+        first = list(members)
+        assert len({id(predictor) for predictor in first}) == 3
+        assert all(a is b for a, b in zip(first, members, strict=True))
+
     def test_card_that_does_not_fit_is_found_at_once(self, tmp_path):
         with pytest.raises(ModelError, match="3 channels"):
             Members([write_twin(tmp_path / "twin.onnx", n_classes=6)], make_card(3), CPU)

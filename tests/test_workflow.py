@@ -1,6 +1,7 @@
 """The main job, end to end, on real brains: the example dataset and a turned head that lies elsewhere."""
 
 import csv
+import gc
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from conftest import MODEL, Segmented
 from example_data import carry_back
 from twins import write_twin
 
+from bids_hsf import inference
 from bids_hsf.cli import main
 from bids_hsf.config import Config
 from bids_hsf.geometry import Grid
@@ -208,7 +210,7 @@ def test_a_scan_that_would_not_fit_is_refused_with_the_figure(
     assert not list(tmp_path.rglob("*_dseg.nii.gz"))
 
 
-def test_members_that_vote_in_turn_are_the_ensemble(tmp_path: Path) -> None:
+def test_members_that_vote_in_turn_are_the_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = tuple(write_twin(tmp_path / f"{n}.onnx", n_classes=3, shift=n / 5) for n in range(3))
     card = model_card(n_augmentations=2)
     cpu = Device("cpu", "CPUExecutionProvider", {}, n_threads=1)
@@ -218,7 +220,16 @@ def test_members_that_vote_in_turn_are_the_ensemble(tmp_path: Path) -> None:
     data = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
     contrast = Contrast("sub-01_T1w", data, grid)
     crops = [Crop(contrast, side, data[:: 1 if side == "L" else -1], grid) for side in "LR"]
+    alive: list[int] = []
+
+    def counted_open(*arguments: object) -> OnnxPredictor:
+        alive.append(sum(type(thing) is OnnxPredictor for thing in gc.get_objects()))
+        return OnnxPredictor(*arguments)
+
+    monkeypatch.setattr(inference, "OnnxPredictor", counted_open)
     votes = vote_on(crops, tools)
+    assert alive == [0, 0]  # the first was open already, and closed before the second was opened
+    monkeypatch.undo()
     for crop, found in zip(crops, votes, strict=True):
         networks = [OnnxPredictor(path, card, cpu) for path in paths]
         rng = crop.random_state(config.method.seed)
