@@ -64,7 +64,9 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 DEFAULT_MARGIN_MM = 4.0
-# Calibrated by tests/benchmarks/localization.py: right answers lie above, wrong ones below.
+# Calibrated by tests/benchmarks/localization.py on ICBM152 (T1w, T2w) and Colin27: found rightly 0.53 and more in all
+# of 204 disturbed copies; of answers displaced on purpose (--calibrate) all 38 whose hippocampi lie 8 mm or more
+# away have 0.35 or less, at 6 to 8 mm up to 0.65, at 4 to 6 mm up to 0.75.
 DOUBTFUL_QUALITY = 0.45
 # Below this a second, longer search is worth its time.
 RETRY_QUALITY = 0.55
