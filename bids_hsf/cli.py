@@ -145,8 +145,8 @@ def _everything(_record: logging.LogRecord) -> bool:
 
 
 def _ours(record: logging.LogRecord) -> bool:
-    """On the terminal, other packages are heard from warnings on, and Python's own warnings not at all."""
-    if record.name == "py.warnings":
+    """On the terminal, others are heard from warnings on; not Python itself, nor nibabel on headers: we say those."""
+    if record.name in ("py.warnings", "nibabel.global"):
         return False
     return record.name.startswith("bids_hsf") or record.levelno >= logging.WARNING
 

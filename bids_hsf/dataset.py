@@ -53,6 +53,11 @@ class Scan:
         return dict(self.entities)["sub"]
 
     @property
+    def participant(self) -> str:
+        """Label of the participant's folder, as ``--participant-label`` takes it: it may hold what no output may."""
+        return self.relative_path.partition("/")[0].removeprefix("sub-")
+
+    @property
     def session(self) -> str | None:
         """Label of the session, without ``ses-``."""
         return dict(self.entities).get("ses")

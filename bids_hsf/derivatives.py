@@ -93,6 +93,10 @@ class ScanOutputs:
         stem = described(self.stem, description) if description else self.stem
         return self.output_dir / f"{stem}_probseg.nii.gz"
 
+    def map_sidecar(self, description: str | None) -> Path:
+        """Sidecar of a soft map."""
+        return self.map(description).with_suffix("").with_suffix(".json")
+
     def figure(self, description: str) -> Path:
         """Report figure, such as "segmentation"."""
         return self.output_dir / f"{described(self.figure_stem, description)}_dseg.svg"
@@ -250,9 +254,12 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
 
 
 def read_tsv(path: Path) -> list[dict[str, str]]:
-    """Read a BIDS table as text."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream, delimiter="\t"))
+    """Read a BIDS table as text; empty where there is none, or where another run has just taken it away."""
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream, delimiter="\t"))
+    except FileNotFoundError:
+        return []
 
 
 def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: float | None = None) -> None:
@@ -302,7 +309,7 @@ def write_map(outputs: ScanOutputs, name: str, data: NDArray[Any], like: nib.Nif
     """Write a soft map of uncertainty, (X, Y, Z) float32 in storage order, with its sidecar."""
     # Four decimals are more than the passes carry, and let the file shrink to a quarter.
     write_image(outputs.map(name), np.round(data, 4), like)
-    write_json(_sidecar_path(outputs.map(name)), {"Description": DESCRIPTIONS[name], **_origin(sources)})
+    write_json(outputs.map_sidecar(name), {"Description": DESCRIPTIONS[name], **_origin(sources)})
 
 
 def write_probabilities(
@@ -312,7 +319,7 @@ def write_probabilities(
     write_image(outputs.map(None), np.round(data * 255).astype(np.uint8), like, slope=1 / 255)
     description = "Mean probability over the passes, one volume a structure; background is what is left to 1"
     sidecar = {"Description": description, **_origin(sources), "LabelMap": list(names)}
-    write_json(_sidecar_path(outputs.map(None)), sidecar)
+    write_json(outputs.map_sidecar(None), sidecar)
 
 
 def dseg_sidecar(sources: Sequence[str], content: Mapping[str, Any]) -> dict[str, Any]:
@@ -371,10 +378,6 @@ def _origin(sources: Sequence[str]) -> dict[str, Any]:
     """Where a map comes from and in which space it lies, that of the first source."""
     uris = [bids_uri("raw", source) for source in sources]
     return {"SpatialReference": uris[0], "Sources": uris}
-
-
-def _sidecar_path(image_path: Path) -> Path:
-    return image_path.with_name(image_path.name.removesuffix(".nii.gz") + ".json")
 
 
 def read_sidecar(path: Path) -> dict[str, Any] | None:

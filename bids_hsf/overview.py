@@ -114,7 +114,7 @@ def _costs(todo: Sequence[Row], plan: Plan, config: Config) -> list[str]:
 
 
 def with_settings_of(config: Config, saved_path: Path) -> Config:
-    """Take the model and the contrasts of a saved run, and name its file on the command line."""
+    """Take the model, the contrasts and the outputs of a saved run, and name its file on the command line."""
     saved = config_from(read_config(saved_path))
     asked = config.selection
     selection = replace(
@@ -122,9 +122,18 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         participants=asked.participants,
         excluded_participants=asked.excluded_participants,
         sessions=asked.sessions,
+        modalities=asked.modalities if asked.modalities_asked else saved.selection.modalities,
+        filters=asked.filters or saved.selection.filters,
     )
     command = (*config.command, "--config-file", str(saved_path))
-    return replace(config, method=saved.method, selection=selection, hub_dirs=saved.hub_dirs, command=command)
+    return replace(
+        saved,
+        bids_dir=config.bids_dir,
+        output_dir=config.output_dir,
+        levels=config.levels,
+        selection=selection,
+        command=command,
+    )
 
 
 def status(plan: Plan, config: Config) -> str:
@@ -135,7 +144,7 @@ def status(plan: Plan, config: Config) -> str:
     counts = Counter(states.values())
     lines = [*_table(("scan", "state", "reason"), rows), ""] if rows else []
     summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
-    lines.append(f"{plan.card.name}: {len(plan.jobs)} scan(s): {summary}")
+    lines.append(f"{plan.card.name} (seg-{plan.segmentation}): {len(plan.jobs)} scan(s): {summary}")
     if rest:
         lines += ["To run the rest:", f"  {rest_line(rest, config, force=counts[State.DIFFERENT] > 0)}"]
     return "\n".join(lines)
@@ -176,7 +185,7 @@ def rest_line(rest: Sequence[Job], config: Config, force: bool = False) -> str:
     """Command line that processes the participants of some scans, with the flags of the present one."""
     words = [word for word in config.command[1:] if word not in ("status", "group")]
     flags = _without_participants(words)
-    labels = sorted({job.scan.subject for job in rest})
+    labels = sorted({job.scan.participant for job in rest})
     paths = {str(config.bids_dir), str(config.output_dir)}
     kept = [word for word in flags if word not in LEVELS and str(Path(word).absolute()) not in paths]
     command = ["bids-hsf", str(config.bids_dir), str(config.output_dir), "participant", *kept]

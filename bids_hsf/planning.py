@@ -81,7 +81,7 @@ class Job:
     def expected_files(self) -> tuple[Path, ...]:
         """All files without which the scan is not done; the sidecar is written last."""
         outputs = self.outputs
-        maps = tuple(outputs.map(name) for name in self.maps)
+        maps = tuple(path for name in self.maps for path in (outputs.map(name), outputs.map_sidecar(name)))
         figures = tuple(outputs.figure(name) for name in FIGURES)
         parts = (self.parts.dseg, self.parts.table, self.parts.sidecar) if self.splits else ()
         return (outputs.dseg, outputs.table, *maps, *figures, *parts, outputs.sidecar)

@@ -143,10 +143,11 @@ def participant(config: Config, terminal: Terminal) -> int:
         run_files.write_label_files(config.output_dir, name, PARTS, config.behaviour.export_lut)
     if config.behaviour.boilerplate_only:
         write_methods(plan, config)
+        logger.info("Methods text: %s", config.output_dir / "logs" / "CITATION.md")
         return 0
     todo = unfinished(plan.jobs, config.behaviour.force)
     if config.behaviour.validate and todo:
-        validate_input(config.bids_dir, sorted({job.scan.subject for job in todo}), work_dir(config))
+        validate_input(config.bids_dir, sorted({job.scan.participant for job in todo}), work_dir(config))
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
     outcomes = process_jobs(todo, plan, config, run_files.config_path(config.output_dir, run_id)) if todo else []
     code = summarize(plan.jobs, todo, outcomes)
@@ -210,11 +211,10 @@ def group(config: Config, terminal: Terminal) -> int:
     rows = []
     for sidecar_path in sorted(config.output_dir.glob("sub-*/**/anat/*_dseg.json")):
         sidecar = derivatives.read_sidecar(sidecar_path)
-        table_path = sidecar_path.with_suffix(".tsv")
-        if sidecar is None or not table_path.exists():
+        structures = derivatives.read_tsv(sidecar_path.with_suffix(".tsv"))
+        if sidecar is None or not structures:
             logger.warning("%s is left out: it is not whole; run the participant level again", sidecar_path)
             continue
-        structures = derivatives.read_tsv(table_path)
         etiv = sidecar.get("eTIV_mm3"), sidecar.get("eTIVReason")
         rows.append(volumetry.group_row(derivatives.identity_columns(sidecar), structures, *etiv))
     if not rows:
@@ -225,7 +225,7 @@ def group(config: Config, terminal: Terminal) -> int:
     columns, table = volumetry.stack_rows(rows)
     derivatives.write_tsv(config.output_dir / "group_volumes.tsv", columns, table)
     report.write_group_report(config.output_dir)
-    logger.info("%d scan(s) -> %s", len(rows), config.output_dir / "group_volumes.tsv")
+    logger.info("%d row(s) -> %s", len(rows), config.output_dir / "group_volumes.tsv")
     return 0
 
 

@@ -56,6 +56,10 @@ def test_further_outputs_are_expected_when_asked_for(config: Config) -> None:
         f"{stem}_desc-expectedentropy_probseg.nii.gz",
         f"{stem}_desc-voteshare_probseg.nii.gz",
         f"{stem}_probseg.nii.gz",
+        f"{stem}_desc-mutualinformation_probseg.json",
+        f"{stem}_desc-expectedentropy_probseg.json",
+        f"{stem}_desc-voteshare_probseg.json",
+        f"{stem}_probseg.json",
     }
 
 
@@ -107,11 +111,11 @@ def test_states_in_the_life_of_a_scan(config: Config) -> None:
     assert state_of(replace(job, request={**job.request, "Seed": 7})) is State.DIFFERENT
 
 
-@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("place", range(7))
 def test_a_scan_that_lacks_any_file_is_not_done(config: Config, place: int) -> None:
     (job,) = plan(config)
     finish(job)
-    assert len(job.expected_files) == 7
+    assert len(job.expected_files) == 8
     job.expected_files[place].unlink()
     assert state_of(job) is State.MISSING
     assert unfinished([job], force=False) == [job]

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -25,6 +26,7 @@ import numpy as np
 import pytest
 from bids_trees import write_scan, write_tree
 from fast_app import AFFINE, SHAPE, stand_in, write_card, write_dataset, write_head
+from odd_images import BAD, sound_images
 
 from bids_hsf.cli import main
 from bids_hsf.validation import run_validator
@@ -227,7 +229,7 @@ def test_removed_mount_leaves_nothing_in_its_place(place: Place, tmp_path: Path)
 
 def test_only_what_is_missing_is_done_again(place: Place, tmp_path: Path) -> None:
     out = shutil.copytree(place.reference, tmp_path / "out")
-    (out / "sub-02/anat/sub-02_space-T1w_seg-toy_desc-entropy_probseg.nii.gz").unlink()
+    (out / "sub-02/anat/sub-02_space-T1w_seg-toy_desc-entropy_probseg.json").unlink()
     done = place.run(out)
     assert done.returncode == 0
     assert "3 done before, 1 to do" in done.stderr
@@ -391,6 +393,44 @@ def test_bad_scans_fail_one_by_one_and_the_others_finish(mixed: Place, tmp_path:
     assert not list(out.glob("logs/*_failure.json"))
 
 
+def test_every_bad_image_is_told_and_every_odd_one_is_done(place: Place, tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "bids", 0)
+    reasons = {}
+    for number, (make, message) in enumerate(BAD):
+        label = f"bad{number:02d}"
+        folder = tmp_path / label
+        folder.mkdir()
+        image = make(folder)
+        if not (image.exists() or image.is_symlink()):
+            continue
+        target = root / f"sub-{label}" / "anat" / image.name.replace("scan", f"sub-{label}_T1w")
+        target.parent.mkdir(parents=True)
+        image.rename(target)
+        reasons[label] = message
+    noise = np.random.default_rng(0).integers(0, 100, SHAPE)
+    sound = sound_images(noise, AFFINE)
+    for name, image in sound.items():
+        folder = root / f"sub-{name}" / "anat"
+        folder.mkdir(parents=True)
+        nib.save(image, folder / f"sub-{name}_T1w.nii.gz")
+    out = tmp_path / "out"
+    done = Place(root, place.card, tmp_path).run(out, "participant")
+    assert done.returncode == 1, done.stderr
+    assert f"{len(sound)} of {len(sound) + len(reasons)} scan(s) done" in done.stderr
+    assert "Traceback" not in done.stderr
+    for label, reason in reasons.items():
+        (said, *_) = [text for text in done.stderr.splitlines() if f"ERROR sub-{label}_T1w: " in text]
+        assert re.search(reason, said), said
+        assert not list(out.glob(f"sub-{label}/anat/*"))
+    for name in sound:
+        image = nib.load(root / f"sub-{name}/anat/sub-{name}_T1w.nii.gz")
+        labels = nib.load(out / f"sub-{name}/anat/sub-{name}_space-T1w_seg-toy_dseg.nii.gz")
+        assert labels.shape == image.shape[:3]
+        np.testing.assert_allclose(labels.affine, image.affine, atol=1e-4)
+    assert "sub-contradicting_T1w.nii.gz: sform and qform disagree" in done.stderr
+    assert "sub-noform_T1w.nii.gz has neither sform nor qform" in done.stderr
+
+
 def test_stop_on_first_crash(mixed: Place, tmp_path: Path) -> None:
     done = mixed.run(tmp_path / "out", "participant", "--stop-on-first-crash")
     assert done.returncode == 1, done.stderr
@@ -415,7 +455,37 @@ def test_status_and_group_without_the_raw_data(place: Place, tmp_path: Path) -> 
 
 def test_status_of_everything_done(place: Place) -> None:
     shown = run_here(str(place.bids_dir), str(place.reference), "status")
-    assert (shown.returncode, shown.stdout) == (0, f"toy_fast: {N_SUBJECTS} scan(s): {N_SUBJECTS} done\n")
+    assert (shown.returncode, shown.stdout) == (0, f"toy_fast (seg-toy): {N_SUBJECTS} scan(s): {N_SUBJECTS} done\n")
+
+
+def test_status_expects_the_outputs_that_the_last_run_was_asked_for(place: Place, tmp_path: Path) -> None:
+    out = shutil.copytree(place.reference, tmp_path / "out")
+    assert place.run(out, "participant", "--participant-label", "02", "--write-probseg").returncode == 0
+    shown = run_here(str(place.bids_dir), str(out), "status")
+    assert f"{N_SUBJECTS} scan(s): 1 done, {N_SUBJECTS - 1} missing" in shown.stdout
+    _, *words = shlex.split(shown.stdout.splitlines()[-1])
+    assert run_here(*words).returncode == 0
+    assert len(list(out.glob("sub-*/anat/*_seg-toy_probseg.nii.gz"))) == N_SUBJECTS
+
+
+def test_participants_whose_labels_no_output_may_hold(place: Place, tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "my study", 1)
+    write_head(root / "sub-a.b_c/anat/sub-a.b_c_T1w.nii.gz").touch()
+    bad = root / "sub-0.2/anat/sub-0.2_T1w.nii.gz"
+    write_head(bad).write_bytes(b"")
+    other, out = Place(root, place.card, tmp_path), tmp_path / "out"
+    done = other.run(out, "participant")
+    assert done.returncode == 1, done.stderr
+    # The line is of use: it names the folder, not what became of it in the outputs.
+    shown = run_here(str(root), str(out), "status")
+    assert "--participant-label 0.2" in shown.stdout
+    write_head(bad)
+    _, *words = shlex.split(shown.stdout.splitlines()[-1])
+    assert run_here(*words).returncode == 0
+    assert (out / "sub-0p2.html").is_file()
+    report = run_validator(out, tmp_path)
+    assert report is not None
+    assert report["issues"]["issues"] == []
 
 
 def test_boilerplate_alone(place: Place, tmp_path: Path) -> None:
@@ -432,6 +502,7 @@ def test_boilerplate_alone(place: Place, tmp_path: Path) -> None:
         "seg-toy_itksnap.txt",
     ]
     assert "toy" in (out / "logs/CITATION.md").read_text()
+    assert str(out / "logs/CITATION.md") in done.stderr
     assert '101 255 0 0 1 1 1 "Right Front"' in (out / "logs/seg-toy_itksnap.txt").read_text()
     assert "2 Left-Back 0 255 0 0" in (out / "logs/seg-toy_freesurfer.txt").read_text()
     assert "102 0.00000 1.00000 0.00000 Right Back" in (out / "logs/seg-toy_fsleyes.lut").read_text()

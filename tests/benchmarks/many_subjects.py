@@ -1,0 +1,86 @@
+"""Time and memory of looking through a dataset of many subjects: ``--dry-run``, ``status``, a selection.
+
+::
+
+    python tests/benchmarks/many_subjects.py [--subjects 5000] [--folder /tmp/many]
+
+Each subject has two sessions with a T2w (empty, and none of a T1w model's business), a sidecar, a diffusion and a
+functional image; the first session has a T1w with a true header and noise for voxels.
+"""
+
+import argparse
+import gzip
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+MODEL = "longaxis_single_fast"
+LIMITS = {"seconds": 60, "mb": 1000}
+NAMES = ["anat/{}_T1w.json", "anat/{}_T2w.nii.gz", "dwi/{}_dwi.nii.gz", "func/{}_task-rest_bold.nii.gz"]
+
+
+def write_subjects(root: Path, n_subjects: int) -> None:
+    """Make the dataset, unless it is there."""
+    if (root / "dataset_description.json").exists():
+        return
+    head = nib.Nifti1Image(
+        np.random.default_rng(0).integers(0, 99, (40, 48, 40), np.int16), np.diag([4.5, 4.5, 4.5, 1])
+    )
+    content = gzip.compress(head.to_bytes())
+    for i in range(n_subjects):
+        for session in ("1", "2"):
+            stem = f"sub-{i:05d}_ses-{session}"
+            folder = root / f"sub-{i:05d}" / f"ses-{session}"
+            for name in NAMES:
+                path = folder / name.format(stem)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("{}" if path.suffix == ".json" else "")
+        (root / f"sub-{i:05d}/ses-1/anat/sub-{i:05d}_ses-1_T1w.nii.gz").write_bytes(content)
+    (root / "dataset_description.json").write_text('{"Name": "Many", "BIDSVersion": "1.10.0"}')
+
+
+def measure(root: Path, out: Path, *words: str) -> tuple[float, float, str]:
+    """Run the app; returns seconds, peak memory in MB and the last line that it printed."""
+    command = [sys.executable, "-m", "bids_hsf", str(root), str(out), *words, "--model", MODEL, "--device", "cpu"]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    lines = [line.strip() for line in process.stdout if line.strip()]
+    _, code, usage = os.wait4(process.pid, 0)
+    if code:
+        sys.exit(f"{' '.join(command)} failed: {lines[-1:]}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024, lines[-1] if lines else ""
+
+
+def main() -> None:
+    """Measure, print a table, and fail where the dry run takes too long or too much."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", type=int, default=5000)
+    parser.add_argument("--folder", type=Path, default=None, help="keeps the dataset for the next time")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        root, out = folder / "bids", Path(temporary) / "out"
+        write_subjects(root, arguments.subjects)
+        runs = {
+            "dry run of all": ("participant", "--dry-run", "-m", "T1w"),
+            "dry run of one": ("participant", "--dry-run", "-m", "T1w", "--participant-label", "00003"),
+            "status": ("status", "-m", "T1w"),
+            "selection alone": ("participant", "-m", "T1w", "--boilerplate-only"),
+        }
+        figures = {name: measure(root, out, *words) for name, words in runs.items()}
+    for name, (seconds, mb, last) in figures.items():
+        print(f"{name:30s} {seconds:6.1f} s {mb:6.0f} MB   {last[:60]}")
+    seconds, mb, _ = figures["dry run of all"]
+    if seconds > LIMITS["seconds"] or mb > LIMITS["mb"]:
+        sys.exit(f"The dry run must take less than {LIMITS['seconds']} s and {LIMITS['mb']} MB")
+
+
+if __name__ == "__main__":
+    main()
