@@ -33,8 +33,9 @@ logger = logging.getLogger(__name__)
 
 WORK_VOXEL_MM = 2.0
 DISPLACEMENT_MM = 4.0
-# Pairs of one head have 0.4 and more, 0.33 with slices of 4 mm, 0.15 with strong shading and noise in both; two
-# different heads 0.18 to 0.26; what does not fit at all below 0.06, or a second search ends elsewhere.
+# Pairs of one head have 0.4 and more, 0.33 with slices of 4 mm, 0.31 with voxels of 3 mm, 0.15 with strong shading and
+# noise in both; two different heads 0.18 to 0.26; what does not fit at all below 0.06, or a second search ends
+# elsewhere.
 DOUBTFUL_QUALITY = 0.28
 MIN_QUALITY = 0.1
 MAX_DISAGREEMENT_MM = 3.0

@@ -8,7 +8,7 @@ from example_data import BIDS_DIR
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from bids_hsf.coregistration import Coregistration, coregister
+from bids_hsf.coregistration import DOUBTFUL_QUALITY, Coregistration, coregister
 from bids_hsf.errors import ScanError
 from bids_hsf.geometry import Grid, resample
 from bids_hsf.images import load_scan
@@ -51,7 +51,7 @@ def test_a_known_motion_is_found(brain: Brain) -> None:
     found = coregister(brain.t1w, brain.grid, brain.t2w, moved)
     assert error_mm(found, true) < 1.0
     assert error_mm(Coregistration(np.eye(4), 1.0, 0.0), true) > 8
-    assert found.quality > 0.35
+    assert found.quality > DOUBTFUL_QUALITY
     assert found.checked("a", "b") is found
     assert found.warnings == ()
     assert "of one head" in Coregistration(true, 0.2, 0.5).warnings[0]

@@ -21,7 +21,7 @@ def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
         tmp_path / 'a "quoted" folder',
         ("participant",),
         Selection(("01",), ("02",), ("1",), ("T1w",), True, {"t1w": {"run": [1, None], "acq": None, "session": "*"}}),
-        Method("toy_fast", "whole", 3, -1, 2.5, True),
+        Method("toy_fast", "whole", n_augmentations=3, seed=-1, box_margin_mm=2.5, keep_islands=True),
         Resources(8, 2, 4, 8000, "cpu"),
         Behaviour(validate=False, uncertainty="full", export_lut=("itksnap",), verbosity=2),
         work_dir=Path("/work"),
