@@ -6,7 +6,7 @@ only the search for the hippocampus falls away.
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from bids_hsf.hub import Ensemble
 from bids_hsf.images import load_scan, open_scan
 from bids_hsf.inference import OnnxPredictor
 from bids_hsf.machine import allowed_cores
-from bids_hsf.segmentation import Predictor, decide, remove_islands, vote
+from bids_hsf.segmentation import Predictor, Segmentation, decide, remove_islands, vote
 
 logger = logging.getLogger(__name__)
 
@@ -133,23 +133,23 @@ def evaluate(case: Case, card: ModelCard, predictors: Sequence[Predictor], seed:
         If a file cannot be read, the labels do not lie on the image's voxels, or hold values that the card lacks.
     """
     scan = load_scan(case.image_path)
-    truth = _load_labels(case.label_path, scan.grid, card)
+    truth = load_labels(case.label_path, scan.grid, card)
     # One generator a case, so that a case's score does not depend on which others were run.
     rng = np.random.default_rng([seed, *case.name.encode()])
-    labels = segment_crop(scan.data, scan.grid, card, predictors, rng)
-    return list(_scores(case.name, truth, labels, card, scan.grid.voxel_sizes))
+    segmentation = segment_crop(scan.data, scan.grid, card, predictors, rng)
+    return list(scores_of(case.name, truth, segmentation.labels, card, scan.grid.voxel_sizes))
 
 
 def segment_crop(
     data: NDArray[np.float32], grid: Grid, card: ModelCard, predictors: Sequence[Predictor], rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Labels (X, Y, Z) uint8 of a crop (X, Y, Z) around one hippocampus, on its own voxels."""
+) -> Segmentation:
+    """Segment a crop (X, Y, Z) around one hippocampus on its own voxels, islands removed."""
     target = grid if card.voxel_size_mm is None else isotropic_grid(grid, card.voxel_size_mm)
     crop = resample(data, grid, target, order=3, fill=float(data.min()))
     votes = vote(crop, predictors, target, card.recipe, card.n_augmentations, rng)
     decided = decide(votes.carried(lambda sums: resample(sums, target, grid)), card.labels)
     cleaned, _ = remove_islands(decided.labels, grid.voxel_sizes)
-    return cleaned
+    return replace(decided, labels=cleaned)
 
 
 def isotropic_grid(grid: Grid, voxel_size_mm: float) -> Grid:
@@ -223,7 +223,7 @@ def hausdorff95(first: Mask, second: Mask, voxel_sizes: NDArray[np.float64]) -> 
     return float(max(np.percentile(there, 95), np.percentile(back, 95)))
 
 
-def _scores(
+def scores_of(
     name: str, truth: NDArray[np.integer], found: NDArray[np.uint8], card: ModelCard, voxel_sizes: NDArray[np.float64]
 ) -> Iterator[Score]:
     """Compare label by label, and everything that is labelled at the end."""
@@ -234,7 +234,7 @@ def _scores(
         yield Score(name, label, dice(true, own), hausdorff95(true, own, voxel_sizes), volume_similarity(true, own))
 
 
-def _load_labels(path: Path, grid: Grid, card: ModelCard) -> NDArray[np.integer]:
+def load_labels(path: Path, grid: Grid, card: ModelCard) -> NDArray[np.integer]:
     """Read labels in canonical order; they must lie on the image's voxels and be the card's."""
     image = open_scan(path)
     labels = np.asarray(image.dataobj)

@@ -2,8 +2,13 @@
 
 At inference a crop comes from an affine registration: its margins, position and rotation are not
 those of the Task04 crops, and its contrast may be T2w. Each training sample is therefore drawn with
-random geometry, a random box around the hippocampus, and, every second time, a random remapping of
-the intensities.
+random geometry, a random box around the hippocampus, and often a random remapping of the intensities:
+with falling values, as T2w has, or with any values.
+
+A small network that sees hard samples alone never fits the easy ones, which are most of what it will
+meet, and interpolated samples are smoother than what it will meet: a share of the samples is therefore
+plain, flipped and cut but not interpolated. `strength` (1 hard, 0 mild) lets the schedule end on milder
+samples.
 """
 
 import math
@@ -12,14 +17,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SAMPLE_SHAPE = (48, 64, 48)
-ROTATION_SD_DEGREES = 9.0
-ZOOM = (0.8, 1.3)  # 1 mm crops seen as 0.77-1.25 mm ones
+SIZES = {"tight": (32, 48, 32), "roomy": (40, 56, 40)}
+# Each with its value at strength 0 and 1.
+PLAIN_PROBABILITY = (0.65, 0.3)
+ROTATION_SD_DEGREES = (4.0, 9.0)
+LOG_ZOOM = (0.12, 0.24)  # 1 mm crops seen as 0.8-1.25 mm ones
+REMAP_PROBABILITY = (0.25, 0.4)
+FALLING_SHARE = 0.6  # of the remapped samples
 AXIS_ZOOM_SD = 0.05
-SHIFT_VOXELS = 5.0
+SHIFT_VOXELS = 3.0
 ELASTIC_SD_VOXELS = 1.2
 MARGIN_VOXELS = (2, 14)  # of the box around the label, drawn per face
-REMAP_PROBABILITY = 0.5
 
 
 def uniform(low: float, high: float, generator: torch.Generator) -> float:
@@ -30,15 +38,19 @@ def chance(probability: float, generator: torch.Generator) -> bool:
     return float(torch.rand((), generator=generator)) < probability
 
 
-def smooth_field(channels: int, knots: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Smooth random field of unit knot deviation, (1, channels, *SAMPLE_SHAPE)."""
-    coarse = torch.randn(1, channels, knots, knots, knots, generator=generator).to(device)
-    return F.interpolate(coarse, size=SAMPLE_SHAPE, mode="trilinear", align_corners=True)
+def between(limits: tuple[float, float], strength: float) -> float:
+    return limits[0] + strength * (limits[1] - limits[0])
 
 
-def sampling_grid(shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Random affine and elastic sampling grid into an image of `shape`, for grid_sample (align_corners)."""
-    angles = torch.randn(3, generator=generator) * math.radians(ROTATION_SD_DEGREES)
+def smooth_field(like: Tensor, channels: int, knots: int, generator: torch.Generator) -> Tensor:
+    """Smooth random field of unit knot deviation, (channels, *like.shape[-3:])."""
+    coarse = torch.randn(1, channels, knots, knots, knots, generator=generator).to(like.device)
+    return F.interpolate(coarse, size=like.shape[-3:], mode="trilinear", align_corners=True)[0]
+
+
+def sampling_grid(image: Tensor, size: tuple[int, ...], strength: float, generator: torch.Generator) -> Tensor:
+    """Random affine and elastic sampling grid of `size` into `image`, for grid_sample (align_corners)."""
+    angles = torch.randn(3, generator=generator) * math.radians(between(ROTATION_SD_DEGREES, strength))
     rotation = torch.eye(3)
     for axis, angle in enumerate(angles.tolist()):
         i, j = [k for k in range(3) if k != axis]
@@ -46,25 +58,27 @@ def sampling_grid(shape: torch.Size, generator: torch.Generator, device: torch.d
         turn[i, i] = turn[j, j] = math.cos(angle)
         turn[i, j], turn[j, i] = -math.sin(angle), math.sin(angle)
         rotation = rotation @ turn
-    zoom = math.exp(uniform(math.log(ZOOM[0]), math.log(ZOOM[1]), generator))
+    log_zoom = between(LOG_ZOOM, strength)
+    zoom = math.exp(uniform(-log_zoom, log_zoom, generator))
     zooms = zoom * torch.exp(torch.randn(3, generator=generator) * AXIS_ZOOM_SD)
     if chance(0.5, generator):
         zooms[0] = -zooms[0]  # left-right flip
-    matrix = (rotation @ torch.diag(1 / zooms)).to(device)
+    matrix = (rotation @ torch.diag(1 / zooms)).to(image.device)
     shift = (torch.rand(3, generator=generator) * 2 - 1) * SHIFT_VOXELS
 
-    axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in SAMPLE_SHAPE]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) @ matrix.T + shift.to(device)
+    axes = [torch.arange(n, dtype=torch.float32, device=image.device) - (n - 1) / 2 for n in size]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) @ matrix.T + shift.to(image.device)
     if chance(0.5, generator):
-        points = points + ELASTIC_SD_VOXELS * smooth_field(3, 6, generator, device)[0].permute(1, 2, 3, 0)
-    half = torch.tensor([(n - 1) / 2 for n in shape], device=device)
+        field = smooth_field(points[..., 0], 3, 6, generator)
+        points = points + ELASTIC_SD_VOXELS * field.permute(1, 2, 3, 0)
+    half = torch.tensor([(n - 1) / 2 for n in image.shape], device=image.device)
     return (points / half).flip(-1)[None]  # grid_sample wants (z, y, x)
 
 
 def random_box(label: Tensor, generator: torch.Generator) -> tuple[slice, ...]:
     """Box around the label with a random margin per face, as an imperfect locator would give."""
     box = []
-    for axis, size in enumerate(SAMPLE_SHAPE):
+    for axis, size in enumerate(label.shape):
         others = [k for k in range(3) if k != axis]
         held = torch.nonzero((label > 0).any(dim=others[1]).any(dim=others[0])).flatten()
         low, high = (int(held[0]), int(held[-1]) + 1) if len(held) else (0, size)
@@ -74,12 +88,14 @@ def random_box(label: Tensor, generator: torch.Generator) -> tuple[slice, ...]:
 
 
 def remap_intensity(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Piecewise-linear map between six quantile knots with random values: any contrast, inverted ones too."""
+    """Piecewise-linear map between six quantile knots with random values: falling as in T2w, or any."""
     inner = torch.sort(torch.rand(4, generator=generator) * 0.9 + 0.05).values
     quantiles = torch.cat([torch.tensor([0.005]), inner, torch.tensor([0.995])]).to(image.device)
     knots = torch.quantile(image.flatten()[::5], quantiles)
     knots = knots + 1e-3 * torch.arange(6, device=image.device)  # strictly rising, also where quantiles tie
     values = torch.randn(6, generator=generator).to(image.device)
+    if chance(FALLING_SHARE, generator):
+        values = values.sort(descending=True).values
     segment = torch.clamp(torch.bucketize(image, knots) - 1, 0, 4)
     fraction = ((image - knots[segment]) / (knots[segment + 1] - knots[segment])).clamp(0, 1)
     return values[segment] + fraction * (values[segment + 1] - values[segment])
@@ -92,24 +108,31 @@ def thicken_slices(image: Tensor, generator: torch.Generator) -> Tensor:
         factors[int(torch.randint(0, 3, (), generator=generator))] = uniform(1.5, 3.5, generator)
     else:
         factors = [uniform(1.0, 1.8, generator)] * 3
-    coarse = [max(8, round(n / f)) for n, f in zip(SAMPLE_SHAPE, factors, strict=True)]
+    coarse = [max(8, round(n / f)) for n, f in zip(image.shape, factors, strict=True)]
     small = F.interpolate(image[None, None], size=coarse, mode="area")
-    return F.interpolate(small, size=SAMPLE_SHAPE, mode="trilinear", align_corners=False)[0, 0]
+    return F.interpolate(small, size=image.shape, mode="trilinear", align_corners=False)[0, 0]
 
 
-def change_intensity(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Contrast, bias field, slice thickness and noise; `image` in z-scores, (x, y, z)."""
-    if chance(REMAP_PROBABILITY, generator):
+def normalized(image: Tensor) -> Tensor:
+    return (image - image.mean()) / (image.std() + 1e-6)
+
+
+def change_contrast(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Another contrast, or another gamma; z-scores."""
+    if chance(between(REMAP_PROBABILITY, strength), generator):
         image = remap_intensity(image, generator)
     elif chance(0.5, generator):
         low, high = image.amin(), image.amax()
         unit = (image - low) / (high - low + 1e-6)
         image = unit ** math.exp(uniform(-0.5, 0.5, generator))
-    image = (image - image.mean()) / (image.std() + 1e-6)
+    return normalized(image)
+
+
+def spoil(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Bias field, slice thickness and noise; `image` in z-scores, (x, y, z)."""
     if chance(0.4, generator):
-        field = torch.exp(uniform(0.05, 0.35, generator) * smooth_field(1, 3, generator, image.device)[0, 0])
-        image = (image - image.amin()) * field
-        image = (image - image.mean()) / (image.std() + 1e-6)
+        field = torch.exp(uniform(0.05, 0.35, generator) * smooth_field(image, 1, 3, generator)[0])
+        image = normalized((image - image.amin()) * field)
     if chance(0.3, generator):
         image = thicken_slices(image, generator)
     if chance(0.5, generator):
@@ -118,7 +141,30 @@ def change_intensity(image: Tensor, generator: torch.Generator) -> Tensor:
     return image
 
 
-def draw_sample(image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_plain(
+    image: Tensor, label: Tensor, size: tuple[int, ...], strength: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Flip a crop, cut or pad it to `size` at a random place, and change its contrast: no voxel is interpolated."""
+    if chance(0.5, generator):
+        image, label = image.flip(0), label.flip(0)
+    source, target = [], []
+    for have, want in zip(image.shape, size, strict=True):
+        spare = abs(have - want)
+        at = int(torch.randint(0, spare + 1, (), generator=generator))
+        whole, part = slice(0, min(have, want)), slice(at, at + min(have, want))
+        source.append(part if have > want else whole)
+        target.append(whole if have > want else part)
+    cut = change_contrast(image[tuple(source)], strength, generator)
+    sample = torch.zeros(size, device=image.device)
+    sample[tuple(target)] = cut
+    labels = torch.zeros(size, dtype=torch.long, device=image.device)
+    labels[tuple(target)] = label[tuple(source)].long()
+    return sample[None], labels
+
+
+def draw_sample(
+    image: Tensor, label: Tensor, size: tuple[int, ...], strength: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Draw one augmented training sample.
 
     Parameters
@@ -127,23 +173,29 @@ def draw_sample(image: Tensor, label: Tensor, generator: torch.Generator) -> tup
         (x, y, z) float32, a Task04 crop, on any device.
     label : Tensor
         (x, y, z) integer, 0 background, 1 anterior, 2 posterior.
+    size : tuple of int
+        Voxels of the sample an axis.
+    strength : float
+        From 0 (mild) to 1 (hard).
     generator : torch.Generator
         On the CPU, so that a seed means the same on every device.
 
     Returns
     -------
     image, label : Tensor
-        (1, *SAMPLE_SHAPE) float32, z-scores over a random box and zero outside it, as the app
-        normalises and pads; (*SAMPLE_SHAPE) int64.
+        (1, *size) float32, z-scores over a random box and zero outside it, as the app normalises and
+        pads; (*size) int64.
     """
-    grid = sampling_grid(image.shape, generator, image.device)
+    if chance(between(PLAIN_PROBABILITY, strength), generator):
+        return draw_plain(image, label, size, strength, generator)
+    grid = sampling_grid(image, size, strength, generator)
     moved = F.grid_sample(image[None, None], grid, mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
     one_hot = F.one_hot(label.long(), 3).permute(3, 0, 1, 2)[None, 1:].float()
     fields = F.grid_sample(one_hot, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
     label = torch.cat([1 - fields.sum(0, keepdim=True), fields]).argmax(0)
 
     box = random_box(label, generator)
-    inside = change_intensity(moved, generator)[box]
-    sample = torch.zeros(SAMPLE_SHAPE, device=image.device)
-    sample[box] = (inside - inside.mean()) / (inside.std() + 1e-6)
+    inside = spoil(change_contrast(moved, strength, generator), generator)[box]
+    sample = torch.zeros(size, device=image.device)
+    sample[box] = normalized(inside)
     return sample[None], label

@@ -7,6 +7,9 @@
 OUT_DIR receives NAME.onnx, NAME.pt, NAME_split.json (who trained, who was held out), NAME_log.tsv
 (loss and held-out Dice by epoch) and NAME_cases.tsv (held-out Dice by case, raw crops, no TTA).
 The run's state is saved after each epoch, and a repeated command goes on from there.
+
+The schedule: one-cycle learning rate; tight crops for the first 40 % of the epochs, which are cheaper,
+then roomy ones; hard samples for the first half, then ever milder ones.
 """
 
 import argparse
@@ -14,16 +17,20 @@ import copy
 import csv
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from augment import draw_sample
+from augment import SIZES, draw_sample
 from network import N_CLASSES, LongAxisNet, export_onnx
 from torch import Tensor
 from torch.nn import functional as F
 
 Cases = dict[str, tuple[Tensor, Tensor]]
+
+TIGHT_SHARE = 0.4  # of the epochs
+HARD_SHARE = 0.5
 
 
 def load_cases(path: Path, device: torch.device) -> Cases:
@@ -84,19 +91,26 @@ def dice_by_case(network: torch.nn.Module, cases: Cases, names: list[str]) -> li
 
 
 class Run:
-    """One training run: network, its running average, optimiser and place in the schedule."""
+    """One training run: network, its running average, optimiser and place in the schedule.
 
-    def __init__(self, n_steps: int, lr: float, seed: int, device: torch.device) -> None:
-        torch.manual_seed(seed)
-        self.network = LongAxisNet().to(device)
+    `forgetting` is the share of the running average that each step replaces.
+    """
+
+    def __init__(self, network: torch.nn.Module, n_steps: int, lr: float, seed: int, forgetting: float = 0.01) -> None:
+        # Channels last: 3-D convolutions are a fifth faster so on CPUs.
+        self.network = network.to(memory_format=torch.channels_last_3d)
         self.average = copy.deepcopy(self.network)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=lr, weight_decay=1e-2)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, lr, total_steps=n_steps, pct_start=0.15)
         self.generator = torch.Generator().manual_seed(seed)
+        self.forgetting = forgetting
         self.epoch = 0
 
     def step(self, images: Tensor, labels: Tensor) -> float:
-        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+        images = images.contiguous(memory_format=torch.channels_last_3d)
+        # Without hardware for it, as on AVX2, bfloat16 is thirty times slower.
+        fast = images.is_cuda or torch.cpu._is_avx512_bf16_supported()
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=fast):
             logits = self.network(images)
         loss = dice_and_cross_entropy(logits.float(), labels)
         self.optimizer.zero_grad()
@@ -106,7 +120,7 @@ class Run:
         self.schedule.step()
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(value, 0.004)
+                mean.lerp_(value, self.forgetting)
         return float(loss.detach())
 
     def save(self, path: Path) -> None:
@@ -129,13 +143,17 @@ class Run:
         self.epoch = state["epoch"]
 
 
-def train_epoch(run: Run, cases: Cases, names: list[str], batch_size: int) -> float:
-    order = torch.randperm(len(names), generator=run.generator).tolist()
-    losses = []
+def draw_batches(
+    cases: Cases, names: list[str], batch_size: int, done: float, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each case once, augmented as befits the share of the schedule that is `done`."""
+    size = SIZES["tight" if done < TIGHT_SHARE else "roomy"]
+    strength = min(1.0, (1 - done) / (1 - HARD_SHARE))
+    order = torch.randperm(len(names), generator=generator).tolist()
     for start in range(0, len(order) - batch_size + 1, batch_size):
-        drawn = [draw_sample(*cases[names[i]], run.generator) for i in order[start : start + batch_size]]
-        losses.append(run.step(torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])))
-    return float(np.mean(losses))
+        picked = [cases[names[i]] for i in order[start : start + batch_size]]
+        drawn = [draw_sample(*case, size, strength, generator) for case in picked]
+        yield torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])
 
 
 def write_rows(path: Path, header: list[str], rows: list[list[object]]) -> None:
@@ -143,22 +161,47 @@ def write_rows(path: Path, header: list[str], rows: list[list[object]]) -> None:
         csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([header, *rows])
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+class Journal:
+    """What a run leaves beside its network: a line an epoch, and Dice by held-out case."""
+
+    def __init__(self, stem: Path, cases: Cases, held_names: list[str]) -> None:
+        self.stem, self.cases, self.held_names = stem, cases, held_names
+
+    def add_epoch(self, run: Run, loss: float, seconds: float) -> None:
+        dice = np.mean(dice_by_case(run.average, self.cases, self.held_names[:20]), axis=0)
+        row = [run.epoch, f"{loss:.4f}", *(f"{d:.4f}" for d in dice), f"{seconds:.0f}"]
+        with self.stem.with_name(f"{self.stem.name}_log.tsv").open("a") as stream:
+            if run.epoch == 1:
+                print("epoch", "loss", "anterior", "posterior", "whole", "seconds", sep="\t", file=stream)
+            print(*row, sep="\t", file=stream)
+        print(*row, flush=True)
+
+    def close(self, run: Run) -> None:
+        rows = dice_by_case(run.average, self.cases, self.held_names)
+        table = [[n, *(f"{d:.4f}" for d in r)] for n, r in zip(self.held_names, rows, strict=True)]
+        path = self.stem.with_name(f"{self.stem.name}_cases.tsv")
+        write_rows(path, ["case", "anterior", "posterior", "whole"], table)
+        print("held out:", np.mean(rows, axis=0).round(4), "of", len(rows), "cases")
+
+
+def make_parser(description: str, epochs: int, lr: float) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", type=Path)
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--split", choices=["single", "bootstrap", "fold"], required=True)
     parser.add_argument("--index", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--lr", type=float, default=lr)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    arguments = parse_arguments()
+    parser = make_parser(__doc__, epochs=12, lr=4e-3)
+    parser.add_argument("--start", type=Path, help="go on from this .pt with the second half of the schedule")
+    arguments = parser.parse_args()
     device = torch.device(arguments.device)
     cases = load_cases(arguments.cases, device)
     train_names, held_names = split_cases(sorted(cases), arguments.split, arguments.index)
@@ -167,29 +210,27 @@ def main() -> None:
     split = {"train": sorted(train_names), "held_out": sorted(held_names), "arguments": vars(arguments)}
     stem.with_name(f"{stem.name}_split.json").write_text(json.dumps(split, default=str, indent=1) + "\n")
 
+    seed = arguments.seed + arguments.index
+    torch.manual_seed(seed)
     n_steps = arguments.epochs * (len(train_names) // arguments.batch_size)
-    run = Run(n_steps, arguments.lr, arguments.seed + arguments.index, device)
-    state_path, log_path = stem.with_suffix(".pt"), stem.with_name(f"{stem.name}_log.tsv")
+    network = LongAxisNet().to(device)
+    if arguments.start:
+        network.load_state_dict(torch.load(arguments.start, weights_only=True, map_location=device)["network"])
+    run = Run(network, n_steps, arguments.lr, seed)
+    journal = Journal(stem, cases, held_names)
+    state_path = stem.with_suffix(".pt")
     if state_path.exists():
         run.resume(state_path)
     while run.epoch < arguments.epochs:
         started = time.time()
-        loss = train_epoch(run, cases, train_names, arguments.batch_size)
+        done = run.epoch / arguments.epochs if not arguments.start else 0.5 + 0.5 * run.epoch / arguments.epochs
+        batches = draw_batches(cases, train_names, arguments.batch_size, done, run.generator)
+        loss = float(np.mean([run.step(*batch) for batch in batches]))
         run.epoch += 1
         run.save(state_path)
-        dice = np.mean(dice_by_case(run.average, cases, held_names[:20]), axis=0)
-        row = [run.epoch, f"{loss:.4f}", *(f"{d:.4f}" for d in dice), f"{time.time() - started:.0f}"]
-        with log_path.open("a") as stream:
-            if run.epoch == 1:
-                print("epoch", "loss", "anterior", "posterior", "whole", "seconds", sep="\t", file=stream)
-            print(*row, sep="\t", file=stream)
-        print(*row, flush=True)
-
-    rows = dice_by_case(run.average, cases, held_names)
-    table = [[n, *(f"{d:.4f}" for d in r)] for n, r in zip(held_names, rows, strict=True)]
-    write_rows(stem.with_name(f"{stem.name}_cases.tsv"), ["case", "anterior", "posterior", "whole"], table)
+        journal.add_epoch(run, loss, time.time() - started)
+    journal.close(run)
     export_onnx(run.average, stem.with_suffix(".onnx"))
-    print("held out:", np.mean(rows, axis=0).round(4), "of", len(rows), "cases")
 
 
 if __name__ == "__main__":
