@@ -13,8 +13,8 @@ from twins import write_custom_operator_twin, write_external_data_twin, write_tw
 
 from bids_hsf import hardware, machine, sessions
 from bids_hsf.errors import DeviceError, ModelError
-from bids_hsf.hardware import choose_device, format_devices, list_devices, open_network
-from bids_hsf.onnx_file import examine
+from bids_hsf.hardware import choose_device, difference_between, format_devices, list_devices, open_network
+from bids_hsf.onnx_file import NetworkFile, examine
 
 V2_ROOT_GROUP = "0::/job/task\n"
 
@@ -347,3 +347,20 @@ def fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.delattr(onnxruntime, "preload_dlls", raising=False)
+
+
+@pytest.mark.parametrize(("operators", "difference"), [({"Conv"}, 0.5), ({"Conv", "QuantizeLinear"}, 0.5 / 8)])
+def test_int8_networks_are_compared_in_the_mean(operators: set[str], difference: float) -> None:
+    expected = np.zeros((2, 2, 2), dtype=np.float32)
+    found = expected.copy()
+    found[0, 0, 0] = 0.5
+    facts = NetworkFile(size=1, width=1, operators=frozenset(operators), has_external_data=False)
+    assert difference_between(found, expected, facts) == difference
+    assert difference_between(found[0], expected, facts) == float("inf")
+    assert not difference_between(np.full_like(found, np.nan), expected, facts) <= 1e-2
+
+
+@pytest.mark.skipif("OpenVINOExecutionProvider" not in sessions.compiled_providers(), reason="another build")
+def test_packaged_int8_network_runs_on_openvino() -> None:
+    path = Path(__file__).parents[1] / "models_hub" / "longaxis" / "single_sq.onnx"
+    assert choose_device("auto", path, 1).name == "openvino"
