@@ -206,11 +206,20 @@ def hippocampus_points(location: Location, hemisphere: str) -> Matrix:
     return np.asarray(apply_affine(location.scan_from_template, points))
 
 
-def native_box(location: Location, grid: Grid, hemisphere: str, margin_mm: float = DEFAULT_MARGIN_MM) -> CropBox:
+def default_margin_mm(location: Location) -> float:
+    """Give a small head a smaller margin: how far a hippocampus strays from its place goes with the head's size."""
+    size = float(np.cbrt(abs(np.linalg.det(location.scan_from_template[:3, :3]))))
+    return DEFAULT_MARGIN_MM * min(1.0, size)
+
+
+def native_box(location: Location, grid: Grid, hemisphere: str, margin_mm: float | None = None) -> CropBox:
     """Box of the scan's own voxels around one hippocampus, cut to the field of view.
 
-    The outer faces of its voxels, not their centres, lie `margin_mm` beyond the hippocampus or a little more.
+    The outer faces of its voxels, not their centres, lie `margin_mm` (None for `default_margin_mm`) beyond the
+    hippocampus or a little more.
     """
+    if margin_mm is None:
+        margin_mm = default_margin_mm(location)
     indices = grid.to_voxels(hippocampus_points(location, hemisphere))
     return box_around(indices, margin_mm / grid.voxel_sizes - 0.5, grid.shape, hemisphere)
 
@@ -220,7 +229,7 @@ def crop_grid(
     grid: Grid,
     hemisphere: str,
     voxel_size_mm: float | None,
-    margin_mm: float = DEFAULT_MARGIN_MM,
+    margin_mm: float | None = None,
 ) -> Grid:
     """Grid of the crop that a network sees.
 
@@ -234,9 +243,11 @@ def crop_grid(
     voxel_size_mm : float or None
         None for the scan's own voxels: a sub-grid of `grid`. Otherwise isotropic voxels along the
         head's own axes: the network then sees an upright hippocampus however the head lay.
-    margin_mm : float
-        Beyond the hippocampus, on each side.
+    margin_mm : float or None
+        Beyond the hippocampus, on each side; None for `default_margin_mm`.
     """
+    if margin_mm is None:
+        margin_mm = default_margin_mm(location)
     if voxel_size_mm is None:
         box = native_box(location, grid, hemisphere, margin_mm)
         return grid.subgrid(box.start, box.stop)

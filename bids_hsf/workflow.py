@@ -45,7 +45,6 @@ from bids_hsf.inference import Members
 from bids_hsf.label_maps import read_hippocampi
 from bids_hsf.labels import HEMISPHERES, Label, Merge, hemisphere_index
 from bids_hsf.localization import (
-    DEFAULT_MARGIN_MM,
     DOUBTFUL_QUALITY,
     Location,
     crop_grid,
@@ -523,8 +522,8 @@ def segment_hippocampi(contrasts: Sequence[Contrast], location: Location, tools:
 def cut_crops(contrasts: Sequence[Contrast], location: Location, side: str, tools: Tools) -> Iterator[Crop]:
     """Cut one hippocampus out of each contrast that shows any of it, by its place in space."""
     card, grid = tools.ensemble.card, contrasts[0].grid
-    margin = next(m for m in (tools.config.method.box_margin_mm, card.margin_mm, DEFAULT_MARGIN_MM) if m is not None)
-    target = crop_grid(location, grid, side, card.voxel_size_mm, margin)
+    asked = tools.config.method.box_margin_mm
+    target = crop_grid(location, grid, side, card.voxel_size_mm, card.margin_mm if asked is None else asked)
     for contrast in contrasts:
         if contrast is contrasts[0] or field_of_view(contrast.grid, target).any():
             # Splines keep the edges that the networks were trained on; where grids coincide nothing is interpolated.

@@ -255,7 +255,7 @@ def stored(image: NDArray, grid: Grid, hippocampi: dict[str, NDArray], recipe: R
     return Disturbed(canonical, seen, {side: apply_affine(affine, v) for side, v in voxels.items()}, recipe.header)
 
 
-def judge(case: Disturbed, margin_mm: float) -> dict[str, float | bool]:
+def judge(case: Disturbed, margin_mm: float | None) -> dict[str, float | bool]:
     """Locate and compare with the reference."""
     start = time.process_time()
     try:
@@ -396,7 +396,7 @@ def main() -> None:
     )
     parser.add_argument("--per-kind", type=int, default=6, help="cases of each kind and brain")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--margin-mm", type=float, default=localization.DEFAULT_MARGIN_MM)
+    parser.add_argument("--margin-mm", type=float, help="instead of the app's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--json", type=Path)
