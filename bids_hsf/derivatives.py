@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from bids_hsf import __version__
 from bids_hsf.errors import OutputError, StorageError
+from bids_hsf.labels import SIDE_NAMES
 
 BIDS_VERSION = "1.11.1"
 CODE_URL = "https://github.com/clementpoiret/bids-hsf"
@@ -38,7 +39,7 @@ TSV_COLUMNS: dict[str, dict[str, Any]] = {
     "abbreviation": {"Description": "Hemisphere and short name of the structure"},
     "color": {"Description": "Colour for display, hexadecimal RGB"},
     "mapping": {"Format": "integer", "Description": "Index in the BIDS standard label table; 1 is grey matter"},
-    "hemisphere": {"Description": "Hemisphere", "Levels": {"L": "left", "R": "right"}},
+    "hemisphere": {"Description": "Hemisphere", "Levels": SIDE_NAMES},
     "volume_mm3": {"Description": "Voxels of the label times the voxel's volume", "Units": "mm^3"},
     "volume_per_mille_eTIV": {"Description": "Volume over the estimated total intracranial volume, in thousandths"},
     "voxels": {"Description": "Voxels of the label"},

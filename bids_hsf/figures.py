@@ -16,10 +16,9 @@ from scipy import ndimage
 
 from bids_hsf.canvas import INK, Canvas, grey_jpeg, heat_png
 from bids_hsf.geometry import Grid, box_around, resample
-from bids_hsf.labels import RIGHT_OFFSET, Label
+from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES, Label
 from bids_hsf.planes import (
     MARGIN_MM,
-    SIDE_NAMES,
     FloatArray,
     Frame,
     Plane,

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from bids_hsf.dataset import Scan
 from bids_hsf.errors import NoInputError, UnreadableImageError
 from bids_hsf.geometry import Grid
+from bids_hsf.labels import SIDE_NAMES
 
 HIPPOCAMPUS = {"L": 17, "R": 53}
-SIDE_NAMES = {"L": "left", "R": "right"}
 # In the order of trust: FastSurfer's later ones have been through more of its steps.
 IN_SUBJECT_FOLDER = ("mri/aseg.mgz", "mri/aseg.auto_noCCseg.mgz", "mri/aparc.DKTatlas+aseg.deep.mgz")
 EXTENSIONS = (".nii.gz", ".nii", ".mgz")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import LocalizationError
 from bids_hsf.geometry import CropBox, Grid, box_around
+from bids_hsf.labels import SIDE_NAMES
 from bids_hsf.registration import (
     Matcher,
     Volume,
@@ -93,7 +94,6 @@ WIDE = np.array([14.0, 14.0, 14.0, 10.0, 10.0, 10.0, 0.08])
 # With less of its neighbourhood in view a hippocampus stays where the affine puts it.
 MIN_PLACE_SHARE = 0.3
 N_BINS = 16
-SIDE_NAMES = {"L": "left", "R": "right"}
 
 Matrix = NDArray[np.float64]
 

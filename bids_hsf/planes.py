@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_hsf.geometry import Grid
-from bids_hsf.labels import HEMISPHERES, RIGHT_OFFSET
+from bids_hsf.labels import HEMISPHERES, RIGHT_OFFSET, SIDE_NAMES
 
 FloatArray = NDArray[np.floating]
 Vector = NDArray[np.float64]
 
 N_CORONAL = 8
 MARGIN_MM = 9.0
-SIDE_NAMES = {"L": "left", "R": "right"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 from bids_hsf.derivatives import described, read_sidecar, read_tsv, write_text
 from bids_hsf.group_report import group_page
-from bids_hsf.labels import RIGHT_OFFSET
+from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES
 from bids_hsf.pages import (
     UNKNOWN,
     anchor,
@@ -250,7 +250,7 @@ def _remarks(sidecar: Mapping[str, Any]) -> Iterator[Remark]:
         warnings = find(sidecar, place, "Warnings")
         for warning in warnings if isinstance(warnings, list) else []:
             yield Remark("warn", str(warning))
-    for side, name in (("L", "left"), ("R", "right")):
+    for side, name in SIDE_NAMES.items():
         share = to_number(find(sidecar, "Localization", "Coverage", side))
         if share is not None and share < 0.995:
             yield Remark("warn", f"{100 * share:.0f} % of the {name} hippocampus in the field of view")

@@ -50,7 +50,7 @@ def main() -> None:
                 members.append(member(HERE / f"{name}{suffix}.onnx"))
                 with (out_dir / f"{run}{suffix}_log.tsv").open() as stream:
                     losses += [[f"{name}{suffix}", *row] for row in list(csv.reader(stream, delimiter="\t"))[1:]]
-    (HERE / "splits.json").write_text(json.dumps(splits, indent=None, separators=(",", ":")) + "\n")
+    (HERE / "splits.json").write_text(json.dumps(splits, separators=(",", ":")) + "\n")
     with (HERE / "losses.tsv").open("w", newline="") as stream:
         header = ["network", "epoch", "loss", "anterior", "posterior", "whole", "seconds"]
         csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([header, *losses])
