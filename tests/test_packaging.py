@@ -94,3 +94,9 @@ def test_definition_files_share_what_runs_in_the_image():
     assert len(sections) == 2
     for name in ("runscript", "test"):
         assert sections[0][name].split() == sections[1][name].split()
+
+
+def test_no_two_entries_of_the_descriptor_share_an_id():
+    # Boutiques wants ids unique over inputs and outputs together; its validator runs in the container checks alone.
+    ids = [each["id"] for part in ("inputs", "output-files", "groups") for each in DESCRIPTOR.get(part, [])]
+    assert sorted(ids) == sorted(set(ids))
