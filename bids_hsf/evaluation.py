@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_hsf.augmentation import draw
 from bids_hsf.cards import ModelCard
 from bids_hsf.errors import NoInputError, UnreadableImageError
 from bids_hsf.geometry import Grid, resample, to_canonical
@@ -146,7 +147,7 @@ def segment_crop(
     """Segment a crop (X, Y, Z) around one hippocampus on its own voxels, islands removed."""
     target = grid if card.voxel_size_mm is None else isotropic_grid(grid, card.voxel_size_mm)
     crop = resample(data, grid, target, order=3, fill=float(data.min()))
-    votes = vote(crop, predictors, target, card.recipe, card.n_augmentations, rng)
+    votes = vote(crop, predictors, target, draw(card.recipe, card.n_augmentations, rng), allowed_cores())
     decided = decide(votes.carried(lambda sums: resample(sums, target, grid)), card.labels)
     cleaned, _ = remove_islands(decided.labels, grid.voxel_sizes)
     return replace(decided, labels=cleaned)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bids_hsf import derivatives, estimates, figures, overview, provenance, report, run_files, volumetry
+from bids_hsf.augmentation import draw
 from bids_hsf.cards import ModelCard
 from bids_hsf.citation import Methods
 from bids_hsf.claims import claimed
@@ -535,6 +536,7 @@ def vote_on(crops: Sequence[Crop], tools: Tools) -> list[Votes]:
     """Let one network after the other vote on all crops: each is opened once a scan."""
     card, method = tools.ensemble.card, tools.config.method
     n_augmentations = number_of_augmentations(card, method)
+    samples = [draw(card.recipe, n_augmentations, crop.random_state(method.seed)) for crop in crops]
     n_passes = len(tools.members) * (1 + n_augmentations)
     # Shown on a terminal alone, and where there is something to wait for.
     silent = None if n_passes > 1 else True
@@ -543,8 +545,8 @@ def vote_on(crops: Sequence[Crop], tools: Tools) -> list[Votes]:
         for predictor in tools.predictors():
             counted = CountedPredictor(predictor, bar.update)
             votes = [
-                vote(crop.data, [counted], crop.grid, card.recipe, n_augmentations, crop.random_state(method.seed))
-                for crop in crops
+                vote(crop.data, [counted], crop.grid, drawn, tools.device.n_threads)
+                for crop, drawn in zip(crops, samples, strict=True)
             ]
             sums = [a + b for a, b in zip(sums, votes, strict=True)] if sums else votes
             del predictor, counted  # so that the network is closed before the next is opened

@@ -362,5 +362,5 @@ def large_crop() -> np.ndarray:
 def winners(predictor: OnnxPredictor, crop: np.ndarray) -> np.ndarray:
     """Vote on a crop, without random samples; which class won each voxel."""
     grid = Grid(crop.shape, np.eye(4))
-    votes = vote(crop, [predictor], grid, AugmentationRecipe(), 0, np.random.default_rng(0))
+    votes = vote(crop, [predictor], grid)
     return votes.vote_counts.argmax(axis=0).astype(np.uint8)

@@ -60,7 +60,7 @@ def field(seed=7, sigma=2.0, shape=SHAPE):
 
 def vote_on(predictors, n_augmentations=0, seed=0, crop=None, recipe=RECIPE):
     crop = field() if crop is None else crop
-    return vote(crop, predictors, GRID, recipe, n_augmentations, np.random.default_rng(seed))
+    return vote(crop, predictors, GRID, draw(recipe, n_augmentations, np.random.default_rng(seed)))
 
 
 def votes_of(counts, probabilities, seen):
@@ -199,9 +199,8 @@ class TestReference:
     blob = (8 * np.exp(-(away**2).sum(axis=0) / 2)).astype(np.float32)  # 0 at the rim
 
     def both(self, recipe, crop, predictors, n_augmentations=4):
-        rngs = [np.random.default_rng(4) for _ in range(2)]
-        votes = vote(crop, predictors, self.grid, recipe, n_augmentations, rngs[0])
-        samples = draw(recipe, n_augmentations, rngs[1])
+        samples = draw(recipe, n_augmentations, np.random.default_rng(4))
+        votes = vote(crop, predictors, self.grid, samples)
         return votes, reference_vote(crop, predictors, samples, self.grid.voxel_sizes)
 
     # An elastic transform is inverted to a few hundredths of a voxel on so few voxels; 0.009 on a real crop.
@@ -275,7 +274,7 @@ class TestDeterminism:
             "from bids_hsf.segmentation import *\n"
             "network = lambda crop: np.stack([crop, 1 - crop])\n"
             "grid = Grid((4, 4, 4), np.eye(4))\n"
-            "vote(np.ones((4, 4, 4), np.float32), [network], grid, AugmentationRecipe(), 0, np.random.default_rng())\n"
+            "vote(np.ones((4, 4, 4), np.float32), [network], grid)\n"
             "assert not {'torch', 'torchio', 'SimpleITK'} & set(sys.modules)\n"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
@@ -372,7 +371,7 @@ class TestVotes:
             return np.maximum(8.5 - np.sqrt(((points - center_mm) ** 2).sum(axis=0)), 0).astype(np.float32)
 
         def votes_on(grid, seed):
-            return vote(scene(grid), [geometry_network], grid, RECIPE, 4, np.random.default_rng(seed))
+            return vote(scene(grid), [geometry_network], grid, draw(RECIPE, 4, np.random.default_rng(seed)))
 
         moved = np.diag([1.3, 1.1, 0.9, 1.0])
         moved[:3, 3] = [-4.0, -5.0, 2.0]

@@ -15,6 +15,7 @@ from example_data import carry_back
 from twins import write_twin
 
 from bids_hsf import inference
+from bids_hsf.augmentation import draw
 from bids_hsf.cli import main
 from bids_hsf.config import Config
 from bids_hsf.geometry import Grid
@@ -239,8 +240,8 @@ def test_members_that_vote_in_turn_are_the_ensemble(tmp_path: Path, monkeypatch:
     monkeypatch.undo()
     for crop, found in zip(crops, votes, strict=True):
         networks = [OnnxPredictor(path, card, cpu) for path in paths]
-        rng = crop.random_state(config.method.seed)
-        together = vote(crop.data, networks, grid, card.recipe, 2, rng)
+        samples = draw(card.recipe, 2, crop.random_state(config.method.seed))
+        together = vote(crop.data, networks, grid, samples)
         assert found.n_passes == together.n_passes == 9
         np.testing.assert_allclose(found.vote_counts, together.vote_counts, atol=1e-4)
         np.testing.assert_allclose(found.probability_sum, together.probability_sum, atol=1e-4)

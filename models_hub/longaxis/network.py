@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 N_CLASSES = 3  # background, anterior, posterior
-WIDTHS = (16, 32, 64, 128)
+WIDTHS = (32, 64, 96)  # at 2, 4 and 8 mm for voxels of 1 mm
+N_STEM = 16
+N_FINE = 8  # channels at full resolution
 
 
 class ResidualBlock(nn.Module):
@@ -28,27 +30,38 @@ class ResidualBlock(nn.Module):
 
 
 class LongAxisNet(nn.Module):
-    """Residual U-Net: max-pool down, trilinear up, logits out.
+    """Residual U-Net at half resolution, refined by one convolution at full resolution; logits out.
+
+    The hippocampus has no detail that 27-voxel neighbourhoods of 1 mm need to be read twice for: nine
+    tenths of a full-resolution U-Net's work goes into its top level, and a third of the work reaches the
+    same Dice (README). A strided convolution carries 2 x 2 x 2 voxels into channels, a transposed one back.
 
     Input (batch, 1, x, y, z) float32 z-scores, each size a multiple of 8; output (batch, 3, x, y, z).
     """
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
-        inputs = (1, *widths[:-1])
+        self.stem = nn.Conv3d(1, N_STEM, 2, stride=2)
+        inputs = (N_STEM, *widths[:-1])
         self.down = nn.ModuleList(ResidualBlock(i, o) for i, o in zip(inputs, widths, strict=True))
-        self.up = nn.ModuleList(ResidualBlock(deep + shallow, shallow) for shallow, deep in pairwise(widths))
-        self.head = nn.Conv3d(widths[0], N_CLASSES, 1)
+        self.narrow = nn.ModuleList(nn.Conv3d(deep, shallow, 1) for shallow, deep in pairwise(widths))
+        self.up = nn.ModuleList(ResidualBlock(2 * width, width) for width in widths[:-1])
+        self.expand = nn.ConvTranspose3d(widths[0], N_FINE, 2, stride=2)
+        self.refine = nn.Conv3d(N_FINE + 1, N_FINE, 3, padding=1)
+        self.head = nn.Conv3d(N_FINE, N_CLASSES, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.stem(image)
         features = []
         for level, block in enumerate(self.down):
             x = block(x if level == 0 else F.max_pool3d(x, 2))
             features.append(x)
         for level in reversed(range(len(self.up))):
-            x = F.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
+            # Narrowed before they are enlarged: the same sum of products on an eighth of the voxels.
+            x = F.interpolate(self.narrow[level](x), scale_factor=2.0, mode="trilinear", align_corners=False)
             x = self.up[level](torch.cat([x, features[level]], dim=1))
-        return self.head(x)
+        fine = F.leaky_relu(self.expand(x), 0.01)
+        return self.head(F.leaky_relu(self.refine(torch.cat([image, fine], dim=1)), 0.01))
 
 
 class WithSoftmax(nn.Module):

@@ -8,7 +8,7 @@ OUT_DIR receives NAME.onnx, NAME.pt, NAME_split.json (who trained, who was held 
 (loss and held-out Dice by epoch) and NAME_cases.tsv (held-out Dice by case, raw crops, no TTA).
 The run's state is saved after each epoch, and a repeated command goes on from there.
 
-The schedule: one-cycle learning rate; tight crops for the first 40 % of the epochs, which are cheaper,
+The schedule: one-cycle learning rate; tight crops for the first 60 % of the epochs, which are cheaper,
 then roomy ones; hard samples for the first half, then ever milder ones.
 """
 
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 Cases = dict[str, tuple[Tensor, Tensor]]
 
-TIGHT_SHARE = 0.4  # of the epochs
+TIGHT_SHARE = 0.6  # of the epochs
 HARD_SHARE = 0.5
 
 

@@ -86,7 +86,8 @@ def main():
             predict(crop)
 
     def voted():
-        vote(crop, predictors, GRID, AugmentationRecipe(), options.augmentations, np.random.default_rng(0))
+        samples = draw(AugmentationRecipe(), options.augmentations, np.random.default_rng(0))
+        vote(crop, predictors, GRID, samples, options.threads)
 
     voted()
     # In turns, so that a machine that slows down slows both; the fastest of each is compared.
