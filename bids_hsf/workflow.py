@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -80,7 +80,7 @@ from bids_hsf.segmentation import (
     volume_spread,
     vote,
 )
-from bids_hsf.validation import validate_input
+from bids_hsf.validation import validating
 
 logger = logging.getLogger(__name__)
 
@@ -146,15 +146,23 @@ def participant(config: Config, terminal: Terminal) -> int:
         logger.info("Methods text: %s", config.output_dir / "logs" / "CITATION.md")
         return 0
     todo = unfinished(plan.jobs, config.behaviour.force)
-    if config.behaviour.validate and todo:
-        validate_input(config.bids_dir, sorted({job.scan.participant for job in todo}), work_dir(config))
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
-    outcomes = process_jobs(todo, plan, config, run_files.config_path(config.output_dir, run_id)) if todo else []
+    outcomes = []
+    if todo:
+        with validation(todo, config):
+            outcomes = process_jobs(todo, plan, config, run_files.config_path(config.output_dir, run_id))
     code = summarize(plan.jobs, todo, outcomes)
     derivatives.check_mounted(config.output_dir)
     for subject in sorted({job.scan.subject for job in plan.jobs if not overview.is_reported(job)}):
         report.write_subject_report(config.output_dir, subject)
     return code
+
+
+def validation(todo: Sequence[Job], config: Config) -> AbstractContextManager[None]:
+    """Let the BIDS validator look at what is to be processed, unless that was not asked for."""
+    if not config.behaviour.validate:
+        return nullcontext()
+    return validating(config.bids_dir, sorted({job.scan.participant for job in todo}), work_dir(config))
 
 
 def make_plan(config: Config) -> Plan:

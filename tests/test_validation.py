@@ -1,14 +1,13 @@
-import json
 import logging
-import subprocess
+import sys
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bids_trees import write_scan, write_tree
 
 from bids_hsf import validation
-from bids_hsf.validation import link_subjects, run_validator, validate_input
+from bids_hsf.validation import link_subjects, tell_findings, validating
 
 
 @pytest.fixture
@@ -34,54 +33,75 @@ def test_wrong_name_is_found_and_told_in_a_few_lines(
     dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_scan(dataset / "sub-01/ses-1/anat/sub-01_T1w_acq-x_ses-1.nii.gz")
-    with caplog.at_level(logging.INFO):
-        counts = validate_input(dataset, ["01"], tmp_path)
-    assert sum(counts.values()) >= 1
+    with caplog.at_level(logging.INFO), validating(dataset, ["01"], tmp_path):
+        pass
     assert "sub-01_T1w_acq-x_ses-1.nii.gz" in caplog.text
     assert len(caplog.records) <= validation.SHOWN_FINDINGS + 1
     assert list(tmp_path.iterdir()) == [dataset]
 
 
 def test_sound_dataset_passes(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        assert not validate_input(dataset, ["01"], tmp_path)
+    with caplog.at_level(logging.INFO), validating(dataset, ["01"], tmp_path):
+        pass
     assert "BIDS validator: no errors" in caplog.text
 
 
-def test_root_sidecar_of_what_was_not_chosen_is_no_finding(dataset: Path, tmp_path: Path) -> None:
-    (dataset / "T2w.json").write_text("{}")
-    assert not validate_input(dataset, ["01"], tmp_path)
-
-
-def test_broken_links_of_other_subjects_do_not_matter(dataset: Path, tmp_path: Path) -> None:
-    (dataset / "sub-02/anat/sub-02_T2w.nii.gz").symlink_to("gone")
-    assert not validate_input(dataset, ["01"], tmp_path)
-
-
-@pytest.mark.parametrize(
-    "failure", [OSError("no such program"), subprocess.TimeoutExpired("x", 1), None], ids=["absent", "slow", "silent"]
-)
-def test_validator_that_cannot_run_stops_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: Exception | None
+def test_root_sidecar_of_what_was_not_chosen_is_no_finding(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any, **__: Any) -> Any:
-        if failure is not None:
-            raise failure
-        return subprocess.CompletedProcess([], 1, stdout="", stderr="panicked")
+    (dataset / "T2w.json").write_text("{}")
+    with caplog.at_level(logging.INFO), validating(dataset, ["01"], tmp_path):
+        pass
+    assert [record.getMessage() for record in caplog.records] == ["BIDS validator: no errors"]
 
-    monkeypatch.setattr(subprocess, "run", fail)
-    assert run_validator(tmp_path, tmp_path) is None
+
+def test_broken_links_of_other_subjects_do_not_matter(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (dataset / "sub-02/anat/sub-02_T2w.nii.gz").symlink_to("gone")
+    with caplog.at_level(logging.INFO), validating(dataset, ["01"], tmp_path):
+        pass
+    assert [record.getMessage() for record in caplog.records] == ["BIDS validator: no errors"]
+
+
+def install_validator(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str | None) -> None:
+    """Let a shell script stand where the validator does; with None there is none."""
+    (folder / "bin").mkdir()
+    monkeypatch.setattr(sys, "executable", str(folder / "bin" / "python"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    if script is not None:
+        (folder / "bin" / "bids-validator-deno").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "bin" / "bids-validator-deno").chmod(0o755)
+
+
+@pytest.mark.parametrize("script", [None, "exec sleep 60", "echo panicked"], ids=["absent", "slow", "silent"])
+def test_validator_that_cannot_run_stops_nothing(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, script: str | None
+) -> None:
+    install_validator(tmp_path, monkeypatch, script)
+    monkeypatch.setattr(validation, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(validation, "SECONDS_A_SUBJECT", 0)
+    with validating(dataset, ["01"], tmp_path):
+        pass
     assert "the input is not validated" in caplog.text
 
 
-def test_many_kinds_of_findings_are_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_whoever_leaves_by_an_error_does_not_wait(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    install_validator(tmp_path, monkeypatch, "exec sleep 60")
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), validating(dataset, ["01"], tmp_path):
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 20
+    assert not caplog.records
+    assert not list(tmp_path.glob("validate-*"))
+
+
+def test_many_kinds_of_findings_are_cut_off(caplog: pytest.LogCaptureFixture) -> None:
     issues = [{"code": f"CODE_{i}", "severity": "error", "location": f"/file{i}"} for i in range(30)]
     issues.append({"code": "SOFT", "severity": "warning", "location": "/x"})
-    report = json.dumps({"issues": {"issues": issues}})
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 16, stdout=report))
-    counts = validate_input(write_tree(tmp_path / "bids", []), [], tmp_path)
+    counts = tell_findings({"issues": {"issues": issues}})
     assert len(counts) == 30
     assert len(caplog.records) == validation.SHOWN_FINDINGS + 1
     assert "22 further kinds" in caplog.text

@@ -3,8 +3,8 @@
     python tests/benchmarks/speed.py [--scan T1w.nii.gz] [--models NAME ...] [--rounds 3] [--growth] [--json FILE]
 
 Each run is a process of its own with copies of one scan, so that the cost of starting shows in the first scan and not
-in the further ones. Stages are wall seconds of the main thread; what the helper thread of a vote does meanwhile
-(making samples, carrying them back) stands in brackets and is not part of the sum. The passes are then repeated
+in the further ones. Stages are wall seconds of the main thread; what goes on beside it (the validator, the helper
+thread that makes samples) stands in brackets and is not part of the sum. The passes are then repeated
 
     - by a bare loop over plain ONNX Runtime sessions of the same provider, and
     - by the OpenVINO runtime itself with static shapes, where the package openvino is to be had
@@ -42,7 +42,7 @@ STAGES = (
 # What belongs to which stage: module, then a function or Class.method in it.
 TIMED = {
     "index": ("workflow:make_plan",),
-    "validate": ("workflow:validate_input",),
+    "validate": ("validation:read_report",),
     "device": ("workflow:choose_device",),
     "load": ("workflow:check_memory", "workflow:load_scan"),
     "register": ("workflow:locate",),
@@ -60,7 +60,7 @@ TIMED = {
     "write": ("workflow:write_outputs",),
     "report": ("report:write_subject_report",),
 }
-IN_BACKGROUND = ("augment", "invert")
+IN_BACKGROUND = ("validate", "augment")
 STARTED = "BENCH_STARTED"
 
 
@@ -264,9 +264,9 @@ def run_instrumented(record: Path, arguments: list[str]) -> None:
     watch = Stopwatch()
     passes: list[tuple[str, tuple[int, ...]]] = []
     providers: list[str] = []
-    from bids_hsf import inference, report, segmentation, sessions, workflow
+    from bids_hsf import inference, report, segmentation, sessions, validation, workflow
 
-    modules = {m.__name__.rpartition(".")[2]: m for m in (inference, report, segmentation, workflow)}
+    modules = {m.__name__.rpartition(".")[2]: m for m in (inference, report, segmentation, validation, workflow)}
     for stage, places in TIMED.items():
         for place in places:
             module, _, path = place.partition(":")
