@@ -451,10 +451,11 @@ class _Tally:
     def _mean_volumes(self, where: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Volumes in mm3, (C,), of the mean vote so far within a mask."""
         assert self.sums is not None
-        places = np.flatnonzero(where)  # few: picked one by one in half the time that a mask takes
-        n_classes = len(self.sums.vote_counts)
-        votes = self.sums.vote_counts.reshape(n_classes, -1)[:, places] / self.sums.seen.ravel()[places]
-        return np.asarray(votes.sum(axis=1, dtype=np.float64) * self.voxel_volume)
+        votes = self.sums.vote_counts
+        # A product with weights: picking the voxels, often a third of the crop, would take longer.
+        weights = np.where(where, 1 / self.sums.seen, np.float32(0)).ravel()
+        volumes = np.einsum("cn,n->c", votes.reshape(len(votes), -1), weights)
+        return np.asarray(volumes * self.voxel_volume, dtype=np.float64)
 
     def votes(self) -> Votes:
         """Tell the sums, with the volumes of all passes."""

@@ -154,10 +154,10 @@ class TestMachine:
             "def resident():\n"
             "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
             "before = resident()\n"
-            "bytearray(9_000_000)\n"
-            "many = [(bytearray(5_000_000), bytearray(50_000)) for _ in range(20)]\n"
+            "bytearray(40_000_000)\n"
+            "many = [(bytearray(17_000_000), bytearray(50_000)) for _ in range(20)]\n"
             "small = [pair[1] for pair in many]\n"
-            "assert resident() - before > 100e6\n"
+            "assert resident() - before > 300e6\n"
             "del many\n"
             "assert resident() - before < 20e6\n"
         )
