@@ -113,10 +113,13 @@ class Warp:
         view[self.filled] = crop.min()
         return np.asarray(view)
 
-    def invert(self, fields: Field) -> Field:
-        """Carry fields (C, X, Y, Z) of the view back to the crop, linearly; 0 where it was not seen."""
-        carried = _look_up(fields, self.back)
-        carried *= self.seen
+    def invert(self, fields: Field, slab: slice = slice(None)) -> Field:
+        """Carry fields (C, X, Y, Z) of the view back to the crop, linearly; 0 where it was not seen.
+
+        `slab` picks the part of the crop's first axis that is wanted.
+        """
+        carried = _look_up(fields, self.back[slab])
+        carried *= self.seen[slab]
         return carried
 
 

@@ -36,6 +36,7 @@ SESSION_BYTES_PER_FILE_BYTE = 6
 # neighbourhood of each voxel for its convolutions.
 MAPS_ALIVE = 9
 MAPS_ALIVE_ON_CPU = 17
+USUAL_CROP_VOXELS = 64 * 64 * 56
 VOTE_FIELDS = 7  # probabilities, votes and sums of them, each of all channels
 
 
@@ -87,6 +88,13 @@ class OnnxPredictor:
         tiling = self._plan(shape)
         probabilities = self._run(padded) if tiling.n_tiles == 1 else predict_tiled(self._run, padded, tiling)
         return np.ascontiguousarray(unpad(probabilities, pads))
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes that the network takes as long as it is open: its weights and, of the largest pass so far, its maps."""
+        facts = self._network.facts
+        per_voxel = bytes_per_voxel(facts, self._n_channels, self._device.provider)
+        return SESSION_BYTES_PER_FILE_BYTE * facts.size + per_voxel * USUAL_CROP_VOXELS
 
     @property
     def softmax_forced(self) -> bool:
@@ -188,8 +196,8 @@ class Members:
         ONNX files.
     card : ModelCard
     device : Device
-    keep_all : bool
-        Keep every network that has been opened: for models with so few passes a scan that opening would count.
+    kept_bytes : int
+        Every network that has been opened is kept where they take no more together, by estimate.
 
     Raises
     ------
@@ -197,13 +205,14 @@ class Members:
         The first file is no such network, or does not fit the card; of the others, while going through.
     """
 
-    def __init__(self, paths: Sequence[Path], card: ModelCard, device: Device, keep_all: bool = False) -> None:
+    def __init__(self, paths: Sequence[Path], card: ModelCard, device: Device, kept_bytes: int = 0) -> None:
         self._paths = tuple(paths)
         self._card = card
         self._device = device
-        self._keep_all = keep_all or len(paths) == 1
         self._open: dict[Path, OnnxPredictor] = {}
-        next(iter(self))  # a card that does not fit its networks is found before the first scan
+        self.all_open = True
+        first = next(iter(self))  # a card that does not fit its networks is found before the first scan
+        self.all_open = len(paths) == 1 or len(paths) * first.open_bytes <= kept_bytes
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -218,7 +227,7 @@ class Members:
         self._close()  # the next round begins with another one
 
     def _close(self) -> None:
-        if self._open and not self._keep_all:
+        if self._open and not self.all_open:
             self._open.clear()
             release_memory()
 

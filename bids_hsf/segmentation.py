@@ -12,8 +12,9 @@ each. Sums alone are kept: memory does not depend on the number of passes.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +32,7 @@ Field = NDArray[np.float32]
 TIE_TOLERANCE = 1e-4
 # A voxel that less than half a pass saw, weights of the interpolation included, is outside.
 LEAST_SEEN = 0.5
+SLAB_VOXELS = 1 << 14
 ISLAND_SHARE = 0.1
 ISLAND_GAP_MM = 3.0
 
@@ -224,8 +226,8 @@ def vote(
     samples : sequence of Sample
         Random views beside the plain crop; without any, neither torch nor torchio is imported.
     n_threads : int
-        With two or more, the next sample is made while the last pass is added up; never while a network
-        runs, whose threads would wait for the one that has lost its core.
+        Share adding up the last pass and making the next sample between so many threads; never while a
+        network runs, whose threads would wait for the one that has lost its core.
 
     Returns
     -------
@@ -239,8 +241,9 @@ def vote(
 
     Notes
     -----
-    A sample is made once for all members. Sums are added up by the calling thread alone, so they do not
-    depend on timing. Memory does not depend on the number of passes.
+    A sample is made once for all members. Passes are added up one after the other, each slab of the crop
+    by one thread, so that sums depend on neither timing nor the number of threads. Memory does not depend
+    on the number of passes.
 
     To keep one network alive at a time, call `vote` once a member with the same samples and add up the
     results: equal but for rounding, at the cost of making each view again.
@@ -249,16 +252,14 @@ def vote(
         raise ValueError("an ensemble without members cannot vote")
     crop = np.ascontiguousarray(crop, dtype=np.float32)
     tally = _Tally(grid.voxel_volume)
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="vote") as helper:
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="vote") as pool:
         view, warp = _prepare(crop, None, grid.voxel_sizes)
         for following in [*samples, None]:
             for predictor in predictors[:-1]:
-                tally.add_pass(_checked(predictor(view), crop.shape), warp)
+                tally.add_pass(_checked(predictor(view), crop.shape), warp, pool)
             probabilities = _checked(predictors[-1](view), crop.shape)
-            upcoming = helper.submit(_prepare, crop, following, grid.voxel_sizes)
-            if n_threads < 2:
-                wait([upcoming])
-            tally.add_pass(probabilities, warp)
+            upcoming = pool.submit(_prepare, crop, following, grid.voxel_sizes)
+            tally.add_pass(probabilities, warp, pool)
             view, warp = upcoming.result()
     return tally.votes()
 
@@ -404,13 +405,23 @@ def _share(values: NDArray[np.floating]) -> Field:
 
 @dataclass
 class _Tally:
-    """Running sums of a vote."""
+    """Running sums of a vote.
+
+    Attributes
+    ----------
+    voxel_volume : float
+        In mm3.
+    sums : Votes or None
+        None before the first pass.
+    volumes : list of array, (C,) float64
+        Of the passes so far, in mm3.
+    """
 
     voxel_volume: float
     sums: Votes | None = field(default=None, init=False)
     volumes: list[NDArray[np.float64]] = field(default_factory=list, init=False)
 
-    def add_pass(self, probabilities: Field, warp: Warp | None) -> None:
+    def add_pass(self, probabilities: Field, warp: Warp | None, pool: Executor) -> None:
         """Carry one pass back to the crop, let it vote there, and add it to the sums.
 
         Parameters
@@ -418,49 +429,61 @@ class _Tally:
         probabilities : array, (C, X, Y, Z) float32
             On the grid that the network was shown.
         warp : Warp or None
-            The way back from there; None for the plain crop.
+            The way back from there; None for the plain crop, which comes first.
+        pool : Executor
+            Its threads take a slab of the crop each.
         """
-        seen = np.ones(probabilities.shape[1:], np.float32)
-        if warp is not None:
-            seen = warp.seen.astype(np.float32)
-            # Background is what the structures leave, so it need not be carried.
-            probabilities = _with_background(warp.invert(probabilities[1:]), seen)
-        votes = _winners(probabilities, seen)
-        entropy = entropy_of(probabilities)
-        self.volumes.append(votes.sum(axis=(1, 2, 3), dtype=np.float64) * self.voxel_volume)
+        sums = self._sums_for(probabilities.shape)
+        n_slabs = max(1, probabilities[0].size // SLAB_VOXELS)
+        ends = np.linspace(0, probabilities.shape[1], n_slabs + 1).astype(int).tolist()
+        slabs = [slice(*pair) for pair in pairwise(ends)]
+        parts = pool.map(lambda slab: _add_slab(sums, probabilities, warp, slab), slabs)
+        self.volumes.append(np.sum(list(parts), axis=0) * self.voxel_volume)
+
+    def _sums_for(self, shape: tuple[int, ...]) -> Votes:
+        """Give the sums that a pass of a shape (C, X, Y, Z) can be added to."""
         if self.sums is None:
-            assert warp is None, "the plain crop comes first"
-            self.sums = Votes(probabilities.copy(), votes, entropy, seen, np.empty((0, len(votes)), np.float32))
-            return
-        sums = self.sums
-        if sums.vote_counts.shape != votes.shape:
+            self.sums = Votes(*(np.zeros(each, np.float32) for each in (shape, shape, shape[1:], shape[1:], 0)))
+        n_known = len(self.sums.vote_counts)
+        if n_known != shape[0]:
             raise ModelError(
-                f"the members of the ensemble have {len(sums.vote_counts)} and {len(votes)} classes; expected as many",
+                f"the members of the ensemble have {n_known} and {shape[0]} classes; expected as many",
                 hint="Check the member files that the model card names.",
             )
-        if warp is not None:
-            self.volumes[-1] += self._mean_volumes(~warp.seen)
-        for total, values in (
-            (sums.probability_sum, probabilities),
-            (sums.vote_counts, votes),
-            (sums.entropy_sum, entropy),
-            (sums.seen, seen),
-        ):
-            total += values
-
-    def _mean_volumes(self, where: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Volumes in mm3, (C,), of the mean vote so far within a mask."""
-        assert self.sums is not None
-        votes = self.sums.vote_counts
-        # A product with weights: picking the voxels, often a third of the crop, would take longer.
-        weights = np.where(where, 1 / self.sums.seen, np.float32(0)).ravel()
-        volumes = np.einsum("cn,n->c", votes.reshape(len(votes), -1), weights)
-        return np.asarray(volumes * self.voxel_volume, dtype=np.float64)
+        return self.sums
 
     def votes(self) -> Votes:
         """Tell the sums, with the volumes of all passes."""
         assert self.sums is not None
         return replace(self.sums, pass_volumes=np.array(self.volumes, dtype=np.float32))
+
+
+def _add_slab(sums: Votes, probabilities: Field, warp: Warp | None, slab: slice) -> NDArray[np.float64]:
+    """Add what a pass says of a slab to the sums; returns the voxels that each class gets, (C,).
+
+    Voxels that the pass did not see count as in the mean vote of those before it.
+    """
+    if warp is None:
+        probabilities = probabilities[:, slab]
+        seen = np.ones(probabilities.shape[1:], np.float32)
+    else:
+        seen = warp.seen[slab].astype(np.float32)
+        # Background is what the structures leave, so it need not be carried.
+        probabilities = _with_background(warp.invert(probabilities[1:], slab), seen)
+    votes = _winners(probabilities, seen)
+    n_voxels = votes.sum(axis=(1, 2, 3), dtype=np.float64)
+    if not seen.all():
+        before = sums.vote_counts[:, slab].reshape(len(votes), -1)
+        # A product with weights: picking the voxels, often a third of the crop, would take longer.
+        n_voxels += np.einsum("cn,n->c", before, ((1 - seen) / sums.seen[slab]).ravel())
+    for total, values in (
+        (sums.probability_sum[:, slab], probabilities),
+        (sums.vote_counts[:, slab], votes),
+        (sums.entropy_sum[slab], entropy_of(probabilities)),
+        (sums.seen[slab], seen),
+    ):
+        total += values
+    return np.asarray(n_voxels)
 
 
 def _winners(probabilities: Field, seen: Field) -> Field:

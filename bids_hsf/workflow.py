@@ -85,6 +85,7 @@ from bids_hsf.validation import validating
 logger = logging.getLogger(__name__)
 
 SOME_FAILED, ALL_FAILED = 1, 65
+SMALL_ENSEMBLE_BYTES = 512 << 20  # stays open as a whole, and shares each random view
 UNCAL_LABEL = "anterior"
 MAP_ATTRIBUTES = {
     "entropy": "entropy",
@@ -311,12 +312,20 @@ class Tools:
         """Process one scan."""
         process_scan(job, self)
 
-    def predictors(self) -> Iterator[Predictor]:
-        """Open and yield each network in turn; with a merge, its classes are merged before it votes."""
-        card = self.ensemble.card
+    def rounds(self) -> Iterator[list[Predictor]]:
+        """Yield the networks that are open at a time: all of them, or one after the other."""
+        if self.members.all_open:
+            yield [self.predictor(network) for network in self.members]
+            return
         for network in self.members:
-            yield network if self.merge is None else MergingPredictor(network, self.merge, card.labels)
+            yield [self.predictor(network)]
             del network  # so that it is closed before the next is opened
+
+    def predictor(self, network: Predictor) -> Predictor:
+        """Prepare a network for voting: with a merge, its classes are merged before it does."""
+        if self.merge is None:
+            return network
+        return MergingPredictor(network, self.merge, self.ensemble.card.labels)
 
 
 def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: Config) -> Tools:
@@ -324,10 +333,10 @@ def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: 
     return_large_arrays()
     card, paths = ensemble.card, ensemble.member_paths
     labels = card.labels if merge is None else merge.labels
+    half = device.memory_bytes // 2
     # With two passes a scan, opening would take as long as they do.
-    fits = len(paths) * estimates.memory_mb(0, card, 0) <= device.memory_bytes >> 20
-    keep_all = fits and number_of_augmentations(card, config.method) == 0
-    return Tools(ensemble, labels, Members(paths, card, device, keep_all), merge, device, config)
+    kept_bytes = half if number_of_augmentations(card, config.method) == 0 else min(half, SMALL_ENSEMBLE_BYTES)
+    return Tools(ensemble, labels, Members(paths, card, device, kept_bytes), merge, device, config)
 
 
 def process_scan(job: Job, tools: Tools) -> None:
@@ -541,7 +550,7 @@ def cut_crops(contrasts: Sequence[Contrast], location: Location, side: str, tool
 
 
 def vote_on(crops: Sequence[Crop], tools: Tools) -> list[Votes]:
-    """Let one network after the other vote on all crops: each is opened once a scan."""
+    """Let the networks vote on all crops: together where all are open, else one after the other."""
     card, method = tools.ensemble.card, tools.config.method
     n_augmentations = number_of_augmentations(card, method)
     samples = [draw(card.recipe, n_augmentations, crop.random_state(method.seed)) for crop in crops]
@@ -550,14 +559,14 @@ def vote_on(crops: Sequence[Crop], tools: Tools) -> list[Votes]:
     silent = None if n_passes > 1 else True
     sums: list[Votes] = []
     with tqdm(total=n_passes * len(crops), desc=crops[0].contrast.key, unit="pass", leave=False, disable=silent) as bar:
-        for predictor in tools.predictors():
-            counted = CountedPredictor(predictor, bar.update)
+        for predictors in tools.rounds():
+            counted = [CountedPredictor(predictor, bar.update) for predictor in predictors]
             votes = [
-                vote(crop.data, [counted], crop.grid, drawn, tools.device.n_threads)
+                vote(crop.data, counted, crop.grid, drawn, tools.device.n_threads)
                 for crop, drawn in zip(crops, samples, strict=True)
             ]
             sums = [a + b for a, b in zip(sums, votes, strict=True)] if sums else votes
-            del predictor, counted  # so that the network is closed before the next is opened
+            del predictors, counted  # so that the network is closed before the next is opened
     return sums
 
 

@@ -177,7 +177,7 @@ class TestMembers:
 
     def test_all_stay_open_where_that_is_asked_for(self, tmp_path):
         paths = [write_twin(tmp_path / f"{n}.onnx", shift=n / 10) for n in range(3)]
-        members = Members(paths, make_card(6), CPU, keep_all=True)
+        members = Members(paths, make_card(6), CPU, kept_bytes=1 << 30)
         first = list(members)
         assert len({id(predictor) for predictor in first}) == 3
         assert all(a is b for a, b in zip(first, members, strict=True))

@@ -14,7 +14,7 @@ from conftest import MODEL, Segmented
 from example_data import carry_back
 from twins import write_twin
 
-from bids_hsf import inference
+from bids_hsf import inference, workflow
 from bids_hsf.augmentation import draw
 from bids_hsf.cli import main
 from bids_hsf.config import Config
@@ -211,7 +211,11 @@ def test_a_scan_that_would_not_fit_is_refused_with_the_figure(
     assert not list(tmp_path.rglob("*_dseg.nii.gz"))
 
 
-def test_members_that_vote_in_turn_are_the_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kept_bytes", [0, 1 << 30])
+def test_members_that_vote_in_turn_are_the_ensemble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    monkeypatch.setattr(workflow, "SMALL_ENSEMBLE_BYTES", kept_bytes)
     paths = tuple(write_twin(tmp_path / f"{n}.onnx", n_classes=3, shift=n / 5) for n in range(3))
     card = model_card(n_augmentations=2)
     cpu = Device("cpu", "CPUExecutionProvider", {}, n_threads=1)
@@ -236,7 +240,8 @@ def test_members_that_vote_in_turn_are_the_ensemble(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(inference, "OnnxPredictor", counted_open)
     votes = vote_on(crops, tools)
-    assert alive == [0, 0]  # the first was open already, and closed before the second was opened
+    # The first was open already; in turn, it was closed before the second was opened.
+    assert alive == ([1, 2] if kept_bytes else [0, 0])
     monkeypatch.undo()
     for crop, found in zip(crops, votes, strict=True):
         networks = [OnnxPredictor(path, card, cpu) for path in paths]

@@ -6,11 +6,11 @@
 Starts from OUT_DIR/NAME.pt of train.py, sees the same training cases, and writes OUT_DIR/NAME_sq.onnx,
 NAME_sq_log.tsv and NAME_sq_cases.tsv.
 
-The weights of small magnitude are set to zero in every quantised layer. Each 3-D convolution but the first
-and the last then reads uint8 activations (one scale a tensor, from the 0.01 and 99.99 percentiles of
-training samples) and symmetric int8 weights (one scale an output channel), written as QuantizeLinear and
-DequantizeLinear pairs, which is the form that ONNX Runtime's providers turn into integer arithmetic. The
-first convolution reads the image and the last decides: together 1 % of the work, and left in float32.
+The weights of small magnitude are set to zero in every quantised layer. Each convolution of the residual
+blocks then reads uint8 activations (one scale a tensor, from the 0.01 and 99.99 percentiles of training
+samples) and symmetric int8 weights (one scale an output channel), written as QuantizeLinear and
+DequantizeLinear pairs, which is the form that ONNX Runtime's providers turn into integer arithmetic. What
+reads the image, what narrows and what refines at full resolution stay in float32.
 """
 
 import time
@@ -100,25 +100,9 @@ class QuantizedBlock(nn.Module):
         return F.leaky_relu(self.norm2(self.conv2(y)) + self.skip(x), 0.01)
 
 
-class QuantizedFirstBlock(nn.Module):
-    """The first ResidualBlock: what reads the image stays in float32."""
-
-    def __init__(self, block: ResidualBlock, sparsity: float) -> None:
-        super().__init__()
-        self.block, self.middle = block, QuantizedInput()
-        self.conv2 = SparseInt8Conv(block.conv2, sparsity)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.middle(F.leaky_relu(self.block.norm1(self.block.conv1(x)), 0.01))
-        return F.leaky_relu(self.block.norm2(self.conv2(y)) + self.block.skip(x), 0.01)
-
-
 def quantize(network: LongAxisNet, sparsity: float) -> None:
-    """Replace all layers but the first and the last convolution by sparse int8 ones, in place."""
-    first, *deeper = network.down
-    network.down = nn.ModuleList(
-        [QuantizedFirstBlock(first, sparsity), *(QuantizedBlock(block, sparsity) for block in deeper)]
-    )
+    """Replace the residual blocks by sparse int8 ones, in place."""
+    network.down = nn.ModuleList(QuantizedBlock(block, sparsity) for block in network.down)
     network.up = nn.ModuleList(QuantizedBlock(block, sparsity) for block in network.up)
 
 
