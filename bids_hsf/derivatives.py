@@ -435,12 +435,23 @@ def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> N
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
-    description = dataset_description(bids_dir, license_text)
+    earlier = (read_sidecar(output_dir / "dataset_description.json") or {}).get("License")
+    description = dataset_description(bids_dir, _all_licenses(earlier, license_text))
     _write_if_changed(output_dir / "dataset_description.json", json.dumps(description, indent=2) + "\n")
     _write_if_changed(output_dir / ".bidsignore", BIDSIGNORE)
     _write_if_changed(output_dir / "README.md", README)
     _write_if_changed(output_dir / "descriptions.tsv", DESCRIPTIONS_TSV)
     _write_if_changed(output_dir / "descriptions.json", json.dumps(DESCRIPTIONS_JSON, indent=2) + "\n")
+
+
+def _all_licenses(earlier: Any, license_text: str) -> str:
+    """Join the licence of a model to those of others whose results lie in the folder.
+
+    >>> _all_licenses("MIT", "CC0-1.0"), _all_licenses("CC0-1.0; MIT", "MIT"), _all_licenses(None, "MIT")
+    ('CC0-1.0; MIT', 'CC0-1.0; MIT', 'MIT')
+    """
+    known = earlier.split("; ") if isinstance(earlier, str) and earlier else []
+    return "; ".join(sorted({*known, license_text}))
 
 
 def _write_if_changed(path: Path, text: str) -> None:

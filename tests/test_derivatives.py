@@ -96,6 +96,12 @@ def test_root_files_are_left_alone_when_equal(tmp_path: Path) -> None:
     assert {path: path.stat().st_ino for path in (tmp_path / "out").iterdir()} == before
 
 
+def test_licences_of_all_models_of_a_folder_are_told(tmp_path: Path) -> None:
+    for text in ("MIT", "CC0", "MIT"):
+        derivatives.prepare_output_dir(tmp_path / "out", tmp_path, text)
+    assert json.loads((tmp_path / "out/dataset_description.json").read_text())["License"] == "CC0; MIT"
+
+
 def test_identity_of_a_scan_with_a_session() -> None:
     sidecar = {
         "Scan": "sub-01_ses-pre_run-2_T1w",
