@@ -245,15 +245,12 @@ def _total(pairs: Sequence[Pair]) -> Pair:
 
 
 def _remarks(sidecar: Mapping[str, Any]) -> Iterator[Remark]:
-    """Collect what the sidecar says of localization, field of view and pieces."""
+    """Collect what the sidecar says of localization, which the field of view is part of, and of pieces."""
     for place in ("Localization", "Coregistration"):
         warnings = find(sidecar, place, "Warnings")
         for warning in warnings if isinstance(warnings, list) else []:
             yield Remark("warn", str(warning))
     for side, name in SIDE_NAMES.items():
-        share = to_number(find(sidecar, "Localization", "Coverage", side))
-        if share is not None and share < 0.995:
-            yield Remark("warn", f"{100 * share:.0f} % of the {name} hippocampus in the field of view")
         pieces = to_number(find(sidecar, "Components", side))
         if pieces is not None and pieces > 1:
             yield Remark("note", f"{name} side came out in {pieces:.0f} pieces")

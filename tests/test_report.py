@@ -239,12 +239,13 @@ def test_remarks_name_what_is_wrong(tmp_path):
         tmp_path,
         volumes=(("DG", 0.0), ("CA1", 500.0)),
         Components={"L": 1, "R": 3},
-        Localization={"Quality": 0.4, "Coverage": {"L": 1.0, "R": 0.83}, "Warnings": ["poor fit"]},
+        Localization={"Quality": 0.4, "Coverage": {"L": 1.0, "R": 0.83}, "Warnings": ["poor fit", "83% of it"]},
     )
     write_json(tmp_path / "logs" / "sub-01_ses-9_T1w_failure.json", {"Error": "truncated file", "Hint": "fetch it"})
     text = Page(report.subject_page(tmp_path, "01")).text
-    for remark in ("poor fit", "83 % of the right hippocampus", "right side came out in 3 pieces", "left DG is empty"):
+    for remark in ("poor fit", "83% of it", "right side came out in 3 pieces", "left DG is empty"):
         assert remark in text
+    assert "in the field of view" not in text  # localization has warned of it already
     assert "no remarks" not in text
     assert "truncated file" in text
     assert "fetch it" in text
