@@ -16,7 +16,7 @@ from bids_hsf.derivatives import read_sidecar
 from bids_hsf.errors import NoInputError, UnreadableImageError
 from bids_hsf.hardware import allowed_cores, allowed_memory
 from bids_hsf.images import open_scan
-from bids_hsf.planning import PARTS_SUFFIX, Job, Plan, State, difference, number_of_augmentations, state_of
+from bids_hsf.planning import PARTS_SUFFIX, Job, Plan, State, difference, number_of_augmentations, replaced, state_of
 from bids_hsf.run_files import read_config
 from bids_hsf.scheduling import share_cores
 
@@ -78,10 +78,10 @@ def _row(job: Job, config: Config) -> Row:
     if state is State.DIFFERENT and not config.behaviour.force:
         remarks.insert(0, difference(job, read_sidecar(job.outputs.sidecar) or {}))
         return Row(job.key, "refused without --force", size, "; ".join(remarks), math.prod(shape))
+    if state is State.REPLACED:
+        remarks.insert(0, str(state))
     todo = config.behaviour.force or state is not State.DONE
-    action = {State.DONE: "done before", State.FAILED: "to do again"}.get(state, "to do")
-    if config.behaviour.force and state in (State.DONE, State.DIFFERENT):
-        action = "to do again"
+    action = "done before" if not todo else "to do" if state is State.MISSING else "to do again"
     return Row(job.key, action, size, "; ".join(remarks), math.prod(shape), todo)
 
 
@@ -173,6 +173,8 @@ def status_of_derivatives(output_dir: Path) -> str:
 def _reason(job: Job, state: State) -> str:
     if state is State.DIFFERENT:
         return difference(job, read_sidecar(job.outputs.sidecar) or {})
+    if state is State.REPLACED:
+        return f"{', '.join(replaced(job))} has changed since"
     return _failure(job.outputs.failure)
 
 

@@ -15,6 +15,7 @@ from bids_hsf.derivatives import MULTISPECTRAL, ScanOutputs, read_sidecar, scan_
 from bids_hsf.errors import ModelError, NothingSelectedError, OutputError, UsageError
 from bids_hsf.label_maps import LabelMap, check_folders, find_label_map
 from bids_hsf.labels import Label, Merge
+from bids_hsf.provenance import replaced_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class State(StrEnum):
     FAILED = "failed"
     MISSING = "missing"
     DIFFERENT = "made with other settings"
+    REPLACED = "made of another image"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,12 @@ class Job:
     def scans(self) -> tuple[Scan, ...]:
         """The scan and, if it has one, its second contrast."""
         return (self.scan,) if self.second is None else (self.scan, self.second)
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """Relative and full paths of all scans that the result depends on, the guide too."""
+        scans = self.scans if self.guide is None else (*self.scans, self.guide)
+        return {scan.relative_path: scan.path for scan in scans}
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -292,7 +300,14 @@ def _judge(job: Job, sidecar: Mapping[str, Any] | None) -> State:
         return State.FAILED if job.outputs.failure.exists() else State.MISSING
     if sidecar.get("Request") != dict(job.request):
         return State.DIFFERENT
-    return State.DONE if all(path.exists() for path in job.expected_files) else State.MISSING
+    if not all(path.exists() for path in job.expected_files):
+        return State.MISSING
+    return State.REPLACED if replaced(job) else State.DONE
+
+
+def replaced(job: Job) -> list[str]:
+    """Relative paths of the images that have been replaced since the result was made."""
+    return replaced_inputs((read_sidecar(job.outputs.provenance) or {}).get("Inputs"), job.inputs)
 
 
 def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
@@ -314,6 +329,9 @@ def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
             f"{len(different)} scan(s), first {job.key}, were made with other settings: {difference(job, sidecar)}",
             "Use another output folder, or --force to replace them.",
         )
+    for job, state in zip(jobs, states, strict=True):
+        if state is State.REPLACED:
+            logger.warning("%s is done again: %s is not the image of last time", job.key, ", ".join(replaced(job)))
     done = [sidecar or {} for sidecar, state in zip(sidecars, states, strict=True) if state is State.DONE]
     for version in sorted({_app_version(sidecar) for sidecar in done} - {__version__}):
         logger.warning(

@@ -1,12 +1,13 @@
 """What a run did, with what, and at what cost: everything that may differ between equal runs."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,55 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
-def record(request: Mapping[str, Any], device: Device, config: Config, clock: Clock) -> dict[str, Any]:
+def describe_inputs(paths: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Tell the images of a scan from others that may take their places, by size, time and checksum.
+
+    Parameters
+    ----------
+    paths : mapping of str to Path
+        Path from the root of the raw dataset to where the image lies.
+    """
+    described = []
+    for name, path in paths.items():
+        found = path.stat()
+        described.append(
+            {"Path": name, "Bytes": found.st_size, "ModifiedNs": found.st_mtime_ns, "SHA256": _sha256(path)}
+        )
+    return described
+
+
+def replaced_inputs(inputs: Any, paths: Mapping[str, Path]) -> list[str]:
+    """Names of images that are not those which `describe_inputs` has described.
+
+    The checksum decides, but is taken only where size or time differ: DataLad changes times alone. Of an image
+    that is not there now, or of which older versions have recorded nothing, nothing can be said.
+    """
+    known = inputs if isinstance(inputs, list) else []
+    return [image["Path"] for image in known if image["Path"] in paths and _is_other(paths[image["Path"]], image)]
+
+
+def _is_other(path: Path, known: Mapping[str, Any]) -> bool:
+    try:
+        found = path.stat()
+        if found.st_size == known["Bytes"] and found.st_mtime_ns == known["ModifiedNs"]:
+            return False
+        return bool(found.st_size != known["Bytes"] or _sha256(path) != known["SHA256"])
+    except OSError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def record(
+    request: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], device: Device, config: Config, clock: Clock
+) -> dict[str, Any]:
     """Provenance of one scan, to be written to ``logs/``."""
     return {
         "Request": dict(request),
+        "Inputs": list(inputs),
         "App": {"Name": "bids-hsf", "Version": __version__, "Python": platform.python_version()},
         "Packages": package_versions(),
         "Device": device.as_record(),

@@ -44,7 +44,7 @@ from bids_hsf.hub import Ensemble, fetch, find_card
 from bids_hsf.images import LoadedScan, load_scan, open_scan
 from bids_hsf.inference import Members
 from bids_hsf.label_maps import read_hippocampi
-from bids_hsf.labels import HEMISPHERES, Label, Merge, hemisphere_index
+from bids_hsf.labels import HEMISPHERES, SIDE_NAMES, Label, Merge, hemisphere_index
 from bids_hsf.localization import (
     DOUBTFUL_QUALITY,
     Location,
@@ -349,6 +349,7 @@ def process_scan(job: Job, tools: Tools) -> None:
         with clock.stage("load"):
             check_memory(job, tools)
             scan, *others = [load_scan(source.path) for source in job.scans]
+            inputs = provenance.describe_inputs(job.inputs)
         with clock.stage("locate"):
             contrasts, location = locate_contrasts(job, scan, others)
             release_memory()  # what registration has freed, before the networks take theirs
@@ -362,7 +363,7 @@ def process_scan(job: Job, tools: Tools) -> None:
                 sidecar = describe(job, contrasts, location, result, tools)
                 if job.splits:
                     write_parts(job, scan, location, result, sidecar)
-            record = provenance.record(job.request, tools.device, tools.config, clock)
+            record = provenance.record(job.request, inputs, tools.device, tools.config, clock)
             derivatives.write_json(job.outputs.provenance, record)
             job.outputs.failure.unlink(missing_ok=True)
             # Last of all: a scan with a sidecar is done.
@@ -542,6 +543,11 @@ def cut_crops(contrasts: Sequence[Contrast], location: Location, side: str, tool
     card, grid = tools.ensemble.card, contrasts[0].grid
     asked = tools.config.method.box_margin_mm
     target = crop_grid(location, grid, side, card.voxel_size_mm, card.margin_mm if asked is None else asked)
+    if 0 in target.shape:
+        raise ScanError(
+            f"the {SIDE_NAMES[side]} hippocampus lies outside the field of view: there is no voxel to crop",
+            "Take a scan that shows both, or a --model with voxels of its own size (see `hsf-hub list`).",
+        )
     for contrast in contrasts:
         if contrast is contrasts[0] or field_of_view(contrast.grid, target).any():
             # Splines keep the edges that the networks were trained on; where grids coincide nothing is interpolated.

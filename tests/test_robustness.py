@@ -238,6 +238,33 @@ def test_only_what_is_missing_is_done_again(place: Place, tmp_path: Path) -> Non
     assert contents(out) == contents(place.reference)
 
 
+def test_replaced_image_is_noticed_and_done_again(place: Place, tmp_path: Path) -> None:
+    bids_dir = shutil.copytree(place.bids_dir, tmp_path / "bids")
+    out = shutil.copytree(place.reference, tmp_path / "out")
+    other = Place(bids_dir, place.card, out)
+    image = bids_dir / "sub-02/anat/sub-02_T1w.nii.gz"
+    image.touch()  # a time alone says nothing
+    assert f"{N_SUBJECTS} done before" in other.run(out, "participant", "--dry-run").stdout
+    write_head(image, seed=99)
+    (line,) = [s for s in other.run(out, "participant", "--dry-run").stdout.splitlines() if s.startswith("sub-02")]
+    assert "to do again" in line
+    assert "made of another image" in line
+    shown = run_here(str(bids_dir), str(out), "status").stdout
+    assert "sub-02/anat/sub-02_T1w.nii.gz has changed since" in shown
+    assert "--participant-label 02" in shown
+    done = other.run(out, "participant")
+    assert done.returncode == 0, done.stderr
+    assert "3 done before, 1 to do" in done.stderr
+    assert "is not the image of last time" in done.stderr
+    changed = {
+        name
+        for name, data in contents(out, "**/*_dseg.nii.gz").items()
+        if data != (place.reference / name).read_bytes()
+    }
+    assert changed == {"sub-02/anat/sub-02_space-T1w_seg-toy_dseg.nii.gz"}
+    assert "0 to do" in other.run(out, "participant").stderr
+
+
 def test_other_settings_are_refused_and_forced(place: Place, tmp_path: Path) -> None:
     out = shutil.copytree(place.reference, tmp_path / "out")
     refused = place.run(out, "--keep-islands")
@@ -391,6 +418,17 @@ def test_bad_scans_fail_one_by_one_and_the_others_finish(mixed: Place, tmp_path:
     assert again.returncode == 0, again.stderr
     assert "7 to do" in again.stderr
     assert not list(out.glob("logs/*_failure.json"))
+
+
+def test_scan_without_a_voxel_of_one_hippocampus_is_told(place: Place, tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "bids", 1)
+    half = np.random.default_rng(0).integers(0, 1000, SHAPE, dtype=np.int16)[: SHAPE[0] // 3]
+    write_scan(root / "sub-left/anat/sub-left_T1w.nii.gz", half, AFFINE)
+    done = Place(root, place.card, tmp_path).run(tmp_path / "out", "participant")
+    assert done.returncode == 1, done.stderr
+    assert "sub-left_T1w: the right hippocampus lies outside the field of view" in done.stderr
+    assert "sub-01_T1w: done" in done.stderr
+    assert not list((tmp_path / "out").glob("sub-left/**/*.nii.gz"))
 
 
 def test_every_bad_image_is_told_and_every_odd_one_is_done(place: Place, tmp_path: Path) -> None:
