@@ -24,7 +24,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from bids_trees import write_scan, write_tree
+from bids_trees import Example, read_examples, write_scan, write_tree
 from fast_app import AFFINE, SHAPE, stand_in, write_card, write_dataset, write_head
 from odd_images import BAD, sound_images
 
@@ -612,37 +612,49 @@ def test_user_without_name_home_and_permissions(open_folder: Path) -> None:
     assert len(list((open_folder / "out").glob("sub-01/anat/*_dseg.json"))) == 1
 
 
-# The anatomy of the public bids-examples, by name; they hold names alone, their images are empty.
-EMPTY = (65, "is empty")
-NO_IMAGE = (18, "No T1w or T2w image")
-TREES: dict[str, tuple[list[str], tuple[int, str]]] = {
-    "ds001": (["sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_inplaneT2.nii.gz"], EMPTY),
-    "ds006": (["sub-01/ses-pre/anat/sub-01_ses-pre_T1w.nii.gz", "sub-01/ses-post/func/sub-01_bold.nii.gz"], EMPTY),
-    "ds113b": ([f"sub-01/ses-movie/anat/sub-01_ses-movie_{s}.nii.gz" for s in ("T1w", "T2w", "angio")], EMPTY),
-    "7t_trt": (["sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz", "sub-01/ses-1/anat/sub-01_ses-1_T1map.nii.gz"], EMPTY),
-    "hcp_example_bids": (["sub-100307/anat/sub-100307_run-01_T1w.nii.gz"], EMPTY),
-    "asl001": (["sub-Sub103/anat/sub-Sub103_T1w.nii.gz", "sub-Sub103/perf/sub-Sub103_asl.nii.gz"], EMPTY),
-    "pet001": (["sub-01/ses-01/anat/sub-01_ses-01_T1w.nii", "sub-01/ses-01/pet/sub-01_ses-01_pet.nii"], EMPTY),
-    "defaced": (["sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_mod-T1w_defacemask.nii.gz"], EMPTY),
-    "qmri_mp2rage": (["sub-1/anat/sub-1_inv-1_part-mag_MP2RAGE.nii", "sub-1/anat/sub-1_UNIT1.nii"], NO_IMAGE),
-    "qmri_mpm": (["sub-anon/anat/sub-anon_echo-1_flip-1_mt-off_part-mag_MPM.nii"], NO_IMAGE),
-    "only T2w": (["sub-01/anat/sub-01_T2w.nii.gz"], (18, "toy_fast is for T1w")),
-    "only function": (["sub-01/func/sub-01_task-rest_bold.nii.gz"], NO_IMAGE),
-    "eeg_matchingpennies": (["sub-05/eeg/sub-05_task-x_events.tsv", "sub-05/eeg/sub-05_task-x_eeg.eeg"], NO_IMAGE),
-    "ieeg_visual": (["sub-01/ses-01/ieeg/sub-01_ses-01_space-other_photo.jpg", "participants.tsv"], NO_IMAGE),
-    "micr_SEM": (["sub-01/micr/sub-01_sample-A_SEM.png", "samples.tsv"], NO_IMAGE),
-    "empty": (["participants.tsv"], (18, "No participant is selected")),
-}
+EXAMPLES = read_examples()
+# One of each kind; the others tell the same of other studies.
+TYPICAL = {"7t_trt", "asl004", "ds001", "ds000117", "ds113b", "eeg_matchingpennies", "ieeg_visual", "micr_SEM"}
+TYPICAL |= {"pheno004", "qmri_mp2rage", "qmri_mpm", "swi"}
+REAL = [example for example in EXAMPLES if example.real()]
 
 
-@pytest.mark.parametrize("name", TREES)
-def test_trees_of_public_datasets(name: str, place: Place, tmp_path: Path) -> None:
-    paths, (code, message) = TREES[name]
-    root = write_tree(tmp_path / "bids", paths)
-    done = Place(root, place.card, tmp_path).run(tmp_path / "out", "participant")
-    assert done.returncode == code
-    assert message in done.stderr
+def end_on(place: Place, tmp_path: Path, paths: list[str]) -> Result:
+    return Place(write_tree(tmp_path / "bids", paths), place.card, tmp_path).run(tmp_path / "out", "participant")
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(example, id=example.name, marks=[] if example.name in TYPICAL else pytest.mark.slow)
+        for example in EXAMPLES
+    ],
+)
+def test_datasets_with_the_content_of_public_ones(example: Example, place: Place, tmp_path: Path) -> None:
+    """One subject with the data types and suffixes that the listing of bids-examples gives; names are made up."""
+    done = end_on(place, tmp_path, example.rebuilt())
+    assert done.returncode == example.code, done.stderr
+    assert example.message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("example", REAL, ids=lambda example: example.name)
+def test_file_names_of_public_datasets(example: Example, place: Place, tmp_path: Path) -> None:
+    """The names are true, of all files that we know; all images are empty (theirs may hold a header)."""
+    done = end_on(place, tmp_path, example.real())
+    assert done.returncode == example.code, done.stderr
+    assert example.message in done.stderr
+    assert "Traceback" not in done.stderr
+    # No scan is passed over: each has its line.
+    t1w = [path for path in example.real() if path.startswith("sub-") and re.search(r"_T1w\.nii(\.gz)?$", path)]
+    said = [line for line in done.stderr.splitlines() if "_T1w: " in line and "is empty" in line]
+    assert len(said) == len(t1w)
+
+
+def test_only_t2w_for_a_model_of_t1w(place: Place, tmp_path: Path) -> None:
+    done = end_on(place, tmp_path, ["sub-01/anat/sub-01_T2w.nii.gz"])
+    assert done.returncode == 18, done.stderr
+    assert "toy_fast is for T1w" in done.stderr
 
 
 def test_header_alone_is_no_scan(place: Place, tmp_path: Path) -> None:
