@@ -227,6 +227,66 @@ def test_removed_mount_leaves_nothing_in_its_place(place: Place, tmp_path: Path)
     assert [path for path in out.rglob("*") if path.is_file()] == []
 
 
+def mount(*words: object) -> None:
+    command = ["mount", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def mount_point(tmp_path: Path) -> Iterator[Path]:
+    """Empty folder; what is mounted there in the end goes."""
+    path = tmp_path / "mnt"
+    path.mkdir()
+    yield path
+    # pathlib's is_mount() takes a folder bound from the same disk for none.
+    while subprocess.run(["umount", "-l", path], capture_output=True, check=False).returncode == 0:
+        pass
+
+
+@pytest.mark.slow  # needs the right to mount
+@pytest.mark.parametrize("kilobytes", [12, 28, 44, 60, 100, 140, 200, 228])
+def test_really_full_disk(place: Place, mount_point: Path, kilobytes: int) -> None:
+    mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", mount_point)
+    out = mount_point / "out"
+    done = place.run(out)
+    assert done.returncode == 74, done.stderr
+    assert "No space left on device" in done.stderr
+    assert "Check free space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert_whole(out)
+    assert leftovers(out) == []
+    mount("-o", "remount,size=10m", mount_point)
+    done = place.run(out)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(place.reference)
+
+
+@pytest.mark.slow  # needs the right to mount
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_mount_that_goes_during_the_run(place: Place, mount_point: Path, tmp_path: Path, n_processes: int) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount("--bind", disk, mount_point)
+    out = mount_point / "out"
+    process = place.start(out, "--nprocs", n_processes, seconds=1)
+    wait_for(process, "done in")
+    subprocess.run(["umount", "-l", mount_point], check=True)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 74, said
+    assert f"The output folder {out} is gone" in said
+    assert "Check the mount; the same command goes on" in said
+    assert "Traceback" not in said
+    assert list(mount_point.iterdir()) == []  # nothing is hidden by the next mount
+    assert_whole(disk / "out")
+    mount("--bind", disk, mount_point)
+    done = place.run(out)
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(place.reference)
+    assert leftovers(out) == []
+
+
 def test_only_what_is_missing_is_done_again(place: Place, tmp_path: Path) -> None:
     out = shutil.copytree(place.reference, tmp_path / "out")
     (out / "sub-02/anat/sub-02_space-T1w_seg-toy_desc-entropy_probseg.json").unlink()
