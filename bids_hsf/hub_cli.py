@@ -7,12 +7,14 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_hsf import __version__
 from bids_hsf.errors import BidsHsfError, UsageError
+from bids_hsf.stopping import Stop, Stopped, stoppable
 
 if TYPE_CHECKING:
     from bids_hsf.cards import ModelCard
@@ -20,12 +22,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bids_hsf.hub_cli")  # also where this module is run as __main__
 
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
 DESCRIPTION = "Models that bids-hsf can run: list them, fetch them ahead, check and judge your own."
 EPILOG = """environment: BIDS_HSF_CACHE: folder of downloaded models; BIDS_HSF_HUB: folders with further
 cards, separated by ':'; BIDS_HSF_ALLOW_HTTP=1: take http:// addresses.
 
 exit codes: 0 all well; 1 some cases could not be judged; 2 bad arguments; 65 none could; 66 no such input;
-69 a model that cannot be had or fails its check; 74 reading or writing failed."""
+69 a model that cannot be had or fails its check; 74 reading or writing failed; 130 Ctrl-C; 143 SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +60,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else level)
     logging.getLogger("bids_hsf").addHandler(handler)
     try:
+        with stoppable() as stop:
+            return run(options, stop)
+    finally:
+        logging.getLogger("bids_hsf").removeHandler(handler)
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def run(options: argparse.Namespace, stop: Stop) -> int:
+    """Run a command and print its answer or what went wrong; returns the exit code."""
+    try:
         return _print(options.run(options), options.json)
     except BidsHsfError as error:
         return _report(error, options.json)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, Stopped):
+        return _report(stopped(stop), options.json)
     except MemoryError:
         return _report(BidsHsfError("out of memory", "Close other programs, or use a smaller model."), options.json)
     except BrokenPipeError:  # `hsf-hub list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if stop.code:  # a library that is being imported turns the signal into an error of its own
+            return _report(stopped(stop), options.json)
         logger.debug("internal error", exc_info=True)
         summary = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         return _report(BidsHsfError(summary, "Please report it with what -v prints."), options.json)
-    finally:
-        logging.getLogger("bids_hsf").removeHandler(handler)
-        for name in levels:
-            logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def stopped(stop: Stop) -> BidsHsfError:
+    """Say that a signal ended the command."""
+    error = BidsHsfError("stopped by a signal", "Nothing half-written was left; run the same command again.")
+    error.exit_code = stop.code or INTERRUPTED
+    return error
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -300,6 +319,9 @@ def write_whole(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], Answer], text: str) -> argparse.ArgumentParser:

@@ -60,6 +60,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(body, length=len(body), sent=len(body) // 2)
         elif manner == "truncate silently":
             self._answer(body, length=None, sent=len(body) // 2)
+        elif manner == "stall":
+            self._answer(body, length=len(body), sent=len(body) // 2)
+            self.server.released.wait(30)
         elif manner == "endless":
             self._endless()
         else:

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -351,6 +352,26 @@ def follow(command: str, place: Path) -> str:
     done = subprocess.run(command, shell=True, cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_download_cleanly(server: LocalServer, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    card = write_lab_card(server, tmp_path, write_twin(server.folder / "twin.onnx", n_classes=4))
+    server.misbehave("/twin.onnx", "stall", "ok")
+    cache, model = tmp_path / "cache", f"{card}:mylab_fast"
+    command = [sys.executable, "-m", "bids_hsf.hub_cli", "fetch", model]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 30
+    while not server.requests["/twin.onnx"] and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    assert list(cache.rglob("*.part"))
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert server.requests["/twin.onnx"] == 1, said
+    assert process.returncode == code
+    assert said == ("error: stopped by a signal\nhint: Nothing half-written was left; run the same command again.\n")
+    assert [path.name for path in cache.rglob("*") if path.is_file() and not path.name.endswith(".lock")] == []
+    assert hub_cli.main(["fetch", model]) == 0
 
 
 @pytest.mark.slow
