@@ -755,6 +755,27 @@ def test_output_of_every_legal_name_is_valid(place: Place, tmp_path: Path) -> No
     assert report["issues"]["issues"] == []
 
 
+def test_output_of_all_options_two_models_and_failures_is_valid(tmp_path: Path) -> None:
+    card = write_card(tmp_path / "hub", "T1w, T2w")
+    other = card.with_name("other.yaml")
+    other.write_text(card.read_text().replace("toy_", "other_").replace("family: toy", "family: other"))
+    root = write_dataset(tmp_path / "bids", 2)
+    write_head(root / "sub-01/anat/sub-01_T2w.nii.gz", seed=1)  # that of the T1w: they find together
+    write_head(root / "sub-bad/anat/sub-bad_T1w.nii.gz").write_bytes(b"")
+    out = tmp_path / "out"
+    luts = ("--export-lut", "itksnap", "freesurfer", "fsleyes")
+    options = ("--write-probseg", "--uncertainty", "full", "--split-long-axis", "--tta", "1", *luts)
+    common = (str(root), str(out), "participant", "group", "--device", "cpu", "--nprocs", "1", "-m", "T1w", "T2w")
+    for model, words in ((f"{card}:toy_fast", ("--multispectral",)), (f"{other}:other_voting", ())):
+        done = run_here(*common, "--model", model, *options, *words)
+        assert done.returncode == 1, done.stderr  # sub-bad is empty
+    assert len(list(out.glob("logs/*_failure.json"))) == 2
+    assert len(list(out.glob("sub-01/anat/*desc-multispectral_dseg.nii.gz"))) == 2  # the map and its long axis
+    report = run_validator(out, tmp_path)
+    assert report is not None
+    assert report["issues"]["issues"] == []
+
+
 @pytest.mark.slow
 def test_five_thousand_subjects_are_looked_through_in_a_minute_and_a_gigabyte(place: Place, tmp_path: Path) -> None:
     root = write_tree(tmp_path / "bids", [])
