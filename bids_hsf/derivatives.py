@@ -9,7 +9,9 @@ import gzip
 import io
 import json
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ from bids_hsf.labels import SIDE_NAMES
 BIDS_VERSION = "1.11.1"
 CODE_URL = "https://github.com/clementpoiret/bids-hsf"
 MULTISPECTRAL = "multispectral"
+TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}")
+STALE_SECONDS = 3600.0  # no file takes that long to write, and clocks of file servers differ less
 SCL_SLOPE_OFFSET = 112  # in bytes, of the NIfTI-1 header
 BIDSIGNORE = "*.html\nfigures\ngroup_*\n"
 
@@ -218,7 +222,7 @@ def replacing(path: Path) -> Iterator[Path]:
     StorageError
         The disk is full, the mount is gone, or writing is not permitted.
     """
-    # Process ids are not unique among containers that share a disk.
+    # Process ids are not unique among containers that share a disk. See also TEMPORARY_NAME.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -435,6 +439,7 @@ def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> N
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
+    _sweep(output_dir, output_dir / "logs")
     earlier = (read_sidecar(output_dir / "dataset_description.json") or {}).get("License")
     description = dataset_description(bids_dir, _all_licenses(earlier, license_text))
     _write_if_changed(output_dir / "dataset_description.json", json.dumps(description, indent=2) + "\n")
@@ -442,6 +447,14 @@ def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> N
     _write_if_changed(output_dir / "README.md", README)
     _write_if_changed(output_dir / "descriptions.tsv", DESCRIPTIONS_TSV)
     _write_if_changed(output_dir / "descriptions.json", json.dumps(DESCRIPTIONS_JSON, indent=2) + "\n")
+
+
+def _sweep(*folders: Path) -> None:
+    """Remove temporary files that killed runs left long ago; what lies beside a scan's outputs goes with `discard`."""
+    for path in (path for folder in folders for path in folder.glob(".*")):
+        with suppress(OSError):
+            if TEMPORARY_NAME.fullmatch(path.name) and path.stat().st_mtime < time.time() - STALE_SECONDS:
+                path.unlink()
 
 
 def _all_licenses(earlier: Any, license_text: str) -> str:

@@ -96,6 +96,19 @@ def test_root_files_are_left_alone_when_equal(tmp_path: Path) -> None:
     assert {path: path.stat().st_ino for path in (tmp_path / "out").iterdir()} == before
 
 
+def test_temporary_files_of_killed_runs_go_once_they_are_old(tmp_path: Path) -> None:
+    out, logs = tmp_path / "out", tmp_path / "out/logs"
+    logs.mkdir(parents=True)
+    old = [out / ".README.md.0123abcd", logs / ".CITATION.bib.0255ede6"]
+    kept = [logs / ".sub-01_space-T1w_seg-toy.lock", logs / "CITATION.bib", logs / ".CITATION.md.01234567"]
+    for path in old + kept:
+        path.touch()
+    for path in old + kept[:-1]:
+        os.utime(path, (0, 0))
+    derivatives.prepare_output_dir(out, tmp_path, "CC0")
+    assert [path.exists() for path in old + kept] == [False, False, True, True, True]
+
+
 def test_licences_of_all_models_of_a_folder_are_told(tmp_path: Path) -> None:
     for text in ("MIT", "CC0", "MIT"):
         derivatives.prepare_output_dir(tmp_path / "out", tmp_path, text)
