@@ -10,6 +10,8 @@ import csv
 import json
 import shutil
 import sys
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import yaml
@@ -17,7 +19,7 @@ import yaml
 from bids_hsf.hub import checksums
 
 HERE = Path(__file__).parent
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 NAMES = {"single0": "single", **{f"bootstrap{k}": f"bagging_{k}" for k in range(5)}}
 
 
@@ -30,12 +32,19 @@ def member(path: Path) -> dict[str, object]:
     }
 
 
+def read_losses(path: Path) -> list[list[str]]:
+    with path.open() as stream:
+        return list(csv.reader(stream, delimiter="\t"))[1:]
+
+
 def main() -> None:
     out_dir = Path(sys.argv[1])
-    splits, losses, members = {}, [], []
+    splits = json.loads((HERE / "splits.json").read_text())
+    losses = {name: list(rows) for name, rows in groupby(read_losses(HERE / "losses.tsv"), key=itemgetter(0))}
+    members = []
     for run, name in NAMES.items():
         if not (out_dir / f"{run}.onnx").exists():
-            continue
+            continue  # what was published before stays
         split = json.loads((out_dir / f"{run}_split.json").read_text())
         kept = ("epochs", "batch_size", "lr", "seed", "index")
         splits[name] = {
@@ -48,12 +57,13 @@ def main() -> None:
             if source.exists():
                 shutil.copyfile(source, HERE / f"{name}{suffix}.onnx")
                 members.append(member(HERE / f"{name}{suffix}.onnx"))
-                with (out_dir / f"{run}{suffix}_log.tsv").open() as stream:
-                    losses += [[f"{name}{suffix}", *row] for row in list(csv.reader(stream, delimiter="\t"))[1:]]
+                rows = read_losses(out_dir / f"{run}{suffix}_log.tsv")
+                losses[f"{name}{suffix}"] = [[f"{name}{suffix}", *row] for row in rows]
     (HERE / "splits.json").write_text(json.dumps(splits, separators=(",", ":")) + "\n")
     with (HERE / "losses.tsv").open("w", newline="") as stream:
         header = ["network", "epoch", "loss", "anterior", "posterior", "whole", "seconds"]
-        csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([header, *losses])
+        rows = [row for name in sorted(losses) for row in losses[name]]
+        csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([header, *rows])
     print(yaml.safe_dump(members, sort_keys=False))
 
 
