@@ -311,7 +311,7 @@ def replaced(job: Job) -> list[str]:
 
 
 def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
-    """Jobs that are still to be done; with `force` all of them.
+    """Jobs that are still to be done; with `force` all of them. What is odd about the finished ones is logged.
 
     Raises
     ------
@@ -322,13 +322,9 @@ def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
         return list(jobs)
     sidecars = [read_sidecar(job.outputs.sidecar) for job in jobs]
     states = [_judge(job, sidecar) for job, sidecar in zip(jobs, sidecars, strict=True)]
-    different = [place for place, state in enumerate(states) if state is State.DIFFERENT]
+    different = [job for job, state in zip(jobs, states, strict=True) if state is State.DIFFERENT]
     if different:
-        job, sidecar = jobs[different[0]], sidecars[different[0]] or {}
-        raise OutputError(
-            f"{len(different)} scan(s), first {job.key}, were made with other settings: {difference(job, sidecar)}",
-            "Use another output folder, or --force to replace them.",
-        )
+        raise _refusal(different)
     for job, state in zip(jobs, states, strict=True):
         if state is State.REPLACED:
             logger.warning("%s is done again: %s is not the image of last time", job.key, ", ".join(replaced(job)))
@@ -338,6 +334,29 @@ def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
             "Some finished scans were made by bids-hsf %s; this is %s. --force redoes them", version, __version__
         )
     return [job for job, state in zip(jobs, states, strict=True) if state is not State.DONE]
+
+
+def is_done_by_now(job: Job) -> bool:
+    """Whether another run has done what was unfinished.
+
+    Raises
+    ------
+    OutputError
+        It has done so with other settings.
+    """
+    state = state_of(job)
+    if state is State.DIFFERENT:
+        raise _refusal([job])
+    return state is State.DONE
+
+
+def _refusal(different: Sequence[Job]) -> OutputError:
+    job = different[0]
+    what = difference(job, read_sidecar(job.outputs.sidecar) or {})
+    return OutputError(
+        f"{len(different)} scan(s), first {job.key}, were made with other settings: {what}",
+        "Use another output folder, or --force to replace them.",
+    )
 
 
 def difference(job: Job, sidecar: Mapping[str, Any]) -> str:

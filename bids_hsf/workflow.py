@@ -63,6 +63,7 @@ from bids_hsf.planning import (
     Plan,
     contrast_of,
     find_merge,
+    is_done_by_now,
     number_of_augmentations,
     plan_jobs,
     suitable_scans,
@@ -343,7 +344,7 @@ def process_scan(job: Job, tools: Tools) -> None:
     """Segment one scan and write all its outputs, unless another run has done so by now."""
     derivatives.check_mounted(job.outputs.output_dir)
     with claimed(job.outputs.claim):
-        if not tools.config.behaviour.force and not unfinished([job], force=False):
+        if not tools.config.behaviour.force and is_done_by_now(job):
             return
         clock = provenance.Clock()
         with clock.stage("load"):

@@ -11,7 +11,17 @@ from bids_hsf import __version__
 from bids_hsf.config import Behaviour, Config, Method, Selection
 from bids_hsf.dataset import Scan
 from bids_hsf.errors import NothingSelectedError, OutputError, UsageError
-from bids_hsf.planning import Job, State, find_merge, plan_jobs, request_of, state_of, suitable_scans, unfinished
+from bids_hsf.planning import (
+    Job,
+    State,
+    find_merge,
+    is_done_by_now,
+    plan_jobs,
+    request_of,
+    state_of,
+    suitable_scans,
+    unfinished,
+)
 
 
 def scan(name: str) -> Scan:
@@ -143,6 +153,9 @@ def test_other_settings_in_one_folder_are_refused_and_named(config: Config) -> N
         unfinished([other], force=False)
     assert "--force" in (caught.value.hint or "")
     assert unfinished([other], force=True) == [other]
+    with pytest.raises(OutputError, match="Seed was 42, now 7"):
+        is_done_by_now(other)
+    assert is_done_by_now(job)
     files = replace(job, request={**job.request, "Members": {}})
     with pytest.raises(OutputError, match="other model files"):
         unfinished([files], force=False)
