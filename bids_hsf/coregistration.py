@@ -6,7 +6,6 @@ part of it, what does not belong together loses little. Repeatability: how far a
 that begin on opposite sides of the answer.
 """
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,15 +28,13 @@ from bids_hsf.registration import (
     shrink,
 )
 
-logger = logging.getLogger(__name__)
-
 WORK_VOXEL_MM = 2.0
 DISPLACEMENT_MM = 4.0
 # Pairs of one head have 0.4 and more, 0.33 with slices of 4 mm, 0.31 with voxels of 3 mm, 0.15 with strong shading and
 # noise in both; two different heads 0.18 to 0.26; what does not fit at all below 0.06, or a second search ends
 # elsewhere.
-DOUBTFUL_QUALITY = 0.28
-MIN_QUALITY = 0.1
+MIN_JOINED_QUALITY = 0.28  # two heads' votes must never be joined, whatever that costs noisy scans
+MIN_QUALITY = 0.1  # to look for the hippocampi where the other scan has them: the place is judged afterwards
 MAX_DISAGREEMENT_MM = 3.0
 # The hippocampi lie within this distance of the middle of the head.
 REACH_MM = 40.0
@@ -67,17 +64,9 @@ class Coregistration:
     quality: float
     disagreement_mm: float
 
-    @property
-    def is_usable(self) -> bool:
-        """Whether the two scans come together at all."""
-        return self.quality >= MIN_QUALITY and self.disagreement_mm <= MAX_DISAGREEMENT_MM
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a reader of the results should know."""
-        if self.quality >= DOUBTFUL_QUALITY:
-            return ()
-        return (f"the two contrasts hardly fit (quality {self.quality:.2f}): are they of one head?",)
+    def is_usable(self, min_quality: float = MIN_QUALITY) -> bool:
+        """Whether the two scans come together."""
+        return self.quality >= min_quality and self.disagreement_mm <= MAX_DISAGREEMENT_MM
 
     def as_record(self) -> dict[str, Any]:
         """Plain values for the sidecar."""
@@ -85,24 +74,21 @@ class Coregistration:
             "Quality": round(self.quality, 4),
             "DisagreementMm": round(self.disagreement_mm, 3),
             "ReferenceFromScan": np.round(self.reference_from_second, 5).tolist(),
-            "Warnings": list(self.warnings),
         }
 
     def checked(self, reference: str, second: str) -> "Coregistration":
-        """Give itself, unless it is too bad to be used.
+        """Give itself, unless it is too bad to join the votes of both scans.
 
         Raises
         ------
         ScanError
             The two scans, which are named in the message, do not come together.
         """
-        if self.is_usable:
-            for warning in self.warnings:
-                logger.warning("%s, %s: %s", reference, second, warning)
+        if self.is_usable(MIN_JOINED_QUALITY):
             return self
         raise ScanError(
             f"{second} cannot be brought together with {reference}: quality {self.quality:.2f}, expected "
-            f"{MIN_QUALITY:g} or more; two searches end {self.disagreement_mm:.1f} mm apart, expected "
+            f"{MIN_JOINED_QUALITY:g} or more; two searches end {self.disagreement_mm:.1f} mm apart, expected "
             f"{MAX_DISAGREEMENT_MM:g} mm or less",
             "Check that both scans are of one head and whole, or run without --multispectral.",
         )

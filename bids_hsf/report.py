@@ -246,10 +246,9 @@ def _total(pairs: Sequence[Pair]) -> Pair:
 
 def _remarks(sidecar: Mapping[str, Any]) -> Iterator[Remark]:
     """Collect what the sidecar says of localization, which the field of view is part of, and of pieces."""
-    for place in ("Localization", "Coregistration"):
-        warnings = find(sidecar, place, "Warnings")
-        for warning in warnings if isinstance(warnings, list) else []:
-            yield Remark("warn", str(warning))
+    warnings = find(sidecar, "Localization", "Warnings")
+    for warning in warnings if isinstance(warnings, list) else []:
+        yield Remark("warn", str(warning))
     for side, name in SIDE_NAMES.items():
         pieces = to_number(find(sidecar, "Components", side))
         if pieces is not None and pieces > 1:
@@ -289,7 +288,7 @@ def _facts(sidecar: Mapping[str, Any], logged: Mapping[str, Any]) -> tuple[tuple
     settings = {name: value for name, value in find_mapping(sidecar, "Request").items() if name not in in_model}
     members = [f"{name} ({check})" for name, check in find_mapping(sidecar, "Request", "Members").items()]
     found = {name: value for name, value in find_mapping(sidecar, "Localization").items() if name != "Warnings"}
-    joined = {name: value for name, value in find_mapping(sidecar, "Coregistration").items() if name != "Warnings"}
+    joined = find_mapping(sidecar, "Coregistration")
     volume = {name: value for name, value in sidecar.items() if name.startswith("eTIV") and value is not None}
     packages = [f"{name} {version}" for name, version in find_mapping(logged, "Packages").items()]
     computed = {

@@ -462,7 +462,7 @@ def locate_guided(job: Job, guide: Scan, scan: LoadedScan) -> Location | None:
         logger.warning("%s is located without %s: %s", job.key, guide.key, error.message)
         return None
     together = coregister(scan.data, scan.grid, other.data, other.grid)
-    if there.doubtful or not together.is_usable:
+    if there.doubtful or not together.is_usable():
         logger.warning(
             "%s is located without %s: quality there %.2f, of the coregistration %.2f (expected %g and %g or more)",
             *(job.key, guide.key, there.quality, together.quality, DOUBTFUL_QUALITY, MIN_QUALITY),

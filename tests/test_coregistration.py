@@ -8,7 +8,7 @@ from example_data import BIDS_DIR
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from bids_hsf.coregistration import DOUBTFUL_QUALITY, Coregistration, coregister
+from bids_hsf.coregistration import MIN_JOINED_QUALITY, Coregistration, coregister
 from bids_hsf.errors import ScanError
 from bids_hsf.geometry import Grid, resample
 from bids_hsf.images import load_scan
@@ -51,10 +51,12 @@ def test_a_known_motion_is_found(brain: Brain) -> None:
     found = coregister(brain.t1w, brain.grid, brain.t2w, moved)
     assert error_mm(found, true) < 1.0
     assert error_mm(Coregistration(np.eye(4), 1.0, 0.0), true) > 8
-    assert found.quality > DOUBTFUL_QUALITY
+    assert found.quality > MIN_JOINED_QUALITY
     assert found.checked("a", "b") is found
-    assert found.warnings == ()
-    assert "of one head" in Coregistration(true, 0.2, 0.5).warnings[0]
+    two_heads = Coregistration(true, 0.26, 0.5)  # the best that pairs of different heads had
+    assert two_heads.is_usable()
+    with pytest.raises(ScanError, match=r"quality 0\.26, expected 0\.28 or more"):
+        two_heads.checked("a", "b")
     rotation = found.reference_from_second[:3, :3]
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
 

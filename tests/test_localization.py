@@ -192,7 +192,7 @@ def test_slab_is_found_through_another_scan_of_the_session() -> None:
     assert is_limited(grid)
     assert not is_limited(head().grid)
     together = coregister(data, grid, head().data, head().grid)
-    assert together.is_usable
+    assert together.is_usable()
     location = locate(data, grid, reference=upright().moved(together.reference_from_second))
     for side in SIDES:
         expected = apply_affine(motion, hippocampus_points(upright(), side))

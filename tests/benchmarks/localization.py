@@ -297,7 +297,7 @@ def located(case: Disturbed) -> Location:
         guide = case.guide
         there = localization.locate(guide.data, guide.grid)
         together = coregister(case.data, case.grid, guide.data, guide.grid)
-        if together.is_usable and not there.doubtful:
+        if together.is_usable() and not there.doubtful:
             reference = there.moved(together.reference_from_second)
             return localization.locate(case.data, case.grid, reference=reference)
     return localization.locate(case.data, case.grid, orientation_known=case.header)
