@@ -32,9 +32,9 @@ class ResidualBlock(nn.Module):
 class LongAxisNet(nn.Module):
     """Residual U-Net at half resolution, refined by one convolution at full resolution; logits out.
 
-    The hippocampus has no detail that 27-voxel neighbourhoods of 1 mm need to be read twice for: nine
-    tenths of a full-resolution U-Net's work goes into its top level, and a third of the work reaches the
-    same Dice (README). A strided convolution carries 2 x 2 x 2 voxels into channels, a transposed one back.
+    Nine tenths of the work of a U-Net go into its levels of full and half resolution; without blocks at the
+    first, a third of the work is left, and three epochs take the time of one. A strided convolution carries
+    2 x 2 x 2 voxels into channels, a transposed one back.
 
     Input (batch, 1, x, y, z) float32 z-scores, each size a multiple of 8; output (batch, 3, x, y, z).
     """
