@@ -434,8 +434,9 @@ class _Tally:
             Its threads take a slab of the crop each.
         """
         sums = self._sums_for(probabilities.shape)
-        n_slabs = max(1, probabilities[0].size // SLAB_VOXELS)
-        ends = np.linspace(0, probabilities.shape[1], n_slabs + 1).astype(int).tolist()
+        n_planes = probabilities.shape[1]
+        n_slabs = min(n_planes, max(1, probabilities[0].size // SLAB_VOXELS))
+        ends = np.linspace(0, n_planes, n_slabs + 1).astype(int).tolist()
         slabs = [slice(*pair) for pair in pairwise(ends)]
         parts = pool.map(lambda slab: _add_slab(sums, probabilities, warp, slab), slabs)
         self.volumes.append(np.sum(list(parts), axis=0) * self.voxel_volume)

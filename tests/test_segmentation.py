@@ -268,6 +268,14 @@ class TestDeterminism:
         peak(1)  # imports
         assert peak(40) < 1.5 * peak(5)  # threads may meet at another moment; a stack would be 5 times as large
 
+    def test_crop_of_few_wide_planes(self):
+        # More voxels than slabs of whole planes could share.
+        grid = Grid((3, 160, 200), np.eye(4))
+        samples = draw(RECIPE, 2, np.random.default_rng(0))
+        votes = vote(field(shape=grid.shape), [constant([0.2, 0.8])], grid, samples, 2)
+        assert votes.n_passes == 3
+        np.testing.assert_allclose(votes.vote_counts[1], votes.seen, atol=1e-5)
+
     def test_without_augmentation_torch_is_not_imported(self):
         code = (
             "import sys, numpy as np\n"
