@@ -1,6 +1,5 @@
 """What a run did, with what, and at what cost: everything that may differ between equal runs."""
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -15,6 +14,7 @@ from typing import Any
 from bids_hsf import __version__
 from bids_hsf.config import Config
 from bids_hsf.hardware import Device
+from bids_hsf.hub import checksums
 
 PACKAGES = ("numpy", "nibabel", "scipy", "SimpleITK", "torchio", "torch", "pybids")
 RUNTIMES = ("onnxruntime", "onnxruntime-openvino", "onnxruntime-gpu")
@@ -74,8 +74,7 @@ def _is_other(path: Path, known: Mapping[str, Any]) -> bool:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return checksums(path, ["sha256"])["sha256"]
 
 
 def record(
