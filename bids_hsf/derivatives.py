@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_hsf import __version__
+from bids_hsf.claims import claimed
 from bids_hsf.errors import OutputError, StorageError
 from bids_hsf.labels import SIDE_NAMES
 
@@ -440,9 +441,11 @@ def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> N
         reason = error.strerror or str(error)
         raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
     _sweep(output_dir, output_dir / "logs")
-    earlier = (read_sidecar(output_dir / "dataset_description.json") or {}).get("License")
-    description = dataset_description(bids_dir, _all_licenses(earlier, license_text))
-    _write_if_changed(output_dir / "dataset_description.json", json.dumps(description, indent=2) + "\n")
+    # Alone: of two runs that begin at once with two models, the later would write what the earlier has not read.
+    with claimed(output_dir / "logs" / ".dataset_description.lock"):
+        earlier = (read_sidecar(output_dir / "dataset_description.json") or {}).get("License")
+        description = dataset_description(bids_dir, _all_licenses(earlier, license_text))
+        _write_if_changed(output_dir / "dataset_description.json", json.dumps(description, indent=2) + "\n")
     _write_if_changed(output_dir / ".bidsignore", BIDSIGNORE)
     _write_if_changed(output_dir / "README.md", README)
     _write_if_changed(output_dir / "descriptions.tsv", DESCRIPTIONS_TSV)

@@ -2,7 +2,10 @@
 
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -113,6 +116,20 @@ def test_licences_of_all_models_of_a_folder_are_told(tmp_path: Path) -> None:
     for text in ("MIT", "CC0", "MIT"):
         derivatives.prepare_output_dir(tmp_path / "out", tmp_path, text)
     assert json.loads((tmp_path / "out/dataset_description.json").read_text())["License"] == "CC0; MIT"
+
+
+def test_licences_of_models_that_begin_at_once_are_all_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    describe = derivatives.dataset_description
+
+    def describe_slowly(*arguments: Any) -> dict[str, Any]:
+        time.sleep(0.2)  # between reading what was there and writing
+        return describe(*arguments)
+
+    monkeypatch.setattr(derivatives, "dataset_description", describe_slowly)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda text: derivatives.prepare_output_dir(tmp_path / "out", tmp_path, text), ["MIT", "CC0"]))
+    assert json.loads((tmp_path / "out/dataset_description.json").read_text())["License"] == "CC0; MIT"
+    assert list((tmp_path / "out/logs").iterdir()) == []
 
 
 def test_identity_of_a_scan_with_a_session() -> None:
