@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 300
 SECONDS_A_SUBJECT = 0.2  # forty times what an idle machine needs
+GRACE_SECONDS = 10.0
 SHOWN_FINDINGS = 8
 ROOT_FILES = ("README", "README.md", "CHANGES", "LICENSE")
 
@@ -30,7 +31,7 @@ def validating(bids_dir: Path, subjects: Collection[str], work_dir: Path) -> Ite
     The validator has no subject filter, so that it is given a tree of links in `work_dir`. It takes 1.3 s
     even for one subject, on a core that the first scan leaves idle. Findings are logged as soon as they are
     there; whatever they are, the run goes on: an image that cannot be processed says so itself, with better
-    words. A block that is left by an error stops the validator.
+    words. A block that is left by an error waits a moment for them, one that is left by a signal does not.
     """
     with tempfile.TemporaryDirectory(prefix="validate-", dir=work_dir) as folder:
         tree = Path(folder) / "dataset"
@@ -44,7 +45,11 @@ def validating(bids_dir: Path, subjects: Collection[str], work_dir: Path) -> Ite
         listener.start()
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                listener.join(GRACE_SECONDS)
+                if listener.is_alive():
+                    logger.info("BIDS validator: stopped before it had ended")
             process.kill()
             raise
         finally:
@@ -81,7 +86,7 @@ def link_subjects(bids_dir: Path, subjects: Iterable[str], tree: Path) -> None:
     for subject in subjects:
         folder = bids_dir / f"sub-{subject}"
         for anat in [folder / "anat", *folder.glob("ses-*/anat")]:
-            if anat.is_dir():
+            if os.path.isdir(anat):  # noqa: PTH112 - is_dir() raises where the folder is closed to us
                 link = tree / anat.relative_to(bids_dir)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(anat, target_is_directory=True)

@@ -98,6 +98,22 @@ def test_whoever_leaves_by_an_error_does_not_wait(
     assert not list(tmp_path.glob("validate-*"))
 
 
+def test_error_of_the_run_leaves_no_finding_unsaid(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_scan(dataset / "sub-01/ses-1/anat/sub-01_T1w_acq-x_ses-1.nii.gz")
+    with pytest.raises(KeyError), validating(dataset, ["01"], tmp_path):
+        raise KeyError
+    assert "sub-01_T1w_acq-x_ses-1.nii.gz" in caplog.text
+    # But it does not wait for long.
+    caplog.clear()
+    install_validator(tmp_path, monkeypatch, "exec sleep 60")
+    monkeypatch.setattr(validation, "GRACE_SECONDS", 0.1)
+    with caplog.at_level(logging.INFO), pytest.raises(KeyError), validating(dataset, ["01"], tmp_path):
+        raise KeyError
+    assert [record.getMessage() for record in caplog.records] == ["BIDS validator: stopped before it had ended"]
+
+
 def test_many_kinds_of_findings_are_cut_off(caplog: pytest.LogCaptureFixture) -> None:
     issues = [{"code": f"CODE_{i}", "severity": "error", "location": f"/file{i}"} for i in range(30)]
     issues.append({"code": "SOFT", "severity": "warning", "location": "/x"})
