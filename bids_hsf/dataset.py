@@ -97,7 +97,7 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
     NothingSelectedError
         An unknown participant or session label (the known ones are listed), or nothing is left.
     StorageError
-        A folder of a selected participant cannot be listed.
+        A folder of a selected participant cannot be listed, for another reason than its permissions.
     """
     known = known_participants(bids_dir)
     wanted = _checked_labels("participant", selection.participants, known)
@@ -108,49 +108,72 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
     folders = list(_anat_folders(bids_dir, subjects))
     sessions = sorted({session for session, _ in folders if session is not None})
     wanted_sessions = _checked_labels("session", selection.sessions, sessions)
-    images = _images([folder for session, folder in folders if not wanted_sessions or session in wanted_sessions])
+    images, closed = _images(folder for session, folder in folders if session in wanted_sessions or not wanted_sessions)
     found = [_scan(path, bids_dir) for path in _query(bids_dir, images, selection, database_dir)]
+    found += [_closed_scan(folder, bids_dir, suffix) for folder in closed for suffix in selection.modalities]
+    wanted_suffixes = " or ".join(selection.modalities)
     if not found:
-        wanted_suffixes = " or ".join(selection.modalities)
         raise NothingSelectedError(
             f"No {wanted_suffixes} image (.nii, .nii.gz) of {len(subjects)} participant(s) matches in {bids_dir}",
             "Scans are looked for in sub-*/[ses-*/]anat; check the filters, -m/--modalities and --session-label.",
         )
+    without = sorted(set(subjects) - {scan.participant for scan in found})
+    if without:
+        # Who names a participant waits for it.
+        level = logging.WARNING if wanted else logging.INFO
+        logger.log(level, "No %s image of %d participant(s): %s", wanted_suffixes, len(without), _shortened(without))
     return _without_collisions(found)
 
 
 def known_participants(bids_dir: Path) -> list[str]:
     """Labels of the sub-* folders, sorted, without ``sub-``."""
-    return [label for label, _ in _labelled_folders(bids_dir, "sub-")]
+    return [name.removeprefix("sub-") for name in _folders(bids_dir) if name.startswith("sub-") and name != "sub-"]
 
 
-def _labelled_folders(parent: Path, prefix: str) -> list[tuple[str, Path]]:
-    """Label and path of the folders (or links to folders) that begin with a prefix, sorted."""
-    with os.scandir(parent) as entries:
-        names = [e.name for e in entries if e.name.startswith(prefix) and len(e.name) > len(prefix) and e.is_dir()]
-    return [(name.removeprefix(prefix), parent / name) for name in sorted(names)]
+def _folders(parent: Path) -> list[str]:
+    """Names of the folders (and links to folders) in a folder, sorted; of those that are closed to us, too."""
+
+    def is_folder(entry: "os.DirEntry[str]") -> bool:
+        try:
+            return entry.is_dir()
+        except PermissionError:
+            return True
+
+    try:
+        with os.scandir(parent) as entries:
+            return sorted(entry.name for entry in entries if is_folder(entry))
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise _unlisted(parent, error) from error
 
 
 def _anat_folders(bids_dir: Path, subjects: Iterable[str]) -> Iterator[tuple[str | None, Path]]:
-    """Session label (or None) and path of the anat folders of some subjects."""
+    """Session label (or None) and path of the anat folders of some subjects, and of folders that are closed to us."""
     for subject in subjects:
-        subject_dir = bids_dir / f"sub-{subject}"
-        try:
-            levels = [(None, subject_dir), *_labelled_folders(subject_dir, "ses-")]
-        except OSError as error:
-            raise _unlisted(subject_dir, error) from error
-        for session, level_dir in levels:
-            if (level_dir / "anat").is_dir():
-                yield session, level_dir / "anat"
+        levels: list[tuple[str | None, Path]] = [(None, bids_dir / f"sub-{subject}")]
+        for session, folder in levels:
+            try:
+                names = _folders(folder)
+            except PermissionError:
+                yield session, folder
+                continue
+            if session is None:
+                levels += [(name.removeprefix("ses-"), folder / name) for name in names if name[:4] == "ses-" != name]
+            if "anat" in names:
+                yield session, folder / "anat"
 
 
-def _images(folders: Iterable[Path]) -> list[Path]:
-    """NIfTI files of some folders, broken links included: those fail later, by name."""
-    images = []
+def _images(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """NIfTI files of some folders, broken links included: they fail by name later; and which folders are closed."""
+    images, closed = [], []
     for folder in folders:
         owner = next(part for part in reversed(folder.parts) if part.startswith("sub-"))
         try:
             names = os.listdir(folder)  # noqa: PTH208 - a third of the time of iterdir on large datasets
+        except PermissionError:
+            closed.append(folder)
+            continue
         except OSError as error:
             raise _unlisted(folder, error) from error
         for name in sorted(name for name in names if name.endswith(EXTENSIONS) and not name.startswith(".")):
@@ -158,13 +181,20 @@ def _images(folders: Iterable[Path]) -> list[Path]:
                 images.append(folder / name)
             else:
                 logger.warning("%s is left out: its name does not begin with %s_", folder / name, owner)
-    return images
+    return images, closed
+
+
+def _closed_scan(folder: Path, bids_dir: Path, suffix: str) -> Scan:
+    """Stand-in for the scans of a folder that may not be listed: it fails like one that may not be read."""
+    relative_path = folder.relative_to(bids_dir).as_posix()
+    labels = [part.split("-", 1) for part in relative_path.split("/") if part.startswith(("sub-", "ses-"))]
+    return Scan(folder, relative_path, suffix, tuple((name, _legal(label)) for name, label in labels))
 
 
 def _unlisted(folder: Path, error: OSError) -> StorageError:
     return StorageError(
         f"Cannot list {folder}: {error.strerror}",
-        "Check its permissions, or leave the participant out with --exclude-participant-label.",
+        "Check disks and mounts, or leave the participant out with --exclude-participant-label.",
     )
 
 
@@ -176,8 +206,11 @@ def _checked_labels(kind: str, labels: Iterable[str], known: list[str]) -> list[
 
 
 def _list_labels(kind: str, known: list[str]) -> str:
-    shown = ", ".join(known[:SHOWN_LABELS]) + (f", ... ({len(known)} in all)" if len(known) > SHOWN_LABELS else "")
-    return f"Known {kind}: {shown or 'none'}"
+    return f"Known {kind}: {_shortened(known) or 'none'}"
+
+
+def _shortened(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:SHOWN_LABELS]) + (f", ... ({len(labels)} in all)" if len(labels) > SHOWN_LABELS else "")
 
 
 def _query(bids_dir: Path, images: list[Path], selection: Selection, database_dir: Path | None) -> list[Path]:
@@ -219,7 +252,8 @@ def _open_layout(bids_dir: Path, images: Sequence[Path], database_dir: Path | No
 
         if database_dir is None:
             indexer = NamedFilesIndexer(validate=False, index_metadata=False)
-            return BIDSLayout(bids_dir, validate=False, indexer=indexer)
+            # With the entities of derivatives, so that filters know desc-.
+            return BIDSLayout(bids_dir, validate=False, indexer=indexer, config=["bids", "derivatives"])
         try:
             layout = BIDSLayout(bids_dir, validate=False, database_path=database_dir)
         except Exception as error:  # SQLAlchemy's tree of errors, and pybids' own
@@ -258,19 +292,39 @@ def _scan(path: Path, bids_dir: Path) -> Scan:
     labels: dict[str, str] = {}
     for pair in pairs:
         name, _, label = pair.partition("-")
-        # BIDS labels are alphanumeric; HSF users write acq-0.8mm, which no output name may hold.
-        labels.setdefault(name, re.sub(r"[^A-Za-z0-9+]", "p", label))
+        labels.setdefault(name, _legal(label))
     ordered = tuple((name, labels[name]) for name in ENTITY_ORDER if labels.get(name))
     return Scan(path, path.relative_to(bids_dir).as_posix(), suffix, ordered)
 
 
+def _legal(label: str) -> str:
+    """Make a label alphanumeric, as BIDS has it; HSF users write acq-0.8mm, which no output name may hold."""
+    return re.sub(r"[^A-Za-z0-9+]", "p", label)
+
+
 def _without_collisions(scans: list[Scan]) -> list[Scan]:
-    """Sort by key, and drop the later of two files that would be written to one output, saying so."""
+    """Sort by key, and drop the later of two files that would be written to one output, saying so.
+
+    A raw name is preferred to one with entities that outputs cannot keep. Of a .nii and a .nii.gz, the compressed
+    one is taken: it is what converters write.
+
+    Raises
+    ------
+    UsageError
+        Derivatives that differ in such entities alone (``space-``, ``desc-``): nobody but the user can choose.
+    """
+
+    def n_lost(scan: Scan) -> int:
+        return scan.path.name.count("_") - len(scan.entities)
+
     unique: dict[str, Scan] = {}
-    # Of a .nii and a .nii.gz of one name, the compressed one is taken: it is what converters write.
-    for scan in sorted(scans, key=lambda scan: (scan.key, scan.path.suffix != ".gz", scan.relative_path)):
-        if scan.key in unique:
-            logger.warning("%s is left out: %s has the same entities", scan.path, unique[scan.key].path)
-        else:
-            unique[scan.key] = scan
+    for scan in sorted(scans, key=lambda scan: (scan.key, n_lost(scan), scan.path.suffix != ".gz", scan.relative_path)):
+        taken = unique.setdefault(scan.key, scan)
+        if n_lost(taken) and taken.relative_path.split(".nii")[0] != scan.relative_path.split(".nii")[0]:
+            raise UsageError(
+                f"Results of {taken.relative_path} and of {scan.relative_path} would have the same names",
+                'Choose with --bids-filter-file, for example {"t1w": {"space": null, "desc": "preproc"}}.',
+            )
+        if taken is not scan:
+            logger.warning("%s is left out: its results would have the names of those of %s", scan.path, taken.path)
     return list(unique.values())

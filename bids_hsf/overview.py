@@ -174,7 +174,7 @@ def _reason(job: Job, state: State) -> str:
     if state is State.DIFFERENT:
         return difference(job, read_sidecar(job.outputs.sidecar) or {})
     if state is State.REPLACED:
-        return f"{', '.join(replaced(job))} has changed since"
+        return f"{', '.join(replaced(job))} is not the image of last time"
     return _failure(job.outputs.failure)
 
 

@@ -306,8 +306,14 @@ def _judge(job: Job, sidecar: Mapping[str, Any] | None) -> State:
 
 
 def replaced(job: Job) -> list[str]:
-    """Relative paths of the images that have been replaced since the result was made."""
-    return replaced_inputs((read_sidecar(job.outputs.provenance) or {}).get("Inputs"), job.inputs)
+    """Relative paths of the images that are not those which the result was made of."""
+    inputs = (read_sidecar(job.outputs.provenance) or {}).get("Inputs")
+    others = replaced_inputs(inputs, job.inputs)
+    # Derivatives that differ in space- alone have outputs of one name; a file that was compressed since is the same.
+    known = {image["Path"].removesuffix(".gz") for image in (inputs if isinstance(inputs, list) else [])}
+    if known and job.scan.relative_path.removesuffix(".gz") not in known:
+        others.insert(0, job.scan.relative_path)
+    return others
 
 
 def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Clock:
 def describe_inputs(paths: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Tell the images of a scan from others that may take their places, by size, time and checksum.
 
+    Of those that cannot be read nothing is told: whoever loads them says why.
+
     Parameters
     ----------
     paths : mapping of str to Path
@@ -46,10 +48,11 @@ def describe_inputs(paths: Mapping[str, Path]) -> list[dict[str, Any]]:
     """
     described = []
     for name, path in paths.items():
-        found = path.stat()
-        described.append(
-            {"Path": name, "Bytes": found.st_size, "ModifiedNs": found.st_mtime_ns, "SHA256": _sha256(path)}
-        )
+        with suppress(OSError):
+            found = path.stat()
+            described.append(
+                {"Path": name, "Bytes": found.st_size, "ModifiedNs": found.st_mtime_ns, "SHA256": _sha256(path)}
+            )
     return described
 
 

@@ -349,10 +349,11 @@ def process_scan(job: Job, tools: Tools) -> None:
         clock = provenance.Clock()
         with clock.stage("load"):
             check_memory(job, tools)
-            scan, *others = [load_scan(source.path) for source in job.scans]
             inputs = provenance.describe_inputs(job.inputs)
+            scan, *others = [load_scan(source.path) for source in job.scans]
         with clock.stage("locate"):
             contrasts, location = locate_contrasts(job, scan, others)
+            check_unchanged(job, inputs)
             release_memory()  # what registration has freed, before the networks take theirs
         with clock.stage("segment"):
             hippocampi = segment_hippocampi(contrasts, location, tools)
@@ -380,6 +381,13 @@ def check_memory(job: Job, tools: Tools) -> None:
             f"{job.scan.path} would take about {needed:,} MB, {allowed:,} MB are allowed",
             "Lower --nprocs, raise --mem-mb or the memory of the job, or resample the scan.",
         )
+
+
+def check_unchanged(job: Job, inputs: Sequence[Mapping[str, Any]]) -> None:
+    """Make sure that what was read is what was described before: what is being copied there changes under us."""
+    changed = provenance.replaced_inputs(inputs, job.inputs)
+    if changed:
+        raise ScanError(f"{', '.join(changed)} changed while it was read", "Run again once nothing writes there.")
 
 
 def expected_memory_mb(job: Job, card: ModelCard, config: Config) -> int:

@@ -1,8 +1,11 @@
+import errno
 import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bids_trees import write_tree
@@ -129,13 +132,6 @@ def test_description_with_a_byte_order_mark_is_readable(tmp_path: Path) -> None:
     check_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("version", ["1.0.0", "1.0.2", "1.1.1", "1.4.0", "1.8.0", "1.11.0", "2.0.0"])
-def test_every_version_of_bids(version: str, tmp_path: Path) -> None:
-    root = write_tree(tmp_path, ["sub-01/anat/sub-01_T1w.nii.gz"], {"Name": "Old", "BIDSVersion": version})
-    check_dataset(root)
-    assert keys(root) == ["sub-01_T1w"]
-
-
 def test_dots_in_labels_are_kept_apart_and_become_legal(tmp_path: Path) -> None:
     root = write_tree(
         tmp_path, [f"sub-01/anat/sub-01_acq-{size}mm_{s}.nii.gz" for size in ("0.8", "0.7") for s in ("T1w", "T2w")]
@@ -153,6 +149,28 @@ def test_two_files_for_one_output_are_reduced_to_one(tmp_path: Path, caplog: pyt
     assert [scan.relative_path for scan in found] == ["sub-01/anat/sub-01_T1w.nii.gz"]
     assert "sub-01_T1w.nii is left out" in caplog.text
     assert "sub-01_unknown-1_T1w.nii.gz is left out" in caplog.text
+
+
+def test_derivatives_with_outputs_of_one_name_are_refused_until_one_is_chosen(tmp_path: Path) -> None:
+    names = ["desc-brain", "desc-preproc", "space-MNI_desc-preproc", "space-MNI_res-2_desc-preproc"]
+    root = write_tree(tmp_path, [f"sub-01/anat/sub-01_{name}_T1w.nii.gz" for name in names])
+    message = "sub-01_desc-brain_T1w.nii.gz and of sub-01/anat/sub-01_desc-preproc_T1w.nii.gz would have the same names"
+    with pytest.raises(UsageError, match=message) as caught:
+        keys(root)
+    assert "--bids-filter-file" in (caught.value.hint or "")
+    for chosen, name in (({"space": None, "desc": "preproc"}, names[1]), ({"res": "2"}, names[3])):
+        (scan,) = find_scans(root, Selection(filters={"t1w": chosen}))
+        assert scan.path.name == f"sub-01_{name}_T1w.nii.gz"
+
+
+def test_participants_without_a_scan_are_told(dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        keys(dataset)
+        keys(dataset, participants=("01", "03"))
+        keys(dataset, participants=("01", "02"))
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    text = "No T1w or T2w image of 1 participant(s): 03"
+    assert said == [("INFO", text), ("WARNING", text)]
 
 
 def test_file_of_another_subject_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -179,18 +197,30 @@ def test_spaces_and_unicode_in_the_path(tmp_path: Path) -> None:
     assert keys(root) == ["sub-01_T1w"]
 
 
-def test_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = write_tree(tmp_path, ["sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat/sub-02_T1w.nii.gz"])
-    listdir = os.listdir
+# As root, which tests in containers are, a chmod hinders nobody; see test_robustness for true permissions.
+@pytest.mark.parametrize("place", ["sub-02/ses-1/anat", "sub-02/ses-1"])
+def test_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    root = write_tree(tmp_path, [f"sub-0{i}/ses-1/anat/sub-0{i}_ses-1_T1w.nii.gz" for i in (1, 2)])
+    reason = errno.EACCES
 
-    def refuse(folder: Path) -> list[str]:
-        # As root, which tests in containers are, a chmod hinders nobody.
-        if "sub-02" in str(folder):
-            raise PermissionError(13, "Permission denied", str(folder))
-        return listdir(folder)
+    def refusing(listing: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(folder: str | Path) -> Any:
+            if Path(folder) == root / place:
+                raise OSError(reason, os.strerror(reason), str(folder))
+            return listing(folder)
 
-    monkeypatch.setattr(os, "listdir", refuse)
-    with pytest.raises(StorageError, match=r"Cannot list .*sub-02/anat: Permission denied"):
+        return refuse
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    # One that is closed to us fails like a scan: the others go on.
+    found = find_scans(root, Selection(modalities=("T1w",)))
+    assert [scan.key for scan in found] == ["sub-01_ses-1_T1w", "sub-02_ses-1_T1w"]
+    assert found[1].path.is_dir()
+    assert (found[1].participant, found[1].session) == ("02", "1")
+    # A mount that fails is another matter.
+    reason = errno.EIO
+    with pytest.raises(StorageError, match=r"Cannot list .*sub-02/ses-1.*: Input/output error"):
         keys(root)
 
 

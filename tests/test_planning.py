@@ -121,6 +121,23 @@ def test_states_in_the_life_of_a_scan(config: Config) -> None:
     assert state_of(replace(job, request={**job.request, "Seed": 7})) is State.DIFFERENT
 
 
+def test_result_of_a_file_of_another_name_is_of_another_image(config: Config) -> None:
+    (job,) = plan(config)
+    finish(job)
+    job.outputs.provenance.parent.mkdir(parents=True)
+
+    def state_after(made_of: str) -> State:
+        image = {"Path": made_of, "Bytes": 1, "ModifiedNs": 0, "SHA256": "ab"}
+        job.outputs.provenance.write_text(json.dumps({"Inputs": [image]}))
+        return state_of(job)
+
+    assert job.scan.relative_path == "sub-01_T1w.nii.gz"
+    assert state_after("sub-01_T1w.nii") is State.DONE  # compressed since
+    assert state_after("sub-01_space-MNI_T1w.nii.gz") is State.REPLACED
+    job.outputs.provenance.write_text(json.dumps({"Inputs": "nonsense"}))
+    assert state_of(job) is State.DONE
+
+
 @pytest.mark.parametrize("place", range(7))
 def test_a_scan_that_lacks_any_file_is_not_done(config: Config, place: int) -> None:
     (job,) = plan(config)

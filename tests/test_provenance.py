@@ -50,6 +50,7 @@ def test_replaced_image_is_told_from_a_touched_one(tmp_path: Path, monkeypatch: 
     assert provenance.replaced_inputs(known, {"a": gone}) == []
     assert provenance.replaced_inputs(known, {"b": image}) == []
     assert provenance.replaced_inputs(None, {"a": image}) == []
+    assert provenance.describe_inputs({"a": gone}) == []
 
 
 def test_work_folder_follows_tmpdir_where_it_is_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,9 @@ from bids_trees import Example, read_examples, write_scan, write_tree
 from fast_app import AFFINE, SHAPE, stand_in, write_card, write_dataset, write_head
 from odd_images import BAD, sound_images
 
+from bids_hsf import workflow
 from bids_hsf.cli import main
+from bids_hsf.images import LoadedScan, load_scan
 from bids_hsf.validation import run_validator
 
 APP = Path(__file__).parent / "fast_app.py"
@@ -312,7 +314,7 @@ def test_replaced_image_is_noticed_and_done_again(place: Place, tmp_path: Path) 
     assert "to do again" in line
     assert "made of another image" in line
     shown = run_here(str(bids_dir), str(out), "status").stdout
-    assert "sub-02/anat/sub-02_T1w.nii.gz has changed since" in shown
+    assert "sub-02/anat/sub-02_T1w.nii.gz is not the image of last time" in shown
     assert "--participant-label 02" in shown
     done = other.run(out, "participant")
     assert done.returncode == 0, done.stderr
@@ -325,6 +327,36 @@ def test_replaced_image_is_noticed_and_done_again(place: Place, tmp_path: Path) 
     }
     assert changed == {"sub-02/anat/sub-02_space-T1w_seg-toy_dseg.nii.gz"}
     assert "0 to do" in other.run(out, "participant").stderr
+
+
+def test_image_that_changes_while_it_is_read_fails(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = write_dataset(tmp_path / "bids", 1), tmp_path / "out"
+    other = Place(root, place.card, tmp_path)
+
+    def load_and_replace(path: Path) -> LoadedScan:
+        scan = load_scan(path)
+        write_head(path, seed=99)
+        return scan
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "load_scan", load_and_replace)
+        done = other.run(out, "participant")
+    assert done.returncode == 65, done.stderr
+    assert "sub-01/anat/sub-01_T1w.nii.gz changed while it was read" in done.stderr
+    assert not list(out.glob("sub-*/anat/*"))
+    assert other.run(out, "participant").returncode == 0
+    assert "1 done before" in other.run(out, "participant", "--dry-run").stdout
+
+
+def test_t2w_is_done_without_a_t1w_that_cannot_be_read(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "bids", 0)
+    write_head(root / "sub-01/anat/sub-01_T2w.nii.gz")
+    (root / "sub-01/anat/sub-01_T1w.nii.gz").symlink_to("../../.git/annex/objects/gone")
+    other = Place(root, write_card(tmp_path / "hub", "T1w, T2w"), tmp_path)
+    done = other.run(tmp_path / "out", "participant", "-m", "T2w")
+    assert done.returncode == 0, done.stderr
 
 
 def test_other_settings_are_refused_and_forced(place: Place, tmp_path: Path) -> None:
@@ -655,21 +687,33 @@ def test_user_without_name_home_and_permissions(open_folder: Path) -> None:
     bids_dir, card = write_dataset(open_folder / "bids", 1), write_card(open_folder / "hub")
     for path in [*bids_dir.rglob("*"), bids_dir, *card.parent.iterdir(), card.parent]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for name, mode in (("cwd", 0o555), ("locked", 0o555), ("out", 0o777)):
+    for name, mode in (("cwd", 0o555), ("locked", 0o555), ("out", 0o777), ("rest", 0o777)):
         (open_folder / name).mkdir()
         (open_folder / name).chmod(mode)
     place = Place(bids_dir, card, open_folder)
     before = {path: path.stat().st_mtime_ns for path in bids_dir.rglob("*")}
     runs = [[str(APP), *place.words(open_folder / name)] for name in ("warm", "locked/out", "out")]
+    closed_dir = write_dataset(open_folder / "closed", 4)
+    for path in ("sub-01/anat/sub-01_T1w.nii.gz", "sub-02/anat", "sub-03"):
+        (closed_dir / path).chmod(0)
+    words = Place(closed_dir, card, open_folder).words(open_folder / "rest", "participant", "-m", "T1w")
+    runs.append([str(APP), *(word for word in words if word != "--skip-bids-validation")])
     kept = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "XDG_CACHE_HOME")}
     code = UNPRIVILEGED.format(tests=str(APP.parent), runs=runs)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=open_folder / "cwd", env=kept)
     codes = [line for line in done.stdout.splitlines() if line.startswith("left with")]
-    assert codes == ["left with 0", "left with 73", "left with 0"], done.stderr
+    assert codes == ["left with 0", "left with 73", "left with 0", "left with 1"], done.stderr
     assert "cannot be written" in done.stderr
+    # What is closed to us fails by name, and the rest is done.
+    for subject, path in (("01", "anat/sub-01_T1w.nii.gz"), ("02", "anat"), ("03", "")):
+        closed_path = closed_dir / f"sub-{subject}" / path
+        assert f"ERROR sub-{subject}_T1w: {closed_path} may not be read" in done.stderr
+    assert "1 of 4 scan(s) done" in done.stderr
+    assert "Traceback" not in done.stderr
     assert {path: path.stat().st_mtime_ns for path in bids_dir.rglob("*")} == before
-    assert sorted(path.name for path in open_folder.iterdir()) == ["bids", "cwd", "hub", "locked", "out", "warm"]
+    names = ["bids", "closed", "cwd", "hub", "locked", "out", "rest", "warm"]
+    assert sorted(path.name for path in open_folder.iterdir()) == names
     assert list((open_folder / "cwd").iterdir()) == []
     assert len(list((open_folder / "out").glob("sub-01/anat/*_dseg.json"))) == 1
 
