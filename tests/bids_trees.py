@@ -57,8 +57,8 @@ class Example:
 
     ``data/bids_examples.tsv`` has names, data types and suffixes from their own ``dataset_listing.tsv``: all that
     have anat, and one or more of each other kind; code and message are what our documentation promises.
-    ``data/bids_examples_files.txt`` has the true names of files of some (by and large of one subject): an image
-    is known there by the sidecar beside it.
+    ``data/bids_examples_files.txt`` has the true names of files of some (by and large of one subject): where images
+    are not named, they are known by the sidecars beside them.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Example:
         lines = (DATA / "bids_examples_files.txt").read_text().splitlines()
         paths = [line.removeprefix(f"{self.name}/") for line in lines if line.startswith(f"{self.name}/")]
         scans = [path for path in paths if path.endswith(".json") and Path(path).parent.name in MRI and "_" in path]
-        return paths + [path.removesuffix("json") + "nii.gz" for path in scans]
+        return sorted({*paths, *(path.removesuffix("json") + "nii.gz" for path in scans)})
 
 
 def read_examples() -> list[Example]:

@@ -753,8 +753,41 @@ def test_file_names_of_public_datasets(example: Example, place: Place, tmp_path:
     assert "Traceback" not in done.stderr
     # No scan is passed over: each has its line.
     t1w = [path for path in example.real() if path.startswith("sub-") and re.search(r"_T1w\.nii(\.gz)?$", path)]
-    said = [line for line in done.stderr.splitlines() if "_T1w: " in line and "is empty" in line]
-    assert len(said) == len(t1w)
+    failed = [line for line in done.stderr.splitlines() if "_T1w: " in line and "is empty" in line]
+    doubled = [line for line in done.stderr.splitlines() if "_T1w.nii is left out: its results would have" in line]
+    assert len(failed) + len(doubled) == len(t1w)
+
+
+# All that were released, what was published before, and what is to come; and a description that does not say.
+BIDS_VERSIONS = ["1.0.0", "1.0.1", "1.0.2", "1.1.0", "1.1.1", "1.2.0", "1.2.1", "1.2.2", "1.3.0", "1.4.0", "1.4.1"]
+BIDS_VERSIONS += ["1.5.0", "1.6.0", "1.7.0", "1.8.0", "1.9.0", "1.10.0", "1.10.1", "1.11.0", "1.11.1"]
+BIDS_VERSIONS += ["1.0.0rc2", "2.0.0", "n/a", None]
+
+
+def write_version(root: Path, version: str | None) -> Path:
+    description = {"Name": "Phantoms", "License": "CC0", **({} if version is None else {"BIDSVersion": version})}
+    (write_dataset(root, 1) / "dataset_description.json").write_text(json.dumps(description))
+    return root
+
+
+@pytest.mark.parametrize("version", BIDS_VERSIONS)
+def test_every_version_of_bids_is_accepted(version: str | None, place: Place, tmp_path: Path) -> None:
+    root = write_version(tmp_path / "bids", version)
+    done = Place(root, place.card, tmp_path).run(tmp_path / "out", "participant", "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 to do" in done.stdout
+
+
+@pytest.mark.slow  # the validator takes its time
+@pytest.mark.parametrize("version", BIDS_VERSIONS)
+def test_every_version_of_bids_is_validated_and_done(version: str | None, place: Place, tmp_path: Path) -> None:
+    root = write_version(tmp_path / "bids", version)
+    words = Place(root, place.card, tmp_path).words(tmp_path / "out", "participant")
+    done = run_here(*(word for word in words if word != "--skip-bids-validation"))
+    assert done.returncode == 0, done.stderr
+    findings = [line for line in done.stderr.splitlines() if "BIDS validator" in line]
+    assert len(findings) == 1
+    assert "dataset_description.json" in findings[0] if version is None else "no errors" in findings[0]
 
 
 def test_only_t2w_for_a_model_of_t1w(place: Place, tmp_path: Path) -> None:
@@ -820,6 +853,60 @@ def test_output_of_all_options_two_models_and_failures_is_valid(tmp_path: Path) 
     report = run_validator(out, tmp_path)
     assert report is not None
     assert report["issues"]["issues"] == []
+
+
+WHOLE = """merges:
+  whole:
+    suffix: Whole
+    join: [{labels: [front, back], name: All, abbreviation: all, color: "#0000ff"}]
+"""
+LUTS = ("--export-lut", "itksnap", "freesurfer", "fsleyes")
+
+
+@pytest.mark.slow  # all of them together are validated above
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ((), "dseg.nii.gz"),
+        (("--write-probseg",), "seg-toy_probseg.nii.gz"),
+        (("--uncertainty", "full"), "desc-voteshare_probseg.nii.gz"),
+        (("--split-long-axis",), "seg-toyHBT_dseg.nii.gz"),
+        (("--tta", 2), "dseg.tsv"),
+        (("--multispectral",), "desc-multispectral_dseg.nii.gz"),
+        (("--multispectral", "--reference", "T2w", "--split-long-axis"), "desc-multispectral_dseg.nii.gz"),
+        (("--ca-mode", "whole"), "seg-toyWhole_dseg.nii.gz"),
+        (("--keep-islands",), "dseg.json"),
+        (("--box-margin-mm", 3), "dseg.json"),
+        (("-m", "UNIT1"), "space-UNIT1_seg-toy_dseg.nii.gz"),
+        (("-m", "T2w"), "space-T2w_seg-toy_dseg.nii.gz"),
+        (LUTS, "seg-toy_fsleyes.lut"),
+        (("--boilerplate-only",), "CITATION.md"),
+        (("--derivatives", "segs={}"), "dseg.json"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_output_of_each_option_is_valid(words: tuple[object, ...], name: str, tmp_path: Path) -> None:
+    card = write_card(tmp_path / "hub", "T1w, T2w")
+    card.write_text(card.read_text().replace("license:", WHOLE + "license:"))
+    root = write_dataset(tmp_path / "bids", 0)
+    for suffix in ("T1w", "T2w", "UNIT1"):
+        write_head(root / f"sub-01/anat/sub-01_{suffix}.nii.gz")
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[10:14, 20:30, 10:14], labels[30:34, 20:30, 10:14] = 17, 53
+    write_scan(tmp_path / "segs/sub-01_T1w_synthseg.nii.gz", labels, AFFINE)
+    given = [str(word).format(tmp_path / "segs") for word in words]
+    out = tmp_path / "out"
+    done = Place(root, card, tmp_path).run(out, "participant", *given)
+    assert done.returncode == 0, done.stderr
+    if "--boilerplate-only" not in words:
+        assert run_here(str(root), str(out), "group").returncode == 0
+        assert run_here(str(root), str(out), "participant", "--reports-only").returncode == 0
+    assert list(out.rglob(f"*{name}"))
+    report = run_validator(out, tmp_path)
+    assert report is not None
+    # Where no scan is done there is no subject, and the validator warns of that.
+    expected = ["SUBJECT_FOLDERS"] if "--boilerplate-only" in words else []
+    assert [issue["code"] for issue in report["issues"]["issues"]] == expected
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -162,10 +163,21 @@ def test_pybids_opens_the_output_as_derivatives(segmented: Segmented) -> None:
 def test_provenance_names_what_ran(segmented: Segmented) -> None:
     path = segmented.output_dir / "logs" / "sub-colin27_space-T1w_seg-longaxis_provenance.json"
     record = json.loads(path.read_text())
-    assert record["Request"]["Model"] == MODEL
+    request = record["Request"]
+    assert (request["Model"], request["Seed"]) == (MODEL, 42)
+    assert all(re.fullmatch("[0-9a-f]{64}", checksum) for checksum in request["Members"].values())
+    image = segmented.bids_dir / "sub-colin27/anat/sub-colin27_T1w.nii.gz"
+    (source,) = record["Inputs"]
+    assert (source["Path"], source["Bytes"]) == ("sub-colin27/anat/sub-colin27_T1w.nii.gz", image.stat().st_size)
+    assert source["SHA256"] == hashlib.sha256(image.read_bytes()).hexdigest()
+    assert record["Packages"]["numpy"] == np.__version__
+    assert record["Command"][:3] == ["bids-hsf", str(segmented.bids_dir), str(segmented.output_dir)]
     assert record["Device"]["Provider"].endswith("ExecutionProvider")
     assert set(record["Seconds"]) >= {"load", "locate", "segment", "write"}
     assert record["PeakMemoryMB"] > 100
+    sidecar = json.loads(label_path(segmented, "sub-colin27_T1w").with_suffix("").with_suffix(".json").read_text())
+    assert sidecar["Sources"] == ["bids:raw:sub-colin27/anat/sub-colin27_T1w.nii.gz"]
+    assert sidecar["Request"] == request
 
 
 def test_the_same_run_gives_the_same_bytes(segmented: Segmented, tmp_path: Path) -> None:
