@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
@@ -44,37 +44,41 @@ class Place:
     scale: float
 
 
+def lay_out(rows: Sequence[Sequence[Plane]]) -> list[tuple[Plane, Place]]:
+    """Give each plane its place: a row fills the width, all its panels at one scale."""
+    panels, y = [], GAP
+    for row in rows:
+        room = WIDTH - GAP * (len(row) + 1)
+        # A narrow field of view is not blown up over the whole screen.
+        scale = min(room / sum(plane.width_mm for plane in row), 460 / max(plane.height_mm for plane in row))
+        x = (WIDTH - scale * sum(plane.width_mm for plane in row) - GAP * (len(row) - 1)) / 2
+        height = scale * max(plane.height_mm for plane in row)
+        for plane in row:
+            width, own = scale * plane.width_mm, scale * plane.height_mm
+            panels.append((plane, Place(x, y + (height - own) / 2, width, own, scale)))
+            x += width + GAP
+        y += height + GAP
+    return panels
+
+
 class Canvas:
-    """An SVG document that grows row by row.
+    """An SVG document of panels, with a legend below.
 
     Parameters
     ----------
     title : str
         What it shows, for those who cannot see it.
+    panels : sequence of (Plane, Place)
+        As laid out.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, panels: Sequence[tuple[Plane, Place]]) -> None:
         self._root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
-        self._height = GAP
+        self._height = GAP + max(place.y + place.height for _, place in panels)
         ET.SubElement(self._root, "title").text = title
         ET.SubElement(self._root, "style").text = STYLE
         ET.SubElement(self._root, "g", {"id": "plain"})
         self._rectangle(0, 0, WIDTH, 0, BACKGROUND)
-
-    def lay_out(self, rows: Sequence[Sequence[Plane]]) -> Iterator[tuple[Plane, Place]]:
-        """Give each plane its place: a row fills the width, all its panels at one scale."""
-        for row in rows:
-            room = WIDTH - GAP * (len(row) + 1)
-            # A narrow field of view is not blown up over the whole screen.
-            scale = min(room / sum(plane.width_mm for plane in row), 460 / max(plane.height_mm for plane in row))
-            x = (WIDTH - scale * sum(plane.width_mm for plane in row) - GAP * (len(row) - 1)) / 2
-            height = scale * max(plane.height_mm for plane in row)
-            for plane in row:
-                width = scale * plane.width_mm
-                own = scale * plane.height_mm
-                yield plane, Place(x, self._height + (height - own) / 2, width, own, scale)
-                x += width + GAP
-            self._height += height + GAP
 
     def add_raster(self, place: Place, address: str, role: str = "scan") -> None:
         """Place an image, its data in `address`."""

@@ -7,14 +7,15 @@ comparison. All orientations are neurological: the left of the head is on the le
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 
 import contourpy
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_hsf.canvas import INK, Canvas, grey_jpeg, heat_png
+from bids_hsf.canvas import INK, Canvas, Place, grey_jpeg, heat_png, lay_out
 from bids_hsf.geometry import Grid, box_around, resample
 from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES, Label
 from bids_hsf.planes import (
@@ -26,6 +27,7 @@ from bids_hsf.planes import (
     cross_section,
     describe_cut,
     head_planes,
+    labelled_voxels,
     mosaic,
     percentile_window,
     thin_out,
@@ -35,8 +37,37 @@ BOX_COLORS = {"L": "#5cc8ff", "R": "#ffa24c"}
 BRAIN_COLOR = "#d9e86a"
 
 
-def draw_segmentation(image: FloatArray, label_map: NDArray[np.uint8], grid: Grid, labels: Sequence[Label]) -> str:
-    """Draw the outlines of a bilateral label map on its scan.
+@dataclass(frozen=True, eq=False)
+class Mosaic:
+    """A scan cut along and across its labelled hippocampi: what several pictures share.
+
+    Attributes
+    ----------
+    panels : tuple of (Plane, Place)
+        Each hippocampus along its long axis, both from above, and coronal slices from head to tail.
+    coronals : tuple of Plane
+    greys : tuple of str
+        The scan in each panel, as data addresses.
+    structures : tuple of Structures
+        The label map, one hemisphere each.
+    note : str
+        How the scan is cut.
+    """
+
+    panels: tuple[tuple[Plane, Place], ...]
+    coronals: tuple[Plane, ...]
+    greys: tuple[str, ...]
+    structures: tuple["Structures", ...]
+    note: str
+
+    def __iter__(self) -> Iterator[tuple[Plane, Place, str]]:
+        """Yield each panel's plane, place and grey values."""
+        for (plane, place), grey in zip(self.panels, self.greys, strict=True):
+            yield plane, place, grey
+
+
+def cut_mosaic(image: FloatArray, label_map: NDArray[np.uint8], grid: Grid, pool: Executor | None = None) -> Mosaic:
+    """Cut a scan around the structures of a bilateral label map.
 
     Parameters
     ----------
@@ -46,55 +77,50 @@ def draw_segmentation(image: FloatArray, label_map: NDArray[np.uint8], grid: Gri
         Left k, right 100 + k, on the same grid.
     grid : Grid
         Of both; its axes may be oblique.
-    labels : sequence of Label
-        The card's, or those of the merge.
-
-    Returns
-    -------
-    str
-        An SVG document: each hippocampus along its long axis, both from above, and coronal slices from
-        head to tail.
+    pool : Executor, optional
+        Its threads share the work.
     """
-    rows, frame = mosaic(label_map, grid)
-    coronals = [plane for row in rows[1:] for plane in row]
+    labelled = labelled_voxels(label_map)
+    rows, frame = mosaic(labelled, grid)
     window = _zoom_window(image, frame, grid)
-    structures = _structures(label_map, grid)
+    panels = lay_out(rows)
+    greys = (pool.map if pool else map)(
+        lambda panel: _grey(image, grid, panel[0].tiles(1 / panel[1].scale), window), panels
+    )
+    coronals = tuple(plane for row in rows[1:] for plane in row)
+    structures = tuple(_structures(label_map, found, grid) for found in labelled.values())
+    return Mosaic(tuple(panels), coronals, tuple(greys), structures, describe_cut(frame))
+
+
+def draw_segmentation(cut: Mosaic, labels: Sequence[Label]) -> str:
+    """Draw the outlines of the structures on the scan; returns an SVG document.
+
+    `labels` are the card's, or those of the merge.
+    """
     colors = {label.index: label.color for label in labels}
-    canvas = Canvas("Outlines of the segmented structures on the scan")
-    for plane, place in canvas.lay_out(rows):
-        canvas.add_raster(place, _grey(image, grid, plane.tiles(1 / place.scale), window))
-        for index, lines in _outlines(structures, plane):
+    canvas = Canvas("Outlines of the segmented structures on the scan", cut.panels)
+    for plane, place, grey in cut:
+        canvas.add_raster(place, grey)
+        for index, lines in _outlines(cut.structures, plane):
             color = colors.get(index % RIGHT_OFFSET, INK)
             canvas.add_lines(place, lines, {"stroke": color, "data-index": str(index)})
-        canvas.add_marks(place, plane, coronals)
-    canvas.add_legend([(label.abbreviation, label.color) for label in labels], describe_cut(frame))
+        canvas.add_marks(place, plane, cut.coronals)
+    canvas.add_legend([(label.abbreviation, label.color) for label in labels], cut.note)
     return canvas.text()
 
 
-def draw_entropy(image: FloatArray, entropy: FloatArray, label_map: NDArray[np.uint8], grid: Grid) -> str:
-    """Draw an entropy map over the slices of `draw_segmentation`.
-
-    Parameters
-    ----------
-    image, label_map, grid
-        As in `draw_segmentation`.
-    entropy : array, (X, Y, Z) floating
-        Normalised predictive entropy, 0-1.
-    """
-    rows, frame = mosaic(label_map, grid)
-    coronals = [plane for row in rows[1:] for plane in row]
-    window = _zoom_window(image, frame, grid)
-    whole = (label_map > 0) + RIGHT_OFFSET * (label_map > RIGHT_OFFSET).astype(np.uint8)
-    structures = _structures(whole, grid)
-    canvas = Canvas("Normalised predictive entropy over the scan")
-    for plane, place in canvas.lay_out(rows):
-        canvas.add_raster(place, _grey(image, grid, plane.tiles(1 / place.scale), window))
+def draw_entropy(cut: Mosaic, entropy: FloatArray, grid: Grid) -> str:
+    """Draw an entropy map (X, Y, Z), 0-1, over the slices of `draw_segmentation`; returns an SVG document."""
+    wholes = [structures.joined() for structures in cut.structures]
+    canvas = Canvas("Normalised predictive entropy over the scan", cut.panels)
+    for plane, place, grey in cut:
+        canvas.add_raster(place, grey)
         values = resample(entropy, grid, plane.tiles(0.5), order=1)[..., 0]
         canvas.add_raster(place, heat_png(values), "overlay")
-        for _, lines in _outlines(structures, plane):
+        for _, lines in _outlines(wholes, plane):
             canvas.add_lines(place, lines, {"stroke": INK, "stroke-opacity": "0.75", "stroke-width": "0.9"})
-        canvas.add_marks(place, plane, coronals)
-    canvas.add_color_bar("entropy: 0 certain, 1 all classes equally likely", describe_cut(frame))
+        canvas.add_marks(place, plane, cut.coronals)
+    canvas.add_color_bar("entropy: 0 certain, 1 all classes equally likely", cut.note)
     return canvas.text()
 
 
@@ -118,8 +144,9 @@ def draw_localization(
         Hemisphere "L", "R" to the grid of its crop; its axes may be oblique.
     """
     window = percentile_window(thin_out(image)[0])
-    canvas = Canvas("Outline of the template's brain and the boxes of both hippocampi on the scan")
-    for plane, place in canvas.lay_out([head_planes(image, grid, boxes)]):
+    panels = lay_out([head_planes(image, grid, boxes)])
+    canvas = Canvas("Outline of the template's brain and the boxes of both hippocampi on the scan", panels)
+    for plane, place in panels:
         canvas.add_raster(place, _grey(image, grid, plane.tiles(1 / place.scale), window, order=1))
         shares = resample(np.asarray(brain, np.float32), brain_grid, plane.tiles(1.0))[..., 0]
         canvas.add_lines(place, _level_lines(shares, 0.5, plane), {"stroke": BRAIN_COLOR, "data-outline": "brain"})
@@ -153,19 +180,18 @@ class Structures:
     masks: NDArray[np.float32]
     grid: Grid
 
+    def joined(self) -> "Structures":
+        """All of them as one."""
+        return replace(self, indices=self.indices[:1], masks=self.masks.sum(axis=0, keepdims=True))
 
-def _structures(label_map: NDArray[np.uint8], grid: Grid) -> list[Structures]:
-    """Cut out each hemisphere that has labels, with two voxels of background around."""
-    cut_out = []
-    for offset in (0, RIGHT_OFFSET):
-        found = np.argwhere((label_map > offset) & (label_map < offset + RIGHT_OFFSET))
-        if len(found):
-            box = box_around(found, np.full(3, 2), label_map.shape, "")
-            part = label_map[box.slices]
-            indices = [int(i) for i in np.unique(part) if offset < i < offset + RIGHT_OFFSET]
-            masks = np.stack([part == index for index in indices]).astype(np.float32)
-            cut_out.append(Structures(tuple(indices), masks, grid.subgrid(box.start, box.stop)))
-    return cut_out
+
+def _structures(label_map: NDArray[np.uint8], found: NDArray[np.int64], grid: Grid) -> Structures:
+    """Cut out the labelled voxels (N, 3) of one hemisphere, with two voxels of background around."""
+    box = box_around(found, np.full(3, 2), label_map.shape, "")
+    part = label_map[box.slices]
+    indices = np.unique(label_map[tuple(found.T)])
+    masks = np.stack([part == index for index in indices]).astype(np.float32)
+    return Structures(tuple(indices.tolist()), masks, grid.subgrid(box.start, box.stop))
 
 
 def _outlines(structures: Sequence[Structures], plane: Plane) -> Iterator[tuple[int, list[Vector]]]:

@@ -90,9 +90,23 @@ class Frame:
         return coordinates.min(axis=0), coordinates.max(axis=0)
 
 
-def mosaic(label_map: NDArray[np.uint8], grid: Grid) -> tuple[list[list[Plane]], Frame]:
-    """Rows of panels around the labelled voxels, and the frame that they are cut along."""
-    frame = _frame(label_map, grid)
+def labelled_voxels(label_map: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
+    """Hemisphere to the indices (N, 3) of the labelled voxels of a bilateral map; those without any are missing."""
+    boxes = ndimage.find_objects(label_map)  # of each label: the map itself is mostly empty, and large
+    found = {}
+    for side, first in (("L", 1), ("R", RIGHT_OFFSET + 1)):
+        own = [box for box in boxes[first - 1 : first + RIGHT_OFFSET - 2] if box is not None]
+        if own:
+            start = [min(box[axis].start for box in own) for axis in range(3)]
+            stop = [max(box[axis].stop for box in own) for axis in range(3)]
+            part = label_map[tuple(map(slice, start, stop))]
+            found[side] = np.argwhere((part >= first) & (part < first + RIGHT_OFFSET - 1)) + start
+    return found
+
+
+def mosaic(labelled: Mapping[str, NDArray[np.int64]], grid: Grid) -> tuple[list[list[Plane]], Frame]:
+    """Rows of panels around `labelled_voxels`, and the frame that they are cut along."""
+    frame = _frame({side: grid.to_mm(found) for side, found in labelled.items()}, grid)
     views = [_sagittal(frame, side) for side in frame.points]
     views.insert(1, _axial(frame))
     tallest = max(plane.height_mm for plane in views)
@@ -103,7 +117,7 @@ def mosaic(label_map: NDArray[np.uint8], grid: Grid) -> tuple[list[list[Plane]],
     return [row for row in (top, slices[:half], slices[half:]) if row], frame
 
 
-def _frame(label_map: NDArray[np.uint8], grid: Grid) -> Frame:
+def _frame(points: Mapping[str, Vector], grid: Grid) -> Frame:
     """Directions to cut along: the hippocampi's where voxels are near to cubes, else the voxel grid's.
 
     Thick slices look their best in the plane in which they were acquired. The grid is also the
@@ -111,10 +125,6 @@ def _frame(label_map: NDArray[np.uint8], grid: Grid) -> Frame:
     """
     u, _, vt = np.linalg.svd(grid.affine[:3, :3])
     axes = u @ vt
-    points = {}
-    for side, found in (("L", (label_map > 0) & (label_map < RIGHT_OFFSET)), ("R", label_map > RIGHT_OFFSET)):
-        if found.any():
-            points[side] = grid.to_mm(np.argwhere(found))
     if not points:
         middle = grid.to_mm(np.array([[(n - 1) / 2 for n in grid.shape]]))
         cube = np.array(np.meshgrid(*[(-20.0, 20.0)] * 3)).reshape(3, -1).T

@@ -700,7 +700,7 @@ def write_parts(job: Job, scan: LoadedScan, location: Location, result: Result, 
     outputs = job.parts
     split = split_long_axis(result.label_map, scan.grid, head_axes(location)[:, 1], result.head_indices)
     rows = volumetry.measure(split.label_map, scan.grid, PARTS, result.maps["entropy"], {}, location.etiv_mm3)
-    picture = figures.draw_segmentation(scan.data, split.label_map, scan.grid, PARTS)
+    picture = figures.draw_segmentation(figures.cut_mosaic(scan.data, split.label_map, scan.grid), PARTS)
     derivatives.write_text(outputs.figure("segmentation"), picture)
     derivatives.write_table(outputs.table, rows)
     derivatives.write_image(outputs.dseg, from_canonical(split.label_map, scan.image.affine), scan.image)
@@ -714,14 +714,12 @@ def draw_figures(job: Job, scan: LoadedScan, location: Location, result: Result,
     boxes = {side.hemisphere: side.crop for side in result.hippocampi}
     entropy = result.maps["entropy"]
     with ThreadPoolExecutor(tools.device.n_threads) as pool:
+        whole = pool.submit(figures.draw_localization, scan.data, scan.grid, template.brain, brain_grid, boxes)
+        cut = figures.cut_mosaic(scan.data, result.label_map, scan.grid, pool)
         pictures = {
-            "segmentation": pool.submit(
-                figures.draw_segmentation, scan.data, result.label_map, scan.grid, tools.labels
-            ),
-            "entropy": pool.submit(figures.draw_entropy, scan.data, entropy, result.label_map, scan.grid),
-            "localization": pool.submit(
-                figures.draw_localization, scan.data, scan.grid, template.brain, brain_grid, boxes
-            ),
+            "segmentation": pool.submit(figures.draw_segmentation, cut, tools.labels),
+            "entropy": pool.submit(figures.draw_entropy, cut, entropy, scan.grid),
+            "localization": whole,
         }
     for name, picture in pictures.items():
         derivatives.write_text(job.outputs.figure(name), picture.result())

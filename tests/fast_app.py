@@ -90,7 +90,7 @@ def stand_in(patch: Callable[[Any, str, Any], None]) -> None:
     """Put the stand-ins into the app, by `setattr` or by a test's monkeypatch."""
     patch(workflow, "locate", locate)
     patch(workflow, "allowed_cores", lambda: 4)
-    for name in ("draw_segmentation", "draw_entropy", "draw_localization"):
+    for name in ("cut_mosaic", "draw_segmentation", "draw_entropy", "draw_localization"):
         patch(workflow.figures, name, draw)
 
 

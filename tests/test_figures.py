@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy.spatial.transform import Rotation
 
-from bids_hsf.figures import draw_entropy, draw_localization, draw_segmentation
+from bids_hsf.figures import cut_mosaic, draw_entropy, draw_localization, draw_segmentation
 from bids_hsf.geometry import Grid
 from bids_hsf.labels import Label
 
@@ -113,7 +113,7 @@ def drawn(request):
     """A picture of a scan that is bright exactly where it is labelled."""
     grid = request.param
     label_map = make_label_map(grid)
-    svg = draw_segmentation((label_map > 0).astype(np.float32), label_map, grid, LABELS)
+    svg = draw_segmentation(cut_mosaic((label_map > 0).astype(np.float32), label_map, grid), LABELS)
     return svg, label_map, grid
 
 
@@ -145,7 +145,7 @@ def test_millimetres_are_right_in_both_directions():
     grid = make_grid((0.8, 2.4, 1.2), extent_mm=(96, 96, 96))
     radii = np.linalg.norm(grid.to_mm(np.indices(grid.shape).reshape(3, -1).T), axis=1).reshape(grid.shape)
     ball = (radii < 15).astype(np.uint8)
-    root, panels = parse_panels(draw_segmentation(ball.astype(float), ball, grid, LABELS))
+    root, panels = parse_panels(draw_segmentation(cut_mosaic(ball.astype(float), ball, grid), LABELS))
     bars = [float(bar.get("width")) for bar in root.iter(SVG + "rect") if bar.get("class") == "scale-bar"]
     largest = max(range(len(panels)), key=lambda i: panels[i].filled().sum() if "mm" in panels[i].caption else 0)
     rows, columns = panels[largest].filled().nonzero()
@@ -158,7 +158,7 @@ def test_sheets_of_one_voxel_are_drawn():
     sheet = np.zeros(grid.shape, np.uint8)
     sheet[20:40, 30:60, 30:36] = 1
     sheet[30, 30:60, 30:36] = 2
-    assert 'data-index="2"' in draw_segmentation(np.ones(grid.shape), sheet, grid, LABELS)
+    assert 'data-index="2"' in draw_segmentation(cut_mosaic(np.ones(grid.shape), sheet, grid), LABELS)
 
 
 def test_pictures_are_small_whole_and_the_same_each_time():
@@ -167,8 +167,8 @@ def test_pictures_are_small_whole_and_the_same_each_time():
     noise = np.random.default_rng(0).normal(100, 12, grid.shape).astype(np.float32) + 40 * (label_map > 0)
     entropy = np.abs(np.sin(np.indices(grid.shape).sum(axis=0) / 9)).astype(np.float32)
     for draw in (
-        lambda: draw_segmentation(noise, label_map, grid, LABELS),
-        lambda: draw_entropy(noise, entropy, label_map, grid),
+        lambda: draw_segmentation(cut_mosaic(noise, label_map, grid), LABELS),
+        lambda: draw_entropy(cut_mosaic(noise, label_map, grid), entropy, grid),
     ):
         first = draw()
         assert first == draw()
@@ -179,7 +179,7 @@ def test_pictures_are_small_whole_and_the_same_each_time():
 
 def test_the_fragment_plain_hides_outlines_only():
     grid = COARSE
-    root, _ = parse_panels(draw_segmentation(np.ones(grid.shape), make_label_map(grid), grid, LABELS))
+    root, _ = parse_panels(draw_segmentation(cut_mosaic(np.ones(grid.shape), make_label_map(grid), grid), LABELS))
     assert "#plain:target ~ .overlay{visibility:hidden}" in root.find(SVG + "style").text
     children = list(root)
     target = next(i for i, child in enumerate(children) if child.get("id") == "plain")
@@ -191,7 +191,7 @@ def test_the_fragment_plain_hides_outlines_only():
 def test_entropy_is_opaque_where_it_is_high():
     grid = COARSE
     label_map = make_label_map(grid)
-    svg = draw_entropy(np.ones(grid.shape), (label_map > 100).astype(np.float32), label_map, grid)
+    svg = draw_entropy(cut_mosaic(np.ones(grid.shape), label_map, grid), (label_map > 100).astype(np.float32), grid)
     root = ET.fromstring(svg)
     maps = [image for image in root.iter(SVG + "image") if image.get("class") == "overlay"]
     assert len(maps) == 11
@@ -208,8 +208,8 @@ def test_missing_hippocampi_and_empty_scans_are_drawn(sides):
     label_map = make_label_map(grid, sides)
     image = np.full(grid.shape, np.nan if sides else 0.0, np.float32)
     for svg in (
-        draw_segmentation(image, label_map, grid, LABELS),
-        draw_entropy(image, np.zeros(grid.shape, np.float32), label_map, grid),
+        draw_segmentation(cut_mosaic(image, label_map, grid), LABELS),
+        draw_entropy(cut_mosaic(image, label_map, grid), np.zeros(grid.shape, np.float32), grid),
         draw_localization(image, grid, np.zeros((4, 4, 4)), Grid((4, 4, 4), np.eye(4)), {}),
     ):
         _, panels = parse_panels(svg)
@@ -219,7 +219,7 @@ def test_missing_hippocampi_and_empty_scans_are_drawn(sides):
 def test_names_are_escaped():
     grid = COARSE
     hostile = (Label(1, "x", '<script>alert("x")</script>', "#112233"),)
-    svg = draw_segmentation(np.ones(grid.shape), make_label_map(grid), grid, hostile)
+    svg = draw_segmentation(cut_mosaic(np.ones(grid.shape), make_label_map(grid), grid), hostile)
     assert "<script" not in svg
     assert "&lt;script&gt;" in svg
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from augment import SIZES, draw_sample
+from muon import Muon
 from network import N_CLASSES, LongAxisNet, export_onnx
 from torch import Tensor
 from torch.nn import functional as F
@@ -100,8 +101,10 @@ class Run:
         # Channels last: 3-D convolutions are a fifth faster so on CPUs.
         self.network = network.to(memory_format=torch.channels_last_3d)
         self.average = copy.deepcopy(self.network)
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=lr, weight_decay=1e-2)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, lr, total_steps=n_steps, pct_start=0.15)
+        self.optimizer = Muon(self.network.parameters(), lr)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, lr, total_steps=n_steps, pct_start=0.15, cycle_momentum=False
+        )
         self.generator = torch.Generator().manual_seed(seed)
         self.forgetting = forgetting
         self.epoch = 0
