@@ -6,7 +6,8 @@ back. torchio defines the transforms (what an angle, a scale or a control point 
 carried out by one trilinear look-up each, at positions computed once for all networks and channels,
 because torchio resamples channel by channel and inverts an elastic transform to first order only.
 
-torch and torchio are imported when the first sample is placed, and never where none is asked for.
+torch and torchio are imported when the first sample is placed, or beforehand by `import_libraries`, and never where
+none is asked for.
 The one torch operation here runs on one thread, so results do not depend on the number of threads,
 and no global state (generators, number of threads) is touched.
 """
@@ -28,6 +29,11 @@ LATTICE_STEP = 4
 INVERSION_TOLERANCE = 1e-3  # voxels
 INVERSION_ROUNDS = 30
 _LPS = np.array([-1.0, -1.0, 1.0])  # torchio and ITK count the first two axes the other way round
+
+
+def import_libraries() -> None:
+    """Import torch and torchio now: it takes more than a second, in which another thread can do something else."""
+    import torchio  # noqa: F401
 
 
 @dataclass(frozen=True, eq=False)

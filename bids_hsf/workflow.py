@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bids_hsf import derivatives, estimates, figures, overview, provenance, report, run_files, volumetry
-from bids_hsf.augmentation import draw
+from bids_hsf.augmentation import draw, import_libraries
 from bids_hsf.cards import ModelCard
 from bids_hsf.citation import Methods
 from bids_hsf.claims import claimed
@@ -335,8 +336,12 @@ def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: 
     card, paths = ensemble.card, ensemble.member_paths
     labels = card.labels if merge is None else merge.labels
     half = device.memory_bytes // 2
+    augmented = number_of_augmentations(card, config.method) > 0
     # With two passes a scan, opening would take as long as they do.
-    kept_bytes = half if number_of_augmentations(card, config.method) == 0 else min(half, SMALL_ENSEMBLE_BYTES)
+    kept_bytes = min(half, SMALL_ENSEMBLE_BYTES) if augmented else half
+    if augmented and device.n_threads > 1:
+        # Until the first sample is made, loading and locating the scan leave a core idle.
+        Thread(target=import_libraries, name="import torch").start()
     return Tools(ensemble, labels, Members(paths, card, device, kept_bytes), merge, device, config)
 
 
