@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 300
 SECONDS_A_SUBJECT = 0.2  # forty times what an idle machine needs
 GRACE_SECONDS = 10.0
+SUBJECTS_AT_ONCE = 500
 SHOWN_FINDINGS = 8
 ROOT_FILES = ("README", "README.md", "CHANGES", "LICENSE")
 
@@ -28,38 +29,72 @@ ROOT_FILES = ("README", "README.md", "CHANGES", "LICENSE")
 def validating(bids_dir: Path, subjects: Collection[str], work_dir: Path) -> Iterator[None]:
     """Let bids-validator-deno look at the anatomical images of some subjects while the block runs.
 
-    The validator has no subject filter, so that it is given a tree of links in `work_dir`. It takes 1.3 s
-    even for one subject, on a core that the first scan leaves idle. Findings are logged as soon as they are
-    there; whatever they are, the run goes on: an image that cannot be processed says so itself, with better
+    It takes 1.3 s even for one subject, on a core that the first scan leaves idle. Findings are logged as soon as
+    they are there; whatever they are, the run goes on: an image that cannot be processed says so itself, with better
     words. A block that is left by an error waits a moment for them, one that is left by a signal does not.
     """
     with tempfile.TemporaryDirectory(prefix="validate-", dir=work_dir) as folder:
-        tree = Path(folder) / "dataset"
-        link_subjects(bids_dir, subjects, tree)
-        process = start_validator(tree, Path(folder))
-        if process is None:
-            yield
-            return
-        timeout = TIMEOUT_SECONDS + SECONDS_A_SUBJECT * len(subjects)
-        listener = threading.Thread(target=lambda: tell_findings(read_report(process, timeout)), name="validator")
-        listener.start()
+        validation = _Validation(bids_dir, sorted(subjects), Path(folder))
+        validation.start()
         try:
             yield
         except BaseException as error:
             if isinstance(error, Exception):
-                listener.join(GRACE_SECONDS)
-                if listener.is_alive():
+                validation.join(GRACE_SECONDS)
+                if validation.is_alive():
                     logger.info("BIDS validator: stopped before it had ended")
-            process.kill()
+            validation.stop()
             raise
         finally:
-            listener.join()
+            validation.join()
 
 
-def tell_findings(report: dict[str, Any] | None) -> Counter[str]:
+class _Validation(threading.Thread):
+    """Validates subjects, some at a time: the validator keeps all that it has seen, half a megabyte a subject.
+
+    It has no subject filter either, so that it is given trees of links in a folder.
+    """
+
+    def __init__(self, bids_dir: Path, subjects: Sequence[str], folder: Path) -> None:
+        super().__init__(name="validator")
+        self._bids_dir, self._subjects, self._folder = bids_dir, subjects, folder
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def run(self) -> None:
+        """Validate, and tell the findings of all parts together."""
+        issues: dict[str, Any] = {}
+        for start in range(0, len(self._subjects), SUBJECTS_AT_ONCE):
+            report = self._validate(self._subjects[start : start + SUBJECTS_AT_ONCE])
+            if report is None:
+                return
+            # Each part finds the same of what it shares with others.
+            issues |= {json.dumps(issue): issue for issue in report["issues"]["issues"]}
+        tell_findings({"issues": {"issues": list(issues.values())}})
+
+    def _validate(self, subjects: Sequence[str]) -> dict[str, Any] | None:
+        tree = self._folder / f"from-{subjects[0]}"
+        try:
+            link_subjects(self._bids_dir, subjects, tree)
+        except OSError as error:
+            _warn(error)
+            return None
+        self._process = start_validator(tree, self._folder)
+        if self._process is None:
+            return None
+        if self._stopped:
+            self._process.kill()
+        return read_report(self._process, TIMEOUT_SECONDS + SECONDS_A_SUBJECT * len(subjects))
+
+    def stop(self) -> None:
+        """Let it end at once, without a word."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.kill()
+
+
+def tell_findings(report: dict[str, Any]) -> Counter[str]:
     """Log a report in a few lines; returns error codes and the number of files that have them."""
-    if report is None:
-        return Counter()
     errors = [issue for issue in report["issues"]["issues"] if issue["severity"] == "error" and not _left_alone(issue)]
     counts = Counter(issue["code"] for issue in errors)
     for code, count in counts.most_common(SHOWN_FINDINGS):

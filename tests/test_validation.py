@@ -114,6 +114,21 @@ def test_error_of_the_run_leaves_no_finding_unsaid(
     assert [record.getMessage() for record in caplog.records] == ["BIDS validator: stopped before it had ended"]
 
 
+def test_many_subjects_are_validated_in_parts_and_told_together(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    issue = '{"code": "%s", "severity": "error", "location": "/%s"}'
+    found = ", ".join((issue % ("ROOT", "README"), issue % ("SUBJECT", "$(cd $3; ls -d sub-*)")))
+    install_validator(tmp_path, monkeypatch, f"""cat <<END\n{{"issues": {{"issues": [{found}]}}}}\nEND""")
+    monkeypatch.setattr(validation, "SUBJECTS_AT_ONCE", 1)
+    with caplog.at_level(logging.INFO), validating(dataset, ["02", "01"], tmp_path):
+        pass
+    assert [record.getMessage() for record in caplog.records] == [
+        "BIDS validator: SUBJECT in 2 place(s), first /sub-01",
+        "BIDS validator: ROOT in 1 place(s), first /README",
+    ]
+
+
 def test_many_kinds_of_findings_are_cut_off(caplog: pytest.LogCaptureFixture) -> None:
     issues = [{"code": f"CODE_{i}", "severity": "error", "location": f"/file{i}"} for i in range(30)]
     issues.append({"code": "SOFT", "severity": "warning", "location": "/x"})

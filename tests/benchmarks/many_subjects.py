@@ -1,4 +1,4 @@
-"""Time and memory of looking through a dataset of many subjects: ``--dry-run``, ``status``, a selection.
+"""Time and memory of looking through a dataset of many subjects: ``--dry-run``, ``status``, a selection, validation.
 
 ::
 
@@ -22,6 +22,17 @@ import numpy as np
 
 MODEL = "longaxis_single_fast"
 LIMITS = {"seconds": 60, "mb": 1000}
+# What a run does beside its first scans, with nothing beside it.
+VALIDATE = """
+import logging, sys
+from pathlib import Path
+from bids_hsf.dataset import known_participants
+from bids_hsf.validation import validating
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+bids_dir, work_dir, *labels = sys.argv[1:]
+with validating(Path(bids_dir), labels or known_participants(Path(bids_dir)), Path(work_dir)):
+    pass
+"""
 NAMES = ["anat/{}_T1w.json", "anat/{}_T2w.nii.gz", "dwi/{}_dwi.nii.gz", "func/{}_task-rest_bold.nii.gz"]
 
 
@@ -45,9 +56,9 @@ def write_subjects(root: Path, n_subjects: int) -> None:
     (root / "dataset_description.json").write_text('{"Name": "Many", "BIDSVersion": "1.10.0"}')
 
 
-def measure(root: Path, out: Path, *words: str) -> tuple[float, float, str]:
-    """Run the app; returns seconds, peak memory in MB and the last line that it printed."""
-    command = [sys.executable, "-m", "bids_hsf", str(root), str(out), *words, "--model", MODEL, "--device", "cpu"]
+def measure(*words: str) -> tuple[float, float, str]:
+    """Run Python; returns seconds, peak memory in MB (of its largest process) and the last line that it printed."""
+    command = [sys.executable, *words]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -66,15 +77,19 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        root, out = folder / "bids", Path(temporary) / "out"
-        write_subjects(root, arguments.subjects)
+        root, out = str(folder / "bids"), str(Path(temporary) / "out")
+        write_subjects(folder / "bids", arguments.subjects)
+        app = ("-m", "bids_hsf", root, out, "--model", MODEL, "--device", "cpu", "-m", "T1w")
+        validate = ("-c", VALIDATE, root, temporary)
         runs = {
-            "dry run of all": ("participant", "--dry-run", "-m", "T1w"),
-            "dry run of one": ("participant", "--dry-run", "-m", "T1w", "--participant-label", "00003"),
-            "status": ("status", "-m", "T1w"),
-            "selection alone": ("participant", "-m", "T1w", "--boilerplate-only"),
+            "dry run of all": (*app, "participant", "--dry-run"),
+            "dry run of one": (*app, "participant", "--dry-run", "--participant-label", "00003"),
+            "status": (*app, "status"),
+            "selection alone": (*app, "participant", "--boilerplate-only"),
+            "validation of all": validate,
+            "validation of one": (*validate, "00003"),
         }
-        figures = {name: measure(root, out, *words) for name, words in runs.items()}
+        figures = {name: measure(*words) for name, words in runs.items()}
     for name, (seconds, mb, last) in figures.items():
         print(f"{name:30s} {seconds:6.1f} s {mb:6.0f} MB   {last[:60]}")
     seconds, mb, _ = figures["dry run of all"]
