@@ -99,10 +99,12 @@ def test_oblique_scans_are_taken_as_they_are(tmp_path: Path, angle: float) -> No
     )
 
 
-@pytest.mark.parametrize("size", [0.1, 0.25, 0.5, 3.0, 5.0])
-def test_voxel_sizes_of_real_scans(tmp_path: Path, size: float) -> None:
-    scan = load_scan(write_scan(tmp_path / "scan.nii.gz", affine=np.diag([size, 1, 1, 1])))
-    np.testing.assert_allclose(scan.grid.voxel_sizes, [size, 1, 1], rtol=1e-5)
+@pytest.mark.parametrize("size", [0.1, 0.25, 0.5, 0.7, 1.0, 3.0, 5.0])
+@pytest.mark.parametrize("axes", [1, 3])
+def test_voxel_sizes_of_real_scans(tmp_path: Path, size: float, axes: int) -> None:
+    sizes = [size] * axes + [1.0] * (3 - axes)
+    scan = load_scan(write_scan(tmp_path / "scan.nii.gz", affine=np.diag([*sizes, 1.0])))
+    np.testing.assert_allclose(scan.grid.voxel_sizes, sizes, rtol=1e-5)
 
 
 def test_negative_voxel_sizes_are_taken_as_positive(tmp_path: Path) -> None:
