@@ -920,21 +920,22 @@ def test_five_thousand_subjects_are_looked_through_in_a_minute_and_a_gigabyte(pl
             names = ["anat/{}_T1w.json", "anat/{}_T2w.nii.gz", "dwi/{}_dwi.nii.gz", "func/{}_task-rest_bold.nii.gz"]
             write_tree(folder, [name.format(stem) for name in names], None)
         (root / f"sub-{i:05d}/ses-1/anat/sub-{i:05d}_ses-1_T1w.nii.gz").write_bytes(head)
-    started = time.monotonic()
     done = place_run_measured(Place(root, place.card, tmp_path), tmp_path / "out")
-    seconds = time.monotonic() - started
     assert done.returncode == 0, done.stderr
     assert "5000 to do" in done.stdout
-    assert seconds < 60
-    assert int(done.stdout.splitlines()[-1]) < 1_000_000
+    kilobytes, seconds = done.stdout.splitlines()[-1].split()
+    # Of a processor: other tests run beside this one. The benchmark of many subjects takes the time of day.
+    assert float(seconds) < 60
+    assert int(kilobytes) < 1_000_000
 
 
 def place_run_measured(place: Place, out: Path) -> subprocess.CompletedProcess[str]:
-    """Dry run; the last line of its output is the peak memory in kB."""
+    """Dry run; the last line of its output is the peak memory in kB and the processor's seconds."""
     code = (
         "import resource, subprocess, sys\n"
         "done = subprocess.run(sys.argv[1:])\n"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "usage = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(usage.ru_maxrss, usage.ru_utime + usage.ru_stime)\n"
         "sys.exit(done.returncode)"
     )
     command = [sys.executable, str(APP), *place.words(out, "participant", "--dry-run")]
