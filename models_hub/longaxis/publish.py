@@ -19,7 +19,7 @@ import yaml
 from bids_hsf.hub import checksums
 
 HERE = Path(__file__).parent
-VERSION = "1.2.0"
+VERSION = "1.3.0"
 NAMES = {"single0": "single", **{f"bootstrap{k}": f"bagging_{k}" for k in range(5)}}
 
 
@@ -46,7 +46,7 @@ def main() -> None:
         if not (out_dir / f"{run}.onnx").exists():
             continue  # what was published before stays
         split = json.loads((out_dir / f"{run}_split.json").read_text())
-        kept = ("epochs", "batch_size", "lr", "seed", "index")
+        kept = ("epochs", "batch_size", "lr", "seed", "index", "start")
         splits[name] = {
             "arguments": {key: split["arguments"][key] for key in kept},
             "train": split["train"],

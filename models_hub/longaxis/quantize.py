@@ -147,7 +147,7 @@ def export_int8(network: LongAxisNet, path: Path) -> float:
 
 
 def main() -> None:
-    parser = make_parser(__doc__, epochs=2, lr=5e-4)
+    parser = make_parser(__doc__, epochs=1, lr=1e-3)
     parser.add_argument("--sparsity", type=float, default=0.5)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)

@@ -202,8 +202,8 @@ def make_parser(description: str, epochs: int, lr: float) -> argparse.ArgumentPa
 
 
 def main() -> None:
-    parser = make_parser(__doc__, epochs=12, lr=4e-3)
-    parser.add_argument("--start", type=Path, help="go on from this .pt with the second half of the schedule")
+    parser = make_parser(__doc__, epochs=36, lr=6e-3)
+    parser.add_argument("--start", type=Path, help="go on from this .pt, by a schedule of its own")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     cases = load_cases(arguments.cases, device)
@@ -218,7 +218,7 @@ def main() -> None:
     n_steps = arguments.epochs * (len(train_names) // arguments.batch_size)
     network = LongAxisNet().to(device)
     if arguments.start:
-        network.load_state_dict(torch.load(arguments.start, weights_only=True, map_location=device)["network"])
+        network.load_state_dict(torch.load(arguments.start, weights_only=True, map_location=device)["average"])
     run = Run(network, n_steps, arguments.lr, seed)
     journal = Journal(stem, cases, held_names)
     state_path = stem.with_suffix(".pt")
@@ -226,8 +226,7 @@ def main() -> None:
         run.resume(state_path)
     while run.epoch < arguments.epochs:
         started = time.time()
-        done = run.epoch / arguments.epochs if not arguments.start else 0.5 + 0.5 * run.epoch / arguments.epochs
-        batches = draw_batches(cases, train_names, arguments.batch_size, done, run.generator)
+        batches = draw_batches(cases, train_names, arguments.batch_size, run.epoch / arguments.epochs, run.generator)
         loss = float(np.mean([run.step(*batch) for batch in batches]))
         run.epoch += 1
         run.save(state_path)
