@@ -302,8 +302,12 @@ def provider_options(provider: Provider, n_threads: int, cache_dir: Path | None 
     if provider.ort_name == "OpenVINOExecutionProvider":
         kind = "GPU" if provider.gpu else "CPU"
         # Where the CPU has AMX, OpenVINO would compute in bfloat16, so labels would depend on the machine.
-        exact = json.dumps({kind: {"INFERENCE_PRECISION_HINT": "f32"}})
-        return {"device_type": kind, "num_of_threads": str(n_threads), "load_config": exact, **cached}
+        config = {"INFERENCE_PRECISION_HINT": "f32"}
+        if kind == "CPU":
+            # Each process would bind its threads to the first of the cores: all scans that run at once to the same.
+            config["ENABLE_CPU_PINNING"] = "NO"
+        load_config = json.dumps({kind: config})
+        return {"device_type": kind, "num_of_threads": str(n_threads), "load_config": load_config, **cached}
     if provider.name == "cuda":
         # Crops vary in shape: an exhaustive search for each would cost more than it wins.
         return {

@@ -364,3 +364,14 @@ def test_int8_networks_are_compared_in_the_mean(operators: set[str], difference:
 def test_packaged_int8_network_runs_on_openvino() -> None:
     path = Path(__file__).parents[1] / "models_hub" / "longaxis" / "single_sq.onnx"
     assert choose_device("auto", path, 1).name == "openvino"
+
+
+@pytest.mark.skipif("OpenVINOExecutionProvider" not in sessions.compiled_providers(), reason="another build")
+def test_openvino_binds_no_thread_to_a_core() -> None:
+    """Else all scans that run at once would run on the same first cores."""
+    path = Path(__file__).parents[1] / "models_hub" / "longaxis" / "single.onnx"
+    network = open_network(path, choose_device("openvino", path, 2))
+    network.run(np.zeros((1, 1, 32, 40, 32), dtype=np.float32))
+    allowed = os.sched_getaffinity(0)
+    threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
+    assert all(os.sched_getaffinity(thread) == allowed for thread in threads)

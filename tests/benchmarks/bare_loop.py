@@ -44,7 +44,7 @@ def open_onnxruntime(path: str, provider: str, n_threads: int) -> Run:
     openvino = {
         "device_type": "CPU",
         "num_of_threads": str(n_threads),
-        "load_config": json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}),
+        "load_config": json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": "NO"}}),
     }
     device = openvino if provider.startswith("OpenVINO") else {}
     session = onnxruntime.InferenceSession(path, options, providers=[(provider, device)])
