@@ -7,7 +7,7 @@ carried out by one trilinear look-up each, at positions computed once for all ne
 because torchio resamples channel by channel and inverts an elastic transform to first order only.
 
 torch and torchio are imported when the first sample is placed, or beforehand by `import_libraries`, and never where
-none is asked for.
+none is asked for, nor for a crop that is mirrored and nothing else.
 The one torch operation here runs on one thread, so results do not depend on the number of threads,
 and no global state (generators, number of threads) is touched.
 """
@@ -57,6 +57,12 @@ class Sample:
     degrees: tuple[float, ...] = (0.0, 0.0, 0.0)
     translation_mm: tuple[float, ...] = (0.0, 0.0, 0.0)
     control_points: NDArray[np.float64] | None = None
+
+    @property
+    def mirrors_alone(self) -> bool:
+        """Whether there is nothing but the flip."""
+        still = self.scales == (1, 1, 1) and not any(self.degrees) and not any(self.translation_mm)
+        return self.flip and self.control_points is None and still
 
     def transform(self) -> Any:
         """Build the `torchio.Affine` or `torchio.ElasticDeformation` that follows the flip."""
@@ -129,8 +135,35 @@ class Warp:
         return carried
 
 
-def place(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> Warp:
+@dataclass(frozen=True)
+class Mirror:
+    """The flip alone, as a way there and back: exact, for no voxel is interpolated.
+
+    Attributes
+    ----------
+    shape : tuple of int, (3,)
+    """
+
+    shape: Shape
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """All voxels of the crop."""
+        return np.ones(self.shape, dtype=np.bool_)
+
+    def apply(self, crop: Field) -> Field:
+        """Mirror the first axis of a crop (X, Y, Z)."""
+        return np.ascontiguousarray(crop[::-1])
+
+    def invert(self, fields: Field, slab: slice = slice(None)) -> Field:
+        """Mirror fields (C, X, Y, Z) back; `slab` picks the part of the crop's first axis that is wanted."""
+        return fields[:, ::-1][:, slab]
+
+
+def place(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> Warp | Mirror:
     """Put a sample on a grid of `shape` (3,) and `voxel_sizes` (3,) in mm, axes in RAS+ order."""
+    if sample.mirrors_alone:
+        return Mirror(shape)
     if sample.control_points is None:
         there, back = _affine_positions(sample, shape, voxel_sizes)
     else:

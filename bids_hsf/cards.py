@@ -78,6 +78,12 @@ class AugmentationRecipe:
     elastic_control_points: int = 4
     elastic_displacement_mm: float = 4.0
 
+    @property
+    def mirrors_alone(self) -> bool:
+        """Whether each sample is the mirrored crop and nothing else, so that a second one tells nothing new."""
+        still = self.scales == (1, 1) and self.rotation_degrees == 0 and self.translation_mm == 0
+        return self.flip_probability == 1 and self.affine_probability == 1 and still
+
 
 @dataclass(frozen=True)
 class ModelCard:

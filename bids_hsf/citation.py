@@ -32,6 +32,8 @@ class Methods:
         BIDS suffixes of the scans.
     voxel_size_mm : float or None
         Of the crops; None for the scan's own voxels.
+    mirrors_alone : bool
+        The one sample is the mirrored crop.
     provider : str or None
         ONNX Runtime's execution provider; None where nothing ran yet.
     packages : mapping of str to str
@@ -53,6 +55,7 @@ class Methods:
     n_augmentations: int
     contrasts: tuple[str, ...]
     voxel_size_mm: float | None = None
+    mirrors_alone: bool = False
     provider: str | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
     with_etiv: bool = True
@@ -289,7 +292,9 @@ def _networks(methods: Methods) -> str:
     runtime = next((name for name in methods.packages if name.startswith("onnxruntime")), "onnxruntime")
     ran = f", run by ONNX Runtime{_version(methods, runtime)}" + (f" with its {provider} provider" if provider else "")
     seen = "every crop as it is"
-    if methods.n_augmentations:
+    if methods.n_augmentations and methods.mirrors_alone:
+        seen += " and mirrored"
+    elif methods.n_augmentations:
         seen += (
             f" and {methods.n_augmentations} copies of it, randomly flipped and deformed by "
             f"TorchIO{_version(methods, 'torchio')} [@torchio]"

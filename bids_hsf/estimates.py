@@ -27,7 +27,7 @@ UNKNOWN_MEMBER_BYTES = 150_000_000  # HSF's networks
 def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int) -> int:
     """Peak memory of one process at work on a scan of `n_voxels`, in MB; one network is open at a time."""
     largest = max(member_sizes(card))
-    base = BASE_MB + (AUGMENTATION_MB if n_augmentations else 0)
+    base = BASE_MB + (AUGMENTATION_MB if n_augmentations and not card.recipe.mirrors_alone else 0)
     one_pass = PASS_MB * math.sqrt(largest / PASS_MB_OF_BYTES)
     return round(base + one_pass + (BYTES_PER_VOXEL * n_voxels + OPEN_NETWORK * largest) / 2**20)
 

@@ -250,8 +250,9 @@ def _sums(members: Mapping[str, str]) -> str:
 
 
 def number_of_augmentations(card: ModelCard, method: Method) -> int:
-    """Random test-time samples beside the plain pass: the user's number, else the card's."""
-    return card.n_augmentations if method.n_augmentations is None else method.n_augmentations
+    """Random test-time samples beside the plain pass: the user's number, else the card's; of equal ones, one."""
+    number = card.n_augmentations if method.n_augmentations is None else method.n_augmentations
+    return min(number, 1) if card.recipe.mirrors_alone else number
 
 
 def find_merge(card: ModelCard, ca_mode: str | None) -> Merge | None:

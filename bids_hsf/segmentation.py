@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_hsf.augmentation import Sample, Warp, place
+from bids_hsf.augmentation import Mirror, Sample, Warp, place
 from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
 from bids_hsf.labels import Label, Merge, merge_channels
@@ -374,7 +374,9 @@ def remove_islands(labels: NDArray[np.uint8], voxel_sizes: NDArray[np.float64]) 
     return np.where(np.concatenate([[True], stay])[components], labels, np.uint8(0)), n_components
 
 
-def _prepare(crop: Field, sample: Sample | None, voxel_sizes: NDArray[np.float64]) -> tuple[Field, Warp | None]:
+def _prepare(
+    crop: Field, sample: Sample | None, voxel_sizes: NDArray[np.float64]
+) -> tuple[Field, Warp | Mirror | None]:
     """Make the view of a crop that a sample shows, and the way back; None for the plain crop."""
     if sample is None:
         return crop, None
@@ -421,14 +423,14 @@ class _Tally:
     sums: Votes | None = field(default=None, init=False)
     volumes: list[NDArray[np.float64]] = field(default_factory=list, init=False)
 
-    def add_pass(self, probabilities: Field, warp: Warp | None, pool: Executor) -> None:
+    def add_pass(self, probabilities: Field, warp: Warp | Mirror | None, pool: Executor) -> None:
         """Carry one pass back to the crop, let it vote there, and add it to the sums.
 
         Parameters
         ----------
         probabilities : array, (C, X, Y, Z) float32
             On the grid that the network was shown.
-        warp : Warp or None
+        warp : Warp or Mirror or None
             The way back from there; None for the plain crop, which comes first.
         pool : Executor
             Its threads take a slab of the crop each.
@@ -459,7 +461,7 @@ class _Tally:
         return replace(self.sums, pass_volumes=np.array(self.volumes, dtype=np.float32))
 
 
-def _add_slab(sums: Votes, probabilities: Field, warp: Warp | None, slab: slice) -> NDArray[np.float64]:
+def _add_slab(sums: Votes, probabilities: Field, warp: Warp | Mirror | None, slab: slice) -> NDArray[np.float64]:
     """Add what a pass says of a slab to the sums; returns the voxels that each class gets, (C,).
 
     Voxels that the pass did not see count as in the mean vote of those before it.

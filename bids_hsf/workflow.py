@@ -289,6 +289,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         labels=tuple(label.name for label in plan.labels),
         n_members=len(card.members),
         n_augmentations=number_of_augmentations(card, config.method),
+        mirrors_alone=card.recipe.mirrors_alone,
         contrasts=tuple(sorted({scan.suffix for job in plan.jobs for scan in job.scans})),
         with_joined_votes=any(job.second is not None for job in plan.jobs),
         voxel_size_mm=card.voxel_size_mm,
@@ -339,7 +340,7 @@ def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: 
     augmented = number_of_augmentations(card, config.method) > 0
     # With two passes a scan, opening would take as long as they do.
     kept_bytes = min(half, SMALL_ENSEMBLE_BYTES) if augmented else half
-    if augmented and device.n_threads > 1:
+    if augmented and not card.recipe.mirrors_alone and device.n_threads > 1:
         # Until the first sample is made, loading and locating the scan leave a core idle.
         Thread(target=import_libraries, name="import torch").start()
     return Tools(ensemble, labels, Members(paths, card, device, kept_bytes), merge, device, config)

@@ -1,6 +1,7 @@
 """Sampling, applying and inverting test-time transforms, each against torchio and on its own."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ VOXEL_SIZES = np.array([0.8, 1.0, 1.3])
 AFFINE = AugmentationRecipe(affine_probability=1.0)
 ELASTIC = AugmentationRecipe(affine_probability=0.0)
 EITHER = AugmentationRecipe(affine_probability=0.5)
+MIRROR = AugmentationRecipe(
+    flip_probability=1, affine_probability=1, scales=(1, 1), rotation_degrees=0, translation_mm=0
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +29,9 @@ def crop():
     noise = np.random.default_rng(5).normal(size=SHAPE)
     smooth = ndimage.gaussian_filter(noise, 2.5).astype(np.float32)
     return smooth / smooth.std()
+
+
+FLIP = Sample(flip=True)
 
 
 def one(recipe, seed):
@@ -76,6 +83,12 @@ class TestDraw:
         np.testing.assert_array_equal(before[1], np.random.get_state()[1])
         assert before[2] == random.getstate()
 
+    def test_recipe_that_mirrors_alone_draws_flips_alone(self):
+        assert MIRROR.mirrors_alone
+        assert all(sample.mirrors_alone for sample in draw(MIRROR, 9, np.random.default_rng(0)))
+        for change in ({"flip_probability": 0.5}, {"affine_probability": 0.9}, {"rotation_degrees": 1}):
+            assert not replace(MIRROR, **change).mirrors_alone
+
     def test_shares_of_flips_and_affines_are_those_of_the_recipe(self):
         samples = draw(AugmentationRecipe(), 2000, np.random.default_rng(1))
         assert np.mean([s.flip for s in samples]) == pytest.approx(0.5, abs=0.04)
@@ -111,11 +124,22 @@ class TestApply:
         np.testing.assert_allclose(view[2:], crop[:-2], atol=1e-5)
 
     def test_flip_mirrors_the_first_axis(self, crop):
-        view = place(Sample(flip=True), SHAPE, VOXEL_SIZES).apply(crop)
-        np.testing.assert_allclose(view, crop[::-1], atol=1e-5)
+        view = place(FLIP, SHAPE, VOXEL_SIZES).apply(crop)
+        np.testing.assert_array_equal(view, crop[::-1])
+        turned = replace(FLIP, degrees=(0.0, 0.0, 1e-9))
+        np.testing.assert_allclose(place(turned, SHAPE, VOXEL_SIZES).apply(crop), view, atol=1e-5)
 
 
 class TestInvert:
+    def test_flip_comes_back_as_it_was(self, crop):
+        warp = place(FLIP, SHAPE, VOXEL_SIZES)
+        fields = np.stack([crop, 2 * crop])
+        there = np.stack([warp.apply(field) for field in fields])
+        np.testing.assert_array_equal(warp.invert(there), fields)
+        np.testing.assert_array_equal(warp.invert(there, slice(3, 7)), fields[:, 3:7])
+        assert warp.seen.shape == SHAPE
+        assert warp.seen.all()
+
     @pytest.mark.parametrize("seed", range(3))
     def test_inverse_of_an_affine_is_torchios_to_rounding(self, crop, seed):
         sample = one(AFFINE, seed)
@@ -182,10 +206,9 @@ class TestFieldOfView:
         assert not warp.seen[:, -3:].any()
 
     def test_everything_is_seen_where_nothing_moves(self):
-        for flip in (False, True):
-            warp = place(Sample(flip), SHAPE, VOXEL_SIZES)
-            assert warp.seen.all()
-            assert not warp.filled.any()
+        warp = place(Sample(flip=False), SHAPE, VOXEL_SIZES)
+        assert warp.seen.all()
+        assert not warp.filled.any()
 
     def test_shrinking_sees_all_and_fills_the_rim(self):
         warp = place(Sample(False, scales=(0.8, 0.8, 0.8)), SHAPE, VOXEL_SIZES)

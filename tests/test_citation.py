@@ -46,6 +46,13 @@ def test_text_names_the_software_whose_label_maps_were_used():
     assert "label maps of" not in methods_markdown(METHODS)
 
 
+def test_text_tells_a_mirrored_crop_from_deformed_ones():
+    text = methods_markdown(replace(METHODS, n_augmentations=1, mirrors_alone=True))
+    assert "saw every crop as it is and mirrored." in text
+    assert "10 votes" in text
+    assert "TorchIO" not in text
+
+
 def test_text_leaves_out_what_did_not_run():
     text = methods_markdown(FAST)
     assert "One network" in text

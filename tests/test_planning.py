@@ -8,6 +8,7 @@ import pytest
 from bids_trees import model_card
 
 from bids_hsf import __version__
+from bids_hsf.cards import AugmentationRecipe
 from bids_hsf.config import Behaviour, Config, Method, Selection
 from bids_hsf.dataset import Scan
 from bids_hsf.errors import NothingSelectedError, OutputError, UsageError
@@ -16,6 +17,7 @@ from bids_hsf.planning import (
     State,
     find_merge,
     is_done_by_now,
+    number_of_augmentations,
     plan_jobs,
     request_of,
     state_of,
@@ -99,6 +101,14 @@ def test_merged_labels_have_their_own_name() -> None:
 def test_request_tells_apart_whatever_changes_the_result(change: dict[str, Any]) -> None:
     card = model_card()
     assert request_of(card, None, Method(**change)) != request_of(card, None, Method())
+
+
+def test_equal_samples_are_taken_once() -> None:
+    mirror = AugmentationRecipe(1.0, 1.0, scales=(1, 1), rotation_degrees=0, translation_mm=0)
+    card = replace(model_card(), recipe=mirror, n_augmentations=1)
+    assert number_of_augmentations(card, Method(n_augmentations=20)) == 1
+    assert number_of_augmentations(card, Method(n_augmentations=0)) == 0
+    assert number_of_augmentations(replace(card, recipe=AugmentationRecipe()), Method(n_augmentations=20)) == 20
 
 
 def test_request_tells_apart_other_models_and_files() -> None:
