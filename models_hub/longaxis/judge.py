@@ -2,15 +2,17 @@
 
     python judge.py Task04_Hippocampus OUT_DIR                 members as trained, each case's unseen ones
     python judge.py Task04_Hippocampus OUT_DIR --quantized --model longaxis_bagging_accurate
+    python judge.py Task04_Hippocampus OUT_DIR --split fold --model longaxis_single_fast    cross-validation
 
-OUT_DIR holds bootstrapK.onnx (or bootstrapK_sq.onnx) and bootstrapK_split.json of train.py. A case is voted on by
-those of the five members whose bootstrap sample lacks it: two on average, where the shipped ensemble has five, so
-that the figures err on the low side. Cases that all five have seen are left out and counted.
+OUT_DIR holds bootstrapK.onnx (or bootstrapK_sq.onnx, foldK.onnx) and bootstrapK_split.json of train.py. A case is
+voted on by those of the five members whose bootstrap sample lacks it: two on average, where the shipped ensemble has
+five, so that the figures err on the low side. Cases that all five have seen are left out and counted. Of five folds
+each case has one.
 
-Writes OUT_DIR/out_of_bag_MODEL.tsv (a row a case and label) and prints the means; the same for all pairs of a case
-and a single unseen member; and how well the uncertainty tells errors: the area under the ROC curve of the entropy
-for wrong against right voxels of the crops, and Spearman's correlation of a case's mean entropy over its labelled
-voxels with its Dice.
+Writes OUT_DIR/out_of_bag_MODEL.tsv, or OUT_DIR/cross_validation_MODEL.tsv (a row a case and label), and prints the
+means; the same for all pairs of a case and a single unseen member; and how well the uncertainty tells errors: the area
+under the ROC curve of the entropy for wrong against right voxels of the crops, and Spearman's correlation of a case's
+mean entropy over its labelled voxels with its Dice.
 """
 
 import argparse
@@ -56,14 +58,14 @@ class EntropyJudge:
 class Jury:
     """The members of an ensemble and the cases that each has seen."""
 
-    def __init__(self, out_dir: Path, model: str, suffix: str) -> None:
+    def __init__(self, out_dir: Path, split: str, model: str, suffix: str) -> None:
         self.card = find_card(model)
         self.predictors, self.seen = [], []
-        device = choose_device("auto", out_dir / f"bootstrap0{suffix}.onnx", allowed_cores())
+        device = choose_device("auto", out_dir / f"{split}0{suffix}.onnx", allowed_cores())
         for member in range(N_MEMBERS):
-            path = out_dir / f"bootstrap{member}{suffix}.onnx"
+            path = out_dir / f"{split}{member}{suffix}.onnx"
             self.predictors.append(OnnxPredictor(path, self.card, device))
-            self.seen.append(set(json.loads((out_dir / f"bootstrap{member}_split.json").read_text())["train"]))
+            self.seen.append(set(json.loads((out_dir / f"{split}{member}_split.json").read_text())["train"]))
 
     def unbiased(self, case: str) -> list[OnnxPredictor]:
         return [p for p, seen in zip(self.predictors, self.seen, strict=True) if case not in seen]
@@ -104,10 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("msd_dir", type=Path, help="with images/ and labels/")
     parser.add_argument("out_dir", type=Path)
+    parser.add_argument("--split", choices=["bootstrap", "fold"], default="bootstrap")
     parser.add_argument("--model", default="longaxis_bagging_fast", help="whose card (labels, augmentation) counts")
     parser.add_argument("--quantized", action="store_true")
     arguments = parser.parse_args()
-    jury = Jury(arguments.out_dir, arguments.model, "_sq" if arguments.quantized else "")
+    jury = Jury(arguments.out_dir, arguments.split, arguments.model, "_sq" if arguments.quantized else "")
     cases = find_cases(arguments.msd_dir / "images", arguments.msd_dir / "labels")
     judged = [case for case in cases if jury.unbiased(case.name)]
     entropies, scores, alone, means = EntropyJudge(), [], [], []
@@ -115,7 +118,8 @@ def main() -> None:
         together, single, entropy = jury.judge(case, entropies)
         scores, alone, means = scores + together, alone + single, [*means, entropy]
 
-    name = f"out_of_bag_{arguments.model}{'_sq' if arguments.quantized else ''}.tsv"
+    kind = "out_of_bag" if arguments.split == "bootstrap" else "cross_validation"
+    name = f"{kind}_{arguments.model}{'_sq' if arguments.quantized else ''}.tsv"
     with (arguments.out_dir / name).open("w", newline="") as stream:
         csv.writer(stream, delimiter="\t", lineterminator="\n").writerows(rows(scores))
     print(f"{len(judged)} of {len(cases)} cases were unseen by a member; {len(cases) - len(judged)} left out")

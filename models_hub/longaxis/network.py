@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 N_CLASSES = 3  # background, anterior, posterior
-WIDTHS = (32, 64, 96)  # at 2, 4 and 8 mm for voxels of 1 mm
+WIDTHS = (48, 64, 96)  # at 2, 4 and 8 mm for voxels of 1 mm
 N_STEM = 16
 N_FINE = 8  # channels at full resolution
 
@@ -33,8 +33,8 @@ class LongAxisNet(nn.Module):
     """Residual U-Net at half resolution, refined by one convolution at full resolution; logits out.
 
     Nine tenths of the work of a U-Net go into its levels of full and half resolution; without blocks at the
-    first, a third of the work is left, and three epochs take the time of one. A strided convolution carries
-    2 x 2 x 2 voxels into channels, a transposed one back.
+    first, less than half of it is left. A strided convolution carries 2 x 2 x 2 voxels into channels, a
+    transposed one back.
 
     Input (batch, 1, x, y, z) float32 z-scores, each size a multiple of 8; output (batch, 3, x, y, z).
     """
