@@ -204,6 +204,9 @@ def _add_outputs(add: Add) -> None:
 def _add_resources(add: Add) -> None:
     add("--device", dest="resources.device", action=Device, metavar="NAME",
         help="auto, cpu, openvino, cuda, ...; list: print what is here and exit (default: auto)")  # fmt: skip
+    add("--reduced-precision", dest="method.reduced_precision", action="store_true",
+        help="compute in bfloat16 (Intel CPUs with AMX), TF32 (NVIDIA), half precision (Intel GPUs): several times as "
+        "fast there, but labels of single voxels then depend on the machine")  # fmt: skip
     add("--nthreads", "--n-cpus", dest="resources.nthreads", type=int, metavar="N",
         help="cores in total (what fmriprep calls --nprocs; default: all that are allowed)")  # fmt: skip
     add("--nprocs", dest="resources.nprocs", type=int, metavar="N", help="scans at once")

@@ -36,6 +36,8 @@ class Methods:
         The one sample is the mirrored crop.
     provider : str or None
         ONNX Runtime's execution provider; None where nothing ran yet.
+    reduced_precision : bool
+        It may have computed in fewer bits than float32.
     packages : mapping of str to str
         Versions by name, as on PyPI.
     with_etiv : bool
@@ -57,6 +59,7 @@ class Methods:
     voxel_size_mm: float | None = None
     mirrors_alone: bool = False
     provider: str | None = None
+    reduced_precision: bool = False
     packages: Mapping[str, str] = field(default_factory=dict)
     with_etiv: bool = True
     with_joined_votes: bool = False
@@ -291,6 +294,7 @@ def _networks(methods: Methods) -> str:
     provider = PROVIDERS.get(methods.provider or "", methods.provider or "")
     runtime = next((name for name in methods.packages if name.startswith("onnxruntime")), "onnxruntime")
     ran = f", run by ONNX Runtime{_version(methods, runtime)}" + (f" with its {provider} provider" if provider else "")
+    ran += ", in reduced precision where the hardware has it" if methods.reduced_precision else ""
     seen = "every crop as it is"
     if methods.n_augmentations and methods.mirrors_alone:
         seen += " and mirrored"

@@ -87,6 +87,8 @@ class Method:
     derivatives : mapping of str to str
         Name to folder of other software's label maps, whose hippocampi take the place of the template's.
     keep_islands : bool
+    reduced_precision : bool
+        Let the hardware compute in fewer bits than float32 where it has them.
     multispectral : bool
         Join the votes of the T1w and the T2w scan of a session.
     reference : str
@@ -102,6 +104,7 @@ class Method:
     box_margin_mm: float | None = None
     derivatives: Mapping[str, str] = field(default_factory=dict)
     keep_islands: bool = False
+    reduced_precision: bool = False
     multispectral: bool = False
     reference: str = "T2w"
     members: Mapping[str, str] = field(default_factory=dict)

@@ -118,9 +118,12 @@ def find_cases(images_dir: Path, labels_dir: Path) -> list[Case]:
     return cases
 
 
-def open_predictors(ensemble: Ensemble, request: str, n_threads: int | None = None) -> tuple[Predictor, ...]:
+def open_predictors(
+    ensemble: Ensemble, request: str, n_threads: int | None = None, *, reduced_precision: bool = False
+) -> tuple[Predictor, ...]:
     """Open all members on the device that was asked for."""
-    device = choose_device(request, ensemble.member_paths[0], n_threads or allowed_cores())
+    n_threads = n_threads or allowed_cores()
+    device = choose_device(request, ensemble.member_paths[0], n_threads, reduced_precision=reduced_precision)
     logger.info("%s on %s, %d thread(s) (%s)", ensemble.card.name, device.provider, device.n_threads, device.reason)
     return tuple(OnnxPredictor(path, ensemble.card, device) for path in ensemble.member_paths)
 

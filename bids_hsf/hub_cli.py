@@ -120,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--labels", type=Path, required=True, metavar="DIR", help="label maps of the same names")
     evaluate.add_argument("--output", type=Path, metavar="FILE.tsv", help="write the rows there")
     evaluate.add_argument("--nthreads", type=int, metavar="N", help="threads of the network (default: all allowed)")
+    evaluate.add_argument("--reduced-precision", action="store_true", help="as bids-hsf computes by this option")
     checksum = _add(commands, "checksum", checksum_files, "print a card's lines for an ONNX file")
     checksum.add_argument("files", nargs="+", type=Path, metavar="FILE.onnx")
     for command in (validate, evaluate):
@@ -248,7 +249,9 @@ def evaluate_model(options: argparse.Namespace) -> Answer:
     if options.output is not None and not options.output.parent.is_dir():
         raise UsageError(f"--output {options.output}: its folder does not exist")
     ensemble = fetch(card, allow_http=options.allow_http)
-    predictors = open_predictors(ensemble, options.device, options.nthreads)
+    predictors = open_predictors(
+        ensemble, options.device, options.nthreads, reduced_precision=options.reduced_precision
+    )
     scores: list[Score] = []
     failures = {}
     for case in tqdm(cases, desc=card.name, unit="case", disable=None):

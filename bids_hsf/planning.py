@@ -230,7 +230,8 @@ def request_of(card: ModelCard, merge: Merge | None, method: Method) -> dict[str
         "Seed": method.seed,
         "BoxMarginMm": method.box_margin_mm,
         "KeepIslands": method.keep_islands,
-        # Absent without any, as in results of older versions.
+        # Absent unless asked for, as in results of older versions.
+        **({"ReducedPrecision": True} if method.reduced_precision else {}),
         **({"Derivatives": sorted(method.derivatives)} if method.derivatives else {}),
     }
 

@@ -259,7 +259,10 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, config_path: Path)
     n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory(), scan_mb)
     memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
     compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
-    device = choose_device(config.resources.device, ensemble.member_paths[0], n_threads, memory_bytes, compiled)
+    device = choose_device(
+        *(config.resources.device, ensemble.member_paths[0], n_threads, memory_bytes, compiled),
+        reduced_precision=config.method.reduced_precision,
+    )
     logger.info(
         "%s on %s: %d scan(s) at once, %d thread(s) each (%s)",
         *(plan.card.name, device.provider, n_processes, n_threads, device.reason),
@@ -294,6 +297,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         with_joined_votes=any(job.second is not None for job in plan.jobs),
         voxel_size_mm=card.voxel_size_mm,
         provider=provider,
+        reduced_precision=config.method.reduced_precision,
         packages=provenance.package_versions(),
         label_maps=tuple(config.method.derivatives),
     )

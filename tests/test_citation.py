@@ -53,6 +53,11 @@ def test_text_tells_a_mirrored_crop_from_deformed_ones():
     assert "TorchIO" not in text
 
 
+def test_text_says_where_fewer_bits_were_allowed():
+    assert "reduced precision" in methods_markdown(replace(METHODS, reduced_precision=True))
+    assert "precision" not in methods_markdown(METHODS)
+
+
 def test_text_leaves_out_what_did_not_run():
     text = methods_markdown(FAST)
     assert "One network" in text

@@ -130,6 +130,7 @@ class TestFlags:
             ("--random-seed -5", "method.seed", -5),
             ("--box-margin-mm 4", "method.box_margin_mm", 4.0),
             ("--keep-islands", "method.keep_islands", True),
+            ("--reduced-precision", "method.reduced_precision", True),
             ("--uncertainty full", "behaviour.full_uncertainty", True),
             ("--write-probseg", "behaviour.write_probabilities", True),
             ("--export-lut itksnap fsleyes", "behaviour.export_lut", ("itksnap", "fsleyes")),

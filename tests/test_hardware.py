@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 import pickle
@@ -14,7 +15,7 @@ from twins import write_custom_operator_twin, write_external_data_twin, write_tw
 from bids_hsf import hardware, machine, sessions
 from bids_hsf.errors import DeviceError, ModelError
 from bids_hsf.hardware import choose_device, difference_between, format_devices, list_devices, open_network
-from bids_hsf.onnx_file import NetworkFile, examine
+from bids_hsf.onnx_file import examine
 
 V2_ROOT_GROUP = "0::/job/task\n"
 
@@ -349,15 +350,48 @@ def fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(onnxruntime, "preload_dlls", raising=False)
 
 
-@pytest.mark.parametrize(("operators", "difference"), [({"Conv"}, 0.5), ({"Conv", "QuantizeLinear"}, 0.5 / 8)])
-def test_int8_networks_are_compared_in_the_mean(operators: set[str], difference: float) -> None:
+@pytest.mark.parametrize(("coarse", "difference"), [(False, 0.5), (True, 0.5 / 8)])
+def test_coarse_outputs_are_compared_in_the_mean(coarse: bool, difference: float) -> None:
     expected = np.zeros((2, 2, 2), dtype=np.float32)
     found = expected.copy()
     found[0, 0, 0] = 0.5
-    facts = NetworkFile(size=1, width=1, operators=frozenset(operators), has_external_data=False)
-    assert difference_between(found, expected, facts) == difference
-    assert difference_between(found[0], expected, facts) == float("inf")
-    assert not difference_between(np.full_like(found, np.nan), expected, facts) <= 1e-2
+    assert difference_between(found, expected, coarse=coarse) == difference
+    assert difference_between(found[0], expected, coarse=coarse) == float("inf")
+    assert not difference_between(np.full_like(found, np.nan), expected, coarse=coarse) <= 1e-2
+
+
+@pytest.mark.parametrize(("features", "hint"), [(("AMX", "AVX512"), "bf16"), (("AVX512", "AVX2"), "f32")])
+def test_bfloat16_only_where_the_cpu_has_units_for_it(monkeypatch, features, hint) -> None:
+    monkeypatch.setattr(hardware, "cpu_features", lambda: features)
+    openvino = next(provider for provider in hardware.PROVIDERS if provider.name == "openvino")
+    options = hardware.provider_options(openvino, 2, reduced_precision=True)
+    assert json.loads(options["load_config"])["CPU"]["INFERENCE_PRECISION_HINT"] == hint
+
+
+def test_fewer_bits_than_float32_only_if_asked_for() -> None:
+    for provider in hardware.PROVIDERS:
+        full = hardware.provider_options(provider, 2)
+        reduced = hardware.provider_options(provider, 2, reduced_precision=True)
+        if provider.name in ("openvino", "openvino-gpu"):
+            assert "f32" in full["load_config"]
+            assert '"f16"' in reduced["load_config"] or provider.name == "openvino"
+        elif provider.name == "cuda":
+            assert (full["use_tf32"], reduced["use_tf32"]) == ("0", "1")
+        else:
+            assert reduced == full
+
+
+@pytest.mark.skipif("OpenVINOExecutionProvider" not in sessions.compiled_providers(), reason="another build")
+def test_reduced_precision_runs_on_openvino_and_hardly_changes_the_labels() -> None:
+    path = Path(__file__).parents[1] / "models_hub" / "longaxis" / "single.onnx"
+    crop = np.random.default_rng(1).standard_normal((1, 1, 32, 40, 32), dtype=np.float32)
+    full, reduced = (
+        open_network(path, choose_device("openvino", path, 2, reduced_precision=wish)).run(crop)
+        for wish in (False, True)
+    )
+    assert (full.argmax(1) != reduced.argmax(1)).mean() < 0.01
+    # Where the CPU has no bfloat16, the outputs are the same.
+    assert (np.abs(full - reduced).max() > 1e-4) == ("AMX" in machine.cpu_features())
 
 
 @pytest.mark.skipif("OpenVINOExecutionProvider" not in sessions.compiled_providers(), reason="another build")

@@ -96,7 +96,7 @@ def test_merged_labels_have_their_own_name() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"n_augmentations": 0}, {"box_margin_mm": 3.0}, {"keep_islands": True}],
+    [{"seed": 1}, {"n_augmentations": 0}, {"box_margin_mm": 3.0}, {"keep_islands": True}, {"reduced_precision": True}],
 )
 def test_request_tells_apart_whatever_changes_the_result(change: dict[str, Any]) -> None:
     card = model_card()

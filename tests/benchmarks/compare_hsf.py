@@ -14,6 +14,7 @@ Prints Dice by structure and side, wall time and peak memory; --json FILE writes
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import statistics
@@ -42,6 +43,7 @@ factory.main()
 def main() -> None:
     options = parse()
     rounds = []
+    precisions: list[list[str]] = [[], ["--reduced-precision"]] if options.reduced_precision else [[]]
     with tempfile.TemporaryDirectory(prefix="compare-") as name:
         folder = Path(name)
         if options.random:
@@ -52,8 +54,9 @@ def main() -> None:
         n_labels = labels_of(options.networks[0])
         for number in range(options.rounds):
             costs = {"HSF 1.2.3": run_hsf(options, folder / f"hsf{number}")}
-            for device in options.device:
-                costs[device] = run_app(options, device, folder / f"{device}{number}", n_labels)
+            for device, flags in itertools.product(options.device, precisions):
+                tool = " ".join([device, *flags])
+                costs[tool] = run_app(options, ["--device", device, *flags], folder / f"{tool}{number}", n_labels)
             rounds.append(costs)
         dice = agreement(folder / "hsf0", folder / f"{options.device[0]}0", n_labels, options.contrast)
     rows = [compared(tool, rounds) for tool in rounds[0]]
@@ -98,6 +101,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--validate", action="store_true", help="let this app validate the dataset, as it does by default"
     )
+    parser.add_argument("--reduced-precision", action="store_true", help="run this app with that option as well")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
@@ -124,12 +128,12 @@ def run_hsf(options: argparse.Namespace, folder: Path) -> Measured:
     return measure(command, folder / "log.txt")
 
 
-def run_app(options: argparse.Namespace, device: str, folder: Path, n_labels: int) -> Measured:
+def run_app(options: argparse.Namespace, wishes: Sequence[str], folder: Path, n_labels: int) -> Measured:
     """Run this app on a dataset of the scan."""
     bids_dir = make_dataset([options.scan], folder / "bids", options.contrast)
     card = make_card(options.networks, folder / "card", n_labels, options.tta)
     flags = [] if options.validate else ["--skip-bids-validation"]
-    command = app_command(bids_dir, folder / "out", str(card), "--device", device, "--keep-islands", *flags)
+    command = app_command(bids_dir, folder / "out", str(card), *wishes, "--keep-islands", *flags)
     return measure(command, folder / "log.txt", PYTHONPATH=str(REPOSITORY))
 
 

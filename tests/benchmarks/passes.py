@@ -1,6 +1,6 @@
 """Seconds of one network pass, for each network of some models, on each execution provider that works here.
 
-    python tests/benchmarks/passes.py [--models NAME ...] [--shape 40 56 48] [--rounds 15]
+    python tests/benchmarks/passes.py [--models NAME ...] [--shape 40 56 48] [--rounds 15] [--reduced-precision]
 
 Prints a table of medians; the first pass, which compiles, is not counted.
 """
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--shape", nargs=3, type=int, default=(40, 56, 48))
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--reduced-precision", action="store_true", help="as the app computes by this option")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     print(machine())
@@ -46,7 +47,8 @@ def rows(options: argparse.Namespace, devices: list[str]) -> Iterator[dict[str, 
 
 
 def seconds_of_a_pass(path: Path, device: str, crop: np.ndarray, options: argparse.Namespace) -> float:
-    network = open_network(path, choose_device(device, path, options.threads))
+    chosen = choose_device(device, path, options.threads, reduced_precision=options.reduced_precision)
+    network = open_network(path, chosen)
     network.run(crop)
     times = []
     for _ in range(options.rounds):
