@@ -92,7 +92,13 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", type=Path, nargs="*", help="ONNX files; all of them vote")
     parser.add_argument("--random", type=int, default=0, help="so many networks with random weights instead")
-    parser.add_argument("--hsf-python", type=Path, required=True, help="interpreter of the environment with HSF")
+    # Absolute, for commands run in folders of their own; not resolved: a link tells which environment it belongs to.
+    parser.add_argument(
+        "--hsf-python",
+        type=lambda text: Path(text).absolute(),
+        required=True,
+        help="interpreter of the environment with HSF",
+    )
     parser.add_argument("--scan", type=Path, default=SCAN)
     parser.add_argument("--contrast", default="T1w", choices=("T1w", "T2w"))
     parser.add_argument("--tta", type=int, default=0, help="random samples beside the plain pass")
