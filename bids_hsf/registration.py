@@ -32,8 +32,8 @@ BACKGROUND_SHARE = 0.12
 # Receive fields vary over some centimetres, anatomy over less.
 SHADING_SIGMA_MM = 25.0
 N_SHADING_PASSES = 2
-# Scores compare 64 transforms at a time: more do not fit the cache.
-BATCH = 64
+# Scores compare so many transforms at a time: more do not fit the cache.
+BATCH = 8
 # One standard deviation of head size, as the logarithm of a scale: adult heads lie within +-0.2.
 SCALE_SIGMA = 0.15
 SCALE_PENALTY = 0.03
@@ -166,16 +166,18 @@ class Matcher:
         indices = to_voxels[:, :3, :3] @ self.points.T.astype(np.float32) + to_voxels[:, :3, 3:] + np.float32(1.5)
         shape = self.channels[0].observed.shape
         x, y, z = (np.clip(indices[:, axis].astype(np.int32), 0, shape[axis] - 1) for axis in range(3))
-        flat = (x * shape[1] + y) * shape[2] + z
+        flat = ((x * shape[1] + y) * shape[2] + z).astype(np.intp)
         return np.asarray(sum(_information(channel, flat) for channel in self.channels))
 
 
-def _information(channel: Channel, flat: NDArray[np.int32]) -> Matrix:
+def _information(channel: Channel, flat: NDArray[np.intp]) -> Matrix:
     """Mutual information times the share in view, for each row of voxel indices (B, N)."""
-    n_bins, n_rows = channel.n_bins, len(flat)
-    width = n_bins * (n_bins + 1)
-    keys = channel.observed.ravel()[flat] + channel.expected * (n_bins + 1) + np.arange(n_rows)[:, None] * width
-    counts = np.bincount(keys.ravel(), minlength=n_rows * width).reshape(n_rows, n_bins, n_bins + 1)[..., :n_bins]
+    n_bins = channel.n_bins
+    # All indices are within: "clip" only spares take's check of each, and a copy.
+    keys = channel.observed.ravel().take(flat, mode="clip")
+    keys += channel.expected * (n_bins + 1)
+    counts = np.array([np.bincount(row, minlength=n_bins * (n_bins + 1)) for row in keys])
+    counts = counts.reshape(-1, n_bins, n_bins + 1)[..., :n_bins]
     n_seen = counts.sum(axis=(1, 2))
     joint = counts / np.maximum(n_seen, 1)[:, None, None]
     expected = joint.sum(axis=2, keepdims=True) * joint.sum(axis=1, keepdims=True)
