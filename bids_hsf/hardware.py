@@ -29,6 +29,7 @@ from bids_hsf.machine import (
     release_memory,
     runtime_builds,
 )
+from bids_hsf.onnx_file import NetworkFile
 from bids_hsf.sessions import CPU, Network, compiled_providers, open_session
 
 __all__ = ["Device", "allowed_cores", "allowed_memory", "choose_device", "format_devices", "list_devices"]
@@ -307,6 +308,7 @@ def provider_options(
         cached = {name: value.format(cache_dir) for name, value in CACHES[provider.name].items()}
     if provider.ort_name == "OpenVINOExecutionProvider":
         kind = "GPU" if provider.gpu else "CPU"
+        # Without a hint, OpenVINO computes in bfloat16 where the CPU has AMX: labels would depend on the machine.
         config = {"INFERENCE_PRECISION_HINT": _precision(kind) if reduced_precision else "f32"}
         if kind == "CPU":
             # Each process would bind its threads to the first of the cores: all scans that run at once to the same.
@@ -353,7 +355,7 @@ def _reason(request: str, trial: Trial) -> str:
 def _advice() -> str:
     """Say what is faster on this CPU."""
     text = f"{int8_feature()}: the sq models (int8) run about twice as fast as the others here"
-    return text + (", all of them faster with --reduced-precision" if "AMX" in cpu_features() else "")
+    return text + ("; --reduced-precision makes the others faster" if "AMX" in cpu_features() else "")
 
 
 _Outcome = Callable[..., Trial]
@@ -405,24 +407,30 @@ class _Probe:
             found, seconds = _timed_pass(network)
         except ModelError as error:
             return outcome("fails", error.message)
-        coarse = self.reduced_precision or "QuantizeLinear" in network.facts.operators
-        difference = difference_between(found, self.expected, coarse=coarse)
+        difference = difference_between(found, self.expected, network.facts, reduced_precision=self.reduced_precision)
         figures = f"{1000 * seconds:.0f} ms against {1000 * self.cpu_seconds:.0f} ms of the CPU provider"
         if not difference <= TOLERANCE:  # NaN included
             return outcome("fails", f"differs from the CPU provider by {difference:.2g}", seconds, difference)
         return outcome("works", f"{figures}, differing by {difference:.0e}", seconds, difference)
 
 
-def difference_between(found: NDArray[np.float32], expected: NDArray[np.float32], *, coarse: bool) -> float:
+def difference_between(
+    found: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    facts: NetworkFile,
+    *,
+    reduced_precision: bool = False,
+) -> float:
     """How far two providers' outputs of a network lie apart: the largest difference, infinite for other shapes.
 
-    Where the steps between values are `coarse` (int8 networks, reduced precision) it is the mean: where providers add
+    Where the steps between values are coarse (int8 networks, reduced precision) it is the mean: where providers add
     up in another order, a value next to the border between two steps is rounded to the other one, and single voxels
     of the probe's noise end up apart by a tenth.
     """
     if found.shape != expected.shape:
         return float("inf")
     apart = np.abs(found - expected)
+    coarse = reduced_precision or "QuantizeLinear" in facts.operators
     return float(apart.mean() if coarse else apart.max())
 
 

@@ -15,7 +15,7 @@ from twins import write_custom_operator_twin, write_external_data_twin, write_tw
 from bids_hsf import hardware, machine, sessions
 from bids_hsf.errors import DeviceError, ModelError
 from bids_hsf.hardware import choose_device, difference_between, format_devices, list_devices, open_network
-from bids_hsf.onnx_file import examine
+from bids_hsf.onnx_file import NetworkFile, examine
 
 V2_ROOT_GROUP = "0::/job/task\n"
 
@@ -350,14 +350,18 @@ def fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(onnxruntime, "preload_dlls", raising=False)
 
 
-@pytest.mark.parametrize(("coarse", "difference"), [(False, 0.5), (True, 0.5 / 8)])
-def test_coarse_outputs_are_compared_in_the_mean(coarse: bool, difference: float) -> None:
+@pytest.mark.parametrize(
+    ("operators", "reduced", "difference"),
+    [({"Conv"}, False, 0.5), ({"Conv", "QuantizeLinear"}, False, 0.5 / 8), ({"Conv"}, True, 0.5 / 8)],
+)
+def test_int8_and_reduced_precision_are_compared_in_the_mean(operators, reduced, difference) -> None:
     expected = np.zeros((2, 2, 2), dtype=np.float32)
     found = expected.copy()
     found[0, 0, 0] = 0.5
-    assert difference_between(found, expected, coarse=coarse) == difference
-    assert difference_between(found[0], expected, coarse=coarse) == float("inf")
-    assert not difference_between(np.full_like(found, np.nan), expected, coarse=coarse) <= 1e-2
+    facts = NetworkFile(size=1, width=1, operators=frozenset(operators), has_external_data=False)
+    assert difference_between(found, expected, facts, reduced_precision=reduced) == difference
+    assert difference_between(found[0], expected, facts, reduced_precision=reduced) == float("inf")
+    assert not difference_between(np.full_like(found, np.nan), expected, facts, reduced_precision=reduced) <= 1e-2
 
 
 @pytest.mark.parametrize(("features", "hint"), [(("AMX", "AVX512"), "bf16"), (("AVX512", "AVX2"), "f32")])
