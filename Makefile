@@ -24,7 +24,7 @@ install: $(VENV)/.installed ## make the virtual environment .venv
 
 demo: $(VENV)/.installed ## segment the example dataset into ./demo and print where the reports are
 	rm -rf demo
-	$(BIN)/python tests/example_data.py demo/bids
+	$(BIN)/python tests/support/example_data.py demo/bids
 	$(BIN)/bids-hsf demo/bids demo/derivatives/bids-hsf participant group --model $(DEMO_MODEL)
 	@echo; echo "Reports, to be opened in a browser:"; ls $(CURDIR)/demo/derivatives/bids-hsf/*.html
 

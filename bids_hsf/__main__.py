@@ -2,6 +2,6 @@
 
 import sys
 
-from bids_hsf.cli import main
+from bids_hsf.cli.app import main
 
 sys.exit(main())

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 FloatArray = NDArray[np.floating]
+Matrix = NDArray[np.float64]  # affines, points, steps
+
 Pads = tuple[tuple[int, int], ...]
 
 

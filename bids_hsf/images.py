@@ -17,9 +17,11 @@ from bids_hsf.geometry import Grid, to_canonical
 
 logger = logging.getLogger(__name__)
 
+
 # Whole brains in use end at 0.25 mm (5e8 voxels); 0.1 mm would be 1e10 voxels, 40 GB as float32.
 MAX_VOXELS = 2_000_000_000
 VOXEL_SIZE_RANGE_MM = (0.05, 20.0)
+
 MIN_AXIS_VOXELS = 8
 MAX_DEFLATE_RATIO = 1032  # of any gzip file, from the format itself
 MAX_BAD_SHARE = 0.5  # of NaN and infinite voxels

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 RIGHT_OFFSET = 100
 HEMISPHERES = ("L", "R")
+
 SIDE_NAMES = {"L": "left", "R": "right"}
 
 

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path("/")
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 UNLIMITED = 1 << 60  # bytes; cgroup v1 writes "no limit" as a number near 2**63
 
@@ -30,6 +31,7 @@ RUNTIME_BUILDS = (
     "onnxruntime-training",
     "ort-nightly",
 )
+
 RUNTIME_PLUGINS = (
     "onnxruntime-ep-openvino",
     "onnxruntime-ep-nv-tensorrt-rtx-cu12",
@@ -40,7 +42,9 @@ RUNTIME_PLUGINS = (
 SCHEDULER_CORES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "NSLOTS", "NCPUS", "PBS_NUM_PPN", "LSB_DJOB_NUMPROC")
 
 INT8_FLAGS = {"amx_int8": "AMX", "avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI"}
+
 VECTOR_FLAGS = {"avx512f": "AVX512", "avx2": "AVX2"}
+
 GPU_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
 
 

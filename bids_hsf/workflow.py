@@ -21,14 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bids_hsf import derivatives, estimates, figures, overview, provenance, report, run_files, volumetry
-from bids_hsf.augmentation import draw, import_libraries
-from bids_hsf.cards import ModelCard
-from bids_hsf.citation import Methods
-from bids_hsf.claims import claimed
-from bids_hsf.config import Config, Method
-from bids_hsf.coregistration import MIN_QUALITY, Coregistration, coregister
-from bids_hsf.dataset import Scan, check_dataset, find_scans
+from bids_hsf import files
+from bids_hsf.bids import lookup_tables, maps, output_dataset, sidecars, tables
+from bids_hsf.bids.contrasts import contrast_of
+from bids_hsf.bids.dataset import Scan, check_dataset, find_scans
+from bids_hsf.bids.label_maps import read_hippocampi
+from bids_hsf.bids.validation import validating
 from bids_hsf.errors import (
     BidsHsfError,
     MemoryLimitError,
@@ -39,30 +37,30 @@ from bids_hsf.errors import (
     StorageError,
     UnreadableImageError,
 )
+from bids_hsf.files import claimed
 from bids_hsf.geometry import Grid, covering_box, field_of_view, from_canonical, resample
-from bids_hsf.hardware import Device, allowed_cores, allowed_memory, choose_device
-from bids_hsf.hub import Ensemble, fetch, find_card
+from bids_hsf.hub.cards import ModelCard
+from bids_hsf.hub.models import Ensemble, fetch, find_card
 from bids_hsf.images import LoadedScan, load_scan, open_scan
-from bids_hsf.inference import Members
-from bids_hsf.label_maps import read_hippocampi
 from bids_hsf.labels import HEMISPHERES, SIDE_NAMES, Label, Merge, hemisphere_index
-from bids_hsf.localization import (
-    DOUBTFUL_QUALITY,
-    Location,
-    crop_grid,
-    head_axes,
-    is_limited,
-    load_template,
-    locate,
-)
-from bids_hsf.long_axis import PARTS, split_long_axis
-from bids_hsf.machine import release_memory, return_large_arrays
-from bids_hsf.planning import (
+from bids_hsf.localization.coregistration import MIN_QUALITY, Coregistration, coregister
+from bids_hsf.localization.crops import crop_grid
+from bids_hsf.localization.locate import locate
+from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location, head_axes, is_limited
+from bids_hsf.localization.template import load_template
+from bids_hsf.machine import allowed_cores, allowed_memory, release_memory, return_large_arrays
+from bids_hsf.networks.device import Device, choose_device
+from bids_hsf.networks.members import Members
+from bids_hsf.reports import figures
+from bids_hsf.reports.methods import Methods
+from bids_hsf.reports.subject import write_group_report, write_subject_report
+from bids_hsf.runs import estimates, group_table, logs, overview, provenance
+from bids_hsf.runs.config import Config, Method
+from bids_hsf.runs.planning import (
     FULL_UNCERTAINTY,
     PARTS_SUFFIX,
     Job,
     Plan,
-    contrast_of,
     find_merge,
     is_done_by_now,
     number_of_augmentations,
@@ -71,20 +69,15 @@ from bids_hsf.planning import (
     unfinished,
     with_helpers,
 )
-from bids_hsf.scheduling import Outcome, run_jobs, share_cores
-from bids_hsf.segmentation import (
-    MergingPredictor,
-    Predictor,
-    Segmentation,
-    Votes,
-    decide,
-    remove_islands,
-    volume_spread,
-    vote,
-)
-from bids_hsf.validation import validating
+from bids_hsf.runs.scheduling import Outcome, run_jobs, share_cores
+from bids_hsf.segmentation import volumes
+from bids_hsf.segmentation.augmentation import draw, import_libraries
+from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
+from bids_hsf.segmentation.long_axis import PARTS, split_long_axis
+from bids_hsf.segmentation.votes import MergingPredictor, Predictor, Votes, vote
 
 logger = logging.getLogger(__name__)
+
 
 SOME_FAILED, ALL_FAILED = 1, 65
 SMALL_ENSEMBLE_BYTES = 512 << 20  # stays open as a whole, and shares each random view
@@ -136,14 +129,14 @@ def participant(config: Config, terminal: Terminal) -> int:
     if config.behaviour.dry_run:
         terminal.show(overview.preview(plan, config))
         return 0
-    run_id = run_files.new_run_id()
-    derivatives.prepare_output_dir(config.output_dir, config.bids_dir, plan.card.license)
-    terminal.begin_log(run_files.log_path(config.output_dir, run_id))
+    run_id = logs.new_run_id()
+    output_dataset.prepare_output_dir(config.output_dir, config.bids_dir, plan.card.license)
+    terminal.begin_log(logs.log_path(config.output_dir, run_id))
     logger.debug("Command: %s", " ".join(config.command))
-    run_files.write_label_files(config.output_dir, plan.segmentation, plan.labels, config.behaviour.export_lut)
+    lookup_tables.write_label_files(config.output_dir, plan.segmentation, plan.labels, config.behaviour.export_lut)
     if config.behaviour.split_long_axis:
         name = plan.segmentation + PARTS_SUFFIX
-        run_files.write_label_files(config.output_dir, name, PARTS, config.behaviour.export_lut)
+        lookup_tables.write_label_files(config.output_dir, name, PARTS, config.behaviour.export_lut)
     if config.behaviour.boilerplate_only:
         write_methods(plan, config)
         logger.info("Methods text: %s", config.output_dir / "logs" / "CITATION.md")
@@ -153,11 +146,11 @@ def participant(config: Config, terminal: Terminal) -> int:
     outcomes = []
     if todo:
         with validation(todo, config):
-            outcomes = process_jobs(todo, plan, config, run_files.config_path(config.output_dir, run_id))
+            outcomes = process_jobs(todo, plan, config, logs.config_path(config.output_dir, run_id))
     code = summarize(plan.jobs, todo, outcomes)
-    derivatives.check_mounted(config.output_dir)
+    output_dataset.check_mounted(config.output_dir)
     for subject in sorted({job.scan.subject for job in plan.jobs if not overview.is_reported(job)}):
-        report.write_subject_report(config.output_dir, subject)
+        write_subject_report(config.output_dir, subject)
     return code
 
 
@@ -172,7 +165,7 @@ def make_plan(config: Config) -> Plan:
     """Find the scans and the model, and what is to become of each; nothing is written."""
     check_dataset(config.bids_dir)
     scans = find_scans(config.bids_dir, config.selection, config.bids_database_dir)
-    derivatives.check_output_dir(config.output_dir)
+    output_dataset.check_output_dir(config.output_dir)
     card = find_card(config.method.model, config.hub_dirs)
     merge = find_merge(card, config.method.ca_mode)
     suited = suitable_scans(scans, card, config)
@@ -199,16 +192,16 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
     subjects = sorted((found & set(config.selection.participants)) if config.selection.participants else found)
     if not subjects:
         raise NoInputError(f"No derivatives to report in {config.output_dir}", "Run the participant level first.")
-    terminal.begin_log(run_files.log_path(config.output_dir, run_files.new_run_id()))
+    terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
     for subject in subjects:
-        report.write_subject_report(config.output_dir, subject)
+        write_subject_report(config.output_dir, subject)
     logger.info("%d report(s) written", len(subjects))
     return 0
 
 
 def status(config: Config, terminal: Terminal) -> int:
     """Tell which scans are done, failed or missing, and how to run the rest; the raw data may be gone."""
-    latest = run_files.latest_config(config.output_dir)
+    latest = logs.latest_config(config.output_dir)
     if config.method == Method() and latest is not None:
         # Asked without a model: the settings of the last run are meant.
         config = overview.with_settings_of(config, latest)
@@ -221,21 +214,21 @@ def group(config: Config, terminal: Terminal) -> int:
     """Collect the volumes of all finished scans; the raw data are not needed."""
     rows = []
     for sidecar_path in sorted(config.output_dir.glob("sub-*/**/anat/*_dseg.json")):
-        sidecar = derivatives.read_sidecar(sidecar_path)
-        structures = derivatives.read_tsv(sidecar_path.with_suffix(".tsv"))
+        sidecar = files.read_json(sidecar_path)
+        structures = tables.read_tsv(sidecar_path.with_suffix(".tsv"))
         if sidecar is None or not structures:
             logger.warning("%s is left out: it is not whole; run the participant level again", sidecar_path)
             continue
         etiv = sidecar.get("eTIV_mm3"), sidecar.get("eTIVReason")
-        rows.append(volumetry.group_row(derivatives.identity_columns(sidecar), structures, *etiv))
+        rows.append(group_table.group_row(sidecars.identity_columns(sidecar), structures, *etiv))
     if not rows:
         raise NoInputError(
             f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
         )
-    terminal.begin_log(run_files.log_path(config.output_dir, run_files.new_run_id()))
-    columns, table = volumetry.stack_rows(rows)
-    derivatives.write_tsv(config.output_dir / "group_volumes.tsv", columns, table)
-    report.write_group_report(config.output_dir)
+    terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
+    columns, table = group_table.stack_rows(rows)
+    tables.write_tsv(config.output_dir / "group_volumes.tsv", columns, table)
+    write_group_report(config.output_dir)
     logger.info("%d row(s) -> %s", len(rows), config.output_dir / "group_volumes.tsv")
     return 0
 
@@ -269,7 +262,7 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, config_path: Path)
     )
     # Another number of threads or another device gives other float sums: a replay has to use these.
     used = replace(config.resources, omp_nthreads=n_threads, device=device.name)
-    run_files.write_config(config_path, replace(config, resources=used), plan.card)
+    logs.write_config(config_path, replace(config, resources=used), plan.card)
     write_methods(plan, config, device.provider)
     make_tools = partial(open_tools, ensemble, plan.merge, device, config)
     outcomes = []
@@ -301,7 +294,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         packages=provenance.package_versions(),
         label_maps=tuple(config.method.derivatives),
     )
-    run_files.write_citation(config.output_dir, methods)
+    logs.write_citation(config.output_dir, methods)
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,7 +345,7 @@ def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: 
 
 def process_scan(job: Job, tools: Tools) -> None:
     """Segment one scan and write all its outputs, unless another run has done so by now."""
-    derivatives.check_mounted(job.outputs.output_dir)
+    output_dataset.check_mounted(job.outputs.output_dir)
     with claimed(job.outputs.claim):
         if not tools.config.behaviour.force and is_done_by_now(job):
             return
@@ -369,17 +362,17 @@ def process_scan(job: Job, tools: Tools) -> None:
             hippocampi = segment_hippocampi(contrasts, location, tools)
             release_memory()
             result = join_hemispheres(hippocampi, scan.grid, tools)
-        with derivatives.together(job.outputs, job.parts):
+        with output_dataset.together(job.outputs, job.parts):
             with clock.stage("write"):
                 write_outputs(job, scan, location, result, tools)
                 sidecar = describe(job, contrasts, location, result, tools)
                 if job.splits:
                     write_parts(job, scan, location, result, sidecar)
             record = provenance.record(job.request, inputs, tools.device, tools.config, clock)
-            derivatives.write_json(job.outputs.provenance, record)
+            files.write_json(job.outputs.provenance, record)
             job.outputs.failure.unlink(missing_ok=True)
             # Last of all: a scan with a sidecar is done.
-            derivatives.write_json(job.outputs.sidecar, sidecar)
+            files.write_json(job.outputs.sidecar, sidecar)
 
 
 def check_memory(job: Job, tools: Tools) -> None:
@@ -693,28 +686,28 @@ def write_outputs(job: Job, scan: LoadedScan, location: Location, result: Result
     """Write everything of one scan but the sidecar."""
     outputs, affine = job.outputs, scan.image.affine
     entropy, etiv = result.maps["entropy"], location.etiv_mm3
-    rows = volumetry.measure(result.label_map, scan.grid, tools.labels, entropy, result.spreads, etiv)
+    rows = volumes.measure(result.label_map, scan.grid, tools.labels, entropy, result.spreads, etiv)
     draw_figures(job, scan, location, result, tools)
-    derivatives.write_table(outputs.table, rows)
+    tables.write_table(outputs.table, rows)
     for name, values in result.maps.items():
-        derivatives.write_map(outputs, name, from_canonical(values, affine), scan.image, *job.sources)
+        maps.write_map(outputs, name, from_canonical(values, affine), scan.image, *job.sources)
     if result.probabilities is not None:
         stored = from_canonical(result.probabilities, affine)
         names = [row["abbreviation"] for row in rows]
-        derivatives.write_probabilities(outputs, stored, names, scan.image, *job.sources)
-    derivatives.write_image(outputs.dseg, from_canonical(result.label_map, affine), scan.image)
+        maps.write_probabilities(outputs, stored, names, scan.image, *job.sources)
+    maps.write_image(outputs.dseg, from_canonical(result.label_map, affine), scan.image)
 
 
 def write_parts(job: Job, scan: LoadedScan, location: Location, result: Result, sidecar: Mapping[str, Any]) -> None:
     """Write the map of head, body and tail that the label map gives; `sidecar` is the label map's."""
     outputs = job.parts
     split = split_long_axis(result.label_map, scan.grid, head_axes(location)[:, 1], result.head_indices)
-    rows = volumetry.measure(split.label_map, scan.grid, PARTS, result.maps["entropy"], {}, location.etiv_mm3)
+    rows = volumes.measure(split.label_map, scan.grid, PARTS, result.maps["entropy"], {}, location.etiv_mm3)
     picture = figures.draw_segmentation(figures.cut_mosaic(scan.data, split.label_map, scan.grid), PARTS)
-    derivatives.write_text(outputs.figure("segmentation"), picture)
-    derivatives.write_table(outputs.table, rows)
-    derivatives.write_image(outputs.dseg, from_canonical(split.label_map, scan.image.affine), scan.image)
-    derivatives.write_json(outputs.sidecar, derivatives.parts_sidecar(sidecar, job.outputs, outputs, split.rule))
+    files.write_text(outputs.figure("segmentation"), picture)
+    tables.write_table(outputs.table, rows)
+    maps.write_image(outputs.dseg, from_canonical(split.label_map, scan.image.affine), scan.image)
+    files.write_json(outputs.sidecar, sidecars.parts_sidecar(sidecar, job.outputs, outputs, split.rule))
 
 
 def draw_figures(job: Job, scan: LoadedScan, location: Location, result: Result, tools: Tools) -> None:
@@ -732,7 +725,7 @@ def draw_figures(job: Job, scan: LoadedScan, location: Location, result: Result,
             "localization": whole,
         }
     for name, picture in pictures.items():
-        derivatives.write_text(job.outputs.figure(name), picture.result())
+        files.write_text(job.outputs.figure(name), picture.result())
 
 
 def describe(
@@ -744,7 +737,7 @@ def describe(
     for contrast in contrasts:
         if contrast.coregistration is not None:
             joined = {"Coregistration": {"Scan": contrast.key, **contrast.coregistration.as_record()}}
-    return derivatives.dseg_sidecar(
+    return sidecars.dseg_sidecar(
         job.sources,
         {
             "Scan": job.key,
@@ -792,7 +785,7 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
         return
     with suppress(BidsHsfError):
         reason = {"Error": outcome.error.message, "Hint": outcome.error.hint, "ExitCode": outcome.error.exit_code}
-        derivatives.write_json(job.outputs.failure, reason)
+        files.write_json(job.outputs.failure, reason)
 
 
 def summarize(jobs: Sequence[Job], todo: Sequence[Job], outcomes: Sequence[Outcome]) -> int:

@@ -1,25 +1,12 @@
 """What many tests share: the example dataset with a disturbed subject, segmented once a session."""
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from example_data import DisturbedSubject, write_disturbed_subject
+from segmented_example import MODEL, Segmented
 
-from bids_hsf.cli import main
-
-MODEL = "longaxis_single_fast"
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """A dataset and what the app made of it."""
-
-    subject: DisturbedSubject
-    bids_dir: Path
-    output_dir: Path
-    exit_code: int
+from bids_hsf.cli.app import main
 
 
 @pytest.fixture(scope="session", autouse=True)

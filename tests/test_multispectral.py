@@ -11,20 +11,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 from bids_trees import model_card
-from conftest import MODEL
 from example_data import BIDS_DIR, Disturbance, disturb
 from scipy import ndimage
+from segmented_example import MODEL
 
-from bids_hsf import derivatives
-from bids_hsf.cli import main
-from bids_hsf.config import Config, Method, Selection
-from bids_hsf.dataset import Scan
+from bids_hsf.bids import output_dataset
+from bids_hsf.bids.dataset import Scan
+from bids_hsf.bids.selection import Selection
+from bids_hsf.bids.validation import run_validator
+from bids_hsf.cli.app import main
 from bids_hsf.errors import UsageError
 from bids_hsf.geometry import Grid, field_of_view
-from bids_hsf.long_axis import THIRDS, UNCAL_APEX
-from bids_hsf.planning import Job, plan_jobs
-from bids_hsf.segmentation import Votes
-from bids_hsf.validation import run_validator
+from bids_hsf.runs.config import Config, Method
+from bids_hsf.runs.planning import Job, plan_jobs
+from bids_hsf.segmentation.long_axis import THIRDS, UNCAL_APEX
+from bids_hsf.segmentation.votes import Votes
 
 SHIFT = Disturbance((0.0, 0.0, 0.0), (7.0, 0.0, 0.0), (0.9, 1.2, 1.1), "LIA")
 SUBJECTS = ("sub-shifted", "sub-together")
@@ -196,11 +197,11 @@ def test_results_of_a_scan_alone_and_of_the_pair_lie_side_by_side(config: Config
     for path in (*pair.expected_files, *alone.expected_files):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    derivatives.discard(alone.outputs)
+    output_dataset.discard(alone.outputs)
     assert all(path.exists() for path in pair.expected_files)
     assert not any(path.exists() for path in alone.expected_files)
     alone.outputs.dseg.touch()
-    derivatives.discard(pair.outputs)
+    output_dataset.discard(pair.outputs)
     assert not any(path.exists() for path in pair.expected_files)
     assert alone.outputs.dseg.exists()
 

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from bids_hsf import __version__
-from bids_hsf.arguments import build_parser
+from bids_hsf.cli.arguments import build_parser
 
 REPOSITORY = Path(__file__).parents[1]
 DOCKER = REPOSITORY / "docker"

@@ -29,11 +29,11 @@ from fast_app import AFFINE, SHAPE, stand_in, write_card, write_dataset, write_h
 from odd_images import BAD, sound_images
 
 from bids_hsf import workflow
-from bids_hsf.cli import main
+from bids_hsf.bids.validation import run_validator
+from bids_hsf.cli.app import main
 from bids_hsf.images import LoadedScan, load_scan
-from bids_hsf.validation import run_validator
 
-APP = Path(__file__).parent / "fast_app.py"
+APP = Path(__file__).parent / "support" / "fast_app.py"
 N_SUBJECTS = 4
 # What must not depend on when, where and in which order the scans were done.
 LASTING = ("sub-*/**/*.nii.gz", "sub-*/**/*_dseg.tsv", "sub-*/**/*.json", "group_*.tsv", "dataset_description.json")

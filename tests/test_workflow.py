@@ -11,20 +11,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 from bids_trees import model_card
-from conftest import MODEL, Segmented
 from example_data import carry_back
+from segmented_example import MODEL, Segmented
 from twins import write_twin
 
-from bids_hsf import inference, workflow
-from bids_hsf.augmentation import draw
-from bids_hsf.cli import main
-from bids_hsf.config import Config
+from bids_hsf import workflow
+from bids_hsf.bids.validation import run_validator
+from bids_hsf.cli.app import main
 from bids_hsf.geometry import Grid
-from bids_hsf.hardware import Device
-from bids_hsf.hub import Ensemble
-from bids_hsf.inference import OnnxPredictor
-from bids_hsf.segmentation import vote
-from bids_hsf.validation import run_validator
+from bids_hsf.hub.models import Ensemble
+from bids_hsf.networks import members
+from bids_hsf.networks.device import Device
+from bids_hsf.networks.predictor import OnnxPredictor
+from bids_hsf.runs.config import Config
+from bids_hsf.segmentation.augmentation import draw
+from bids_hsf.segmentation.votes import vote
 from bids_hsf.workflow import Contrast, Crop, open_tools, vote_on
 
 SCANS = ["sub-colin27_T1w", "sub-icbm152_T1w", "sub-icbm152_T2w", "sub-rotated_T1w"]
@@ -250,7 +251,7 @@ def test_members_that_vote_in_turn_are_the_ensemble(
         alive.append(count_open() - elsewhere)
         return OnnxPredictor(*arguments)
 
-    monkeypatch.setattr(inference, "OnnxPredictor", counted_open)
+    monkeypatch.setattr(members, "OnnxPredictor", counted_open)
     votes = vote_on(crops, tools)
     # The first was open already; in turn, it was closed before the second was opened.
     assert alive == ([1, 2] if kept_bytes else [0, 0])

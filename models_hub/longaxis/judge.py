@@ -26,12 +26,21 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from bids_hsf.evaluation import WHOLE, Case, Score, find_cases, load_labels, scores_of, segment_crop, summarize
-from bids_hsf.hardware import choose_device
-from bids_hsf.hub import find_card
+from bids_hsf.hub.models import find_card
 from bids_hsf.images import load_scan
-from bids_hsf.inference import OnnxPredictor
 from bids_hsf.machine import allowed_cores
+from bids_hsf.networks.device import choose_device
+from bids_hsf.networks.predictor import OnnxPredictor
+from bids_hsf.segmentation.evaluation import (
+    WHOLE,
+    Case,
+    Score,
+    find_cases,
+    load_labels,
+    scores_of,
+    segment_crop,
+    summarize,
+)
 
 N_MEMBERS = 5
 N_BINS = 10_000

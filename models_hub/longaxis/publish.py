@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from bids_hsf.hub import checksums
+from bids_hsf.files import checksums
 
 HERE = Path(__file__).parent
 VERSION = "1.3.0"

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from bids_hsf.augmentation import Sample, draw, place
-from bids_hsf.cards import AugmentationRecipe
 from bids_hsf.geometry import Grid, next_multiple, pad_to_shape, resample
-from bids_hsf.hub import find_card
+from bids_hsf.hub.cards import AugmentationRecipe
+from bids_hsf.hub.models import find_card
 from bids_hsf.images import load_scan
-from bids_hsf.inference import normalize
-from bids_hsf.localization import crop_grid, locate
+from bids_hsf.localization.crops import crop_grid
+from bids_hsf.localization.locate import locate
 from bids_hsf.machine import return_large_arrays
-from bids_hsf.segmentation import entropy_of, vote
+from bids_hsf.networks.predictor import normalize
+from bids_hsf.segmentation.augmentation import Sample, draw, place
+from bids_hsf.segmentation.votes import entropy_of, vote
 
 SCAN = Path(__file__).parents[1] / "data" / "bids" / "sub-icbm152" / "anat" / "sub-icbm152_T1w.nii.gz"
 

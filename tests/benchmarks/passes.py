@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from measuring import machine, table
 
-from bids_hsf.hardware import choose_device, list_devices, open_network
-from bids_hsf.hub import fetch, find_card
+from bids_hsf.hub.models import fetch, find_card
+from bids_hsf.networks.device import choose_device, list_devices, open_network
 
 MODELS = ("longaxis_single_fast", "longaxis_single_sq", "longaxis_bagging_fast", "longaxis_bagging_sq")
 

@@ -69,14 +69,14 @@ def main() -> None:
     if options.child:
         run_instrumented(options.child, options.arguments)
         return
-    report: dict[str, Any] = {"machine": machine(), "scan": str(options.scan), "rounds": options.rounds}
+    subject: dict[str, Any] = {"machine": machine(), "scan": str(options.scan), "rounds": options.rounds}
     if options.growth:
-        report["growth"] = growth(options)
+        subject["growth"] = growth(options)
     else:
-        report["runs"] = [compare(model, device, options) for device in options.devices for model in options.models]
+        subject["runs"] = [compare(model, device, options) for device in options.devices for model in options.models]
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2))
+        options.json.write_text(json.dumps(subject, indent=2))
         print(f"written: {options.json}")
 
 
@@ -103,7 +103,7 @@ def parse() -> argparse.Namespace:
 
 
 def working_devices() -> list[str]:
-    code = "from bids_hsf.hardware import list_devices as l; print(*[t.name for t in l() if t.state == 'works'])"
+    code = "from bids_hsf.networks.device import list_devices as l; print(*[t.name for t in l() if t.state == 'works'])"
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.split()
@@ -259,14 +259,18 @@ class Stopwatch:
 
 def run_instrumented(record: Path, arguments: list[str]) -> None:
     """Run the app in this process with its functions timed, and write what was seen."""
-    from bids_hsf import cli
+    from bids_hsf.cli import app
 
     watch = Stopwatch()
     passes: list[tuple[str, tuple[int, ...]]] = []
     providers: list[str] = []
-    from bids_hsf import inference, report, segmentation, sessions, validation, workflow
+    from bids_hsf import workflow
+    from bids_hsf.bids import validation
+    from bids_hsf.networks import predictor, sessions
+    from bids_hsf.reports import subject
+    from bids_hsf.segmentation import votes
 
-    modules = {m.__name__.rpartition(".")[2]: m for m in (inference, report, segmentation, validation, workflow)}
+    modules = {m.__name__.rpartition(".")[2]: m for m in (predictor, subject, votes, validation, workflow)}
     for stage, places in TIMED.items():
         for place in places:
             module, _, path = place.partition(":")
@@ -294,7 +298,7 @@ def run_instrumented(record: Path, arguments: list[str]) -> None:
     sessions.Network.run, workflow.process_scan = recorded_run, timed_scan
     n_scans = len(list(Path(arguments[0]).glob("sub-*")))
     watch.scans[0]["start"] = time.perf_counter() - float(os.environ[STARTED])
-    code = cli.main(arguments)
+    code = app.main(arguments)
     outcome = {"scans": watch.scans, "walls": watch.walls, "passes": passes, "provider": providers[0]}
     record.write_text(json.dumps({**outcome, "ended": time.perf_counter()}))
     sys.exit(code)

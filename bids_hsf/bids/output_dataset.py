@@ -1,0 +1,187 @@
+"""The output folder as a dataset: its root files, what belongs together, what is left over."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bids_hsf import __version__
+from bids_hsf.bids.maps import DESCRIPTIONS
+from bids_hsf.bids.names import MULTISPECTRAL, ScanOutputs
+from bids_hsf.errors import OutputError, StorageError
+from bids_hsf.files import claimed, read_json, sweep, write_if_changed
+
+BIDS_VERSION = "1.11.1"
+CODE_URL = "https://github.com/clementpoiret/bids-hsf"
+BIDSIGNORE = "*.html\nfigures\ngroup_*\n"
+
+
+@contextmanager
+def together(*scan_outputs: ScanOutputs) -> Iterator[None]:
+    """Write the files of one scan: what an earlier attempt left goes first, and on an error all of them go.
+
+    Raises
+    ------
+    StorageError
+        The output folder is gone, or a file cannot be removed.
+    """
+    check_mounted(scan_outputs[0].output_dir)
+    for outputs in scan_outputs:
+        discard(outputs)
+    try:
+        yield
+    except BaseException:
+        with suppress(StorageError):
+            for outputs in scan_outputs:
+                discard(outputs)
+        raise
+
+
+def check_mounted(output_dir: Path) -> None:
+    """Make sure that the output dataset is still there, and not an empty mount point in its place.
+
+    Raises
+    ------
+    StorageError
+        It is gone.
+    """
+    if not (output_dir / "dataset_description.json").exists():
+        raise StorageError(f"The output folder {output_dir} is gone", "Check the mount; the same command goes on.")
+
+
+def discard(outputs: ScanOutputs) -> None:
+    """Remove what an earlier attempt left of a scan, its sidecar first: what is half removed is not done.
+
+    Raises
+    ------
+    StorageError
+        A file cannot be removed.
+    """
+    name = Path(outputs.stem).name
+    is_joined = name.endswith(MULTISPECTRAL)
+    patterns = (f"{name}*", f".{name}*") if is_joined else (f"{name}_*", f".{name}_*")
+    folders = (outputs.dseg.parent, outputs.figure("any").parent)
+    leftovers = [path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern))]
+    # What was made of the scan alone and of two contrasts may lie side by side.
+    leftovers = [path for path in leftovers if (f"_desc-{MULTISPECTRAL}" in path.name) == is_joined]
+    for path in (outputs.sidecar, *leftovers):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"Cannot remove {path}: {error.strerror}", "Check permissions.") from error
+
+
+def check_output_dir(output_dir: Path) -> None:
+    """Make sure that results may go to a folder that is there, or can be made; nothing is written.
+
+    Raises
+    ------
+    OutputError
+        It cannot be made or written, or holds a dataset that is not this app's.
+    """
+    standing = next(folder for folder in (output_dir, *output_dir.parents) if folder.exists() or folder.is_symlink())
+    if not standing.is_dir():
+        raise OutputError(f"Cannot create the output folder {output_dir}: {standing} is not a folder")
+    if not os.access(standing, os.W_OK | os.X_OK):
+        hint = "In a container, check the mount and the user."
+        raise OutputError(f"The output folder {output_dir} cannot be written", hint)
+    existing = read_json(output_dir / "dataset_description.json")
+    if existing is None:
+        return
+    hint = "Choose a folder of its own, for example BIDS_DIR/derivatives/bids-hsf."
+    if existing.get("DatasetType") != "derivative":
+        raise OutputError(f"The output folder {output_dir} holds a raw BIDS dataset", hint)
+    makers = existing.get("GeneratedBy")
+    names = [maker.get("Name") for maker in makers if isinstance(maker, dict)] if isinstance(makers, list) else []
+    if names and "bids-hsf" not in names:
+        raise OutputError(f"The output folder {output_dir} holds the derivatives of {names[0]}", hint)
+
+
+def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> None:
+    """Create the output dataset's root files, or leave them where they are as they should be.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be created, or holds a dataset that is not this app's.
+    """
+    check_output_dir(output_dir)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
+    sweep(output_dir, output_dir / "logs")
+    # Alone: of two runs that begin at once with two models, the later would write what the earlier has not read.
+    with claimed(output_dir / "logs" / ".dataset_description.lock"):
+        earlier = (read_json(output_dir / "dataset_description.json") or {}).get("License")
+        description = dataset_description(bids_dir, _all_licenses(earlier, license_text))
+        write_if_changed(output_dir / "dataset_description.json", json.dumps(description, indent=2) + "\n")
+    write_if_changed(output_dir / ".bidsignore", BIDSIGNORE)
+    write_if_changed(output_dir / "README.md", README)
+    write_if_changed(output_dir / "descriptions.tsv", DESCRIPTIONS_TSV)
+    write_if_changed(output_dir / "descriptions.json", json.dumps(DESCRIPTIONS_JSON, indent=2) + "\n")
+
+
+def _all_licenses(earlier: Any, license_text: str) -> str:
+    """Join the licence of a model to those of others whose results lie in the folder.
+
+    >>> _all_licenses("MIT", "CC0-1.0"), _all_licenses("CC0-1.0; MIT", "MIT"), _all_licenses(None, "MIT")
+    ('CC0-1.0; MIT', 'CC0-1.0; MIT', 'MIT')
+    """
+    known = earlier.split("; ") if isinstance(earlier, str) and earlier else []
+    return "; ".join(sorted({*known, license_text}))
+
+
+def dataset_description(bids_dir: Path, license_text: str) -> dict[str, Any]:
+    """Content of dataset_description.json."""
+    generated_by: dict[str, Any] = {"Name": "bids-hsf", "Version": __version__, "CodeURL": CODE_URL}
+    container = os.environ.get("BIDS_HSF_CONTAINER")
+    if container:
+        generated_by["Container"] = {"Type": "docker", "Tag": container}
+    raw = read_json(bids_dir / "dataset_description.json") or {}
+    source = {"URL": bids_dir.as_uri()} | ({"DOI": raw["DatasetDOI"]} if "DatasetDOI" in raw else {})
+    return {
+        "Name": "Hippocampal subfields by bids-hsf",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "License": license_text,
+        "Authors": ["bids-hsf developers", "Clement Poiret"],
+        "HEDVersion": "8.3.0",
+        "GeneratedBy": [generated_by],
+        "SourceDatasets": [source],
+        "DatasetLinks": {"raw": bids_dir.as_uri()},
+        "HowToAcknowledge": "See logs/CITATION.md",
+    }
+
+
+README = """# Hippocampal segmentation by bids-hsf
+
+Each scan has one label map on its own voxel grid (`*_dseg.nii.gz`; left structures have the model's
+index k, right ones 100 + k), a table of its structures with volumes in mm3 (`*_dseg.tsv`), a sidecar
+with the model, the settings and the localization (`*_dseg.json`) and a map of the normalised predictive
+entropy (`*_desc-entropy_probseg.nii.gz`; 0 certain, 1 all classes equally likely). Where the votes of a T1w
+and a T2w scan were joined, `desc-multispectral` says so. `seg-*HBT` are maps of head, body and tail.
+
+`sub-*.html` are the reports to look at, `group_volumes.tsv` collects the volumes of all scans once the
+group level has run, `logs/` keeps what differs between equal runs: seconds, memory, commands.
+
+For research use only; not for clinical use.
+"""
+
+JOINED = "The votes of a T1w and a T2w scan of one session, joined"
+ALL_DESCRIPTIONS = {
+    **DESCRIPTIONS,
+    MULTISPECTRAL: JOINED,
+    **{MULTISPECTRAL + name: f"{JOINED}: {text}" for name, text in DESCRIPTIONS.items()},
+}
+
+DESCRIPTIONS_TSV = "desc_id\tdescription\n" + "".join(f"desc-{k}\t{v}\n" for k, v in ALL_DESCRIPTIONS.items())
+
+DESCRIPTIONS_JSON = {
+    "Description": "What the desc- labels of this dataset mean",
+    "desc_id": {"Description": "Value of the desc entity"},
+    "description": {"Description": "What it stands for"},
+}

@@ -1,0 +1,32 @@
+"""Which scans of a dataset are asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Per suffix, BIDS entity (pybids name) to wanted value; None for "absent", "*" for "any".
+Filters = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which scans of the dataset to process.
+
+    Attributes
+    ----------
+    participants, excluded_participants, sessions : tuple of str
+        Labels without ``sub-`` and ``ses-``; empty for all (for none, in the case of excluded).
+    modalities : tuple of str
+        BIDS suffixes.
+    modalities_asked : bool
+        True where the user named them; a model that cannot handle one is then an error.
+    filters : Filters
+        The content of ``--bids-filter-file``, keys in lower case.
+    """
+
+    participants: tuple[str, ...] = ()
+    excluded_participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ("T1w", "T2w")
+    modalities_asked: bool = False
+    filters: Filters = field(default_factory=dict)

@@ -1,0 +1,77 @@
+"""``bids-hsf``: BIDS-App arguments to a Config, errors to exit codes."""
+
+import logging
+import logging.handlers
+import sys
+from collections.abc import Sequence
+
+from bids_hsf.cli.arguments import config_of, parse
+from bids_hsf.cli.console import Console, RunLog, everything, handling, ours, show
+from bids_hsf.errors import BidsHsfError, StorageError
+from bids_hsf.runs.config import Config
+from bids_hsf.runs.signals import Stop, Stopped, stoppable
+
+logger = logging.getLogger("bids_hsf")
+
+
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the app; returns the exit code.
+
+    Known errors become one line in the log, unknown ones one line and a traceback in the file.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # A log that cannot be written (full disk) is no reason to print tracebacks.
+    logging.raiseExceptions = False
+    console = Console()
+    console.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    with handling(console), RunLog() as run_log, stoppable() as stop:
+        try:
+            config = config_of(parse(arguments), arguments)
+            console.setLevel(logging.DEBUG if config.behaviour.verbosity > 0 else logging.INFO)
+            console.addFilter(everything if config.behaviour.verbosity > 1 else ours)
+            return run(config, run_log)
+        except BidsHsfError as error:
+            return report_error(error)
+        except (KeyboardInterrupt, Stopped):
+            return report_stop(stop)
+        except MemoryError:
+            return report_error(BidsHsfError("Out of memory", "Lower --nprocs, or give the job more memory."))
+        except OSError as error:
+            logger.debug("Where it happened", exc_info=True)
+            place = f" ({error.filename})" if error.filename else ""
+            return report_error(
+                StorageError(f"{error.strerror or error}{place}", "Check disks, mounts and permissions.")
+            )
+        except Exception as error:
+            if stop.code:  # a library that is being imported turns the signal into an error of its own
+                return report_stop(stop)
+            logger.debug("Internal error", exc_info=True)
+            summary = f"Internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+            return report_error(BidsHsfError(summary, "Please report it, with the file in logs/ of the output folder."))
+
+
+def run(config: Config, run_log: "RunLog") -> int:
+    """Run the workflow, whose imports take seconds."""
+    from bids_hsf.runs.provenance import default_work_dir, keep_caches_out_of_the_way
+
+    keep_caches_out_of_the_way(config.work_dir or default_work_dir(config.output_dir))
+    from bids_hsf import workflow
+
+    return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show))
+
+
+def report_stop(stop: Stop) -> int:
+    """Say that a signal ended the run; returns its exit code."""
+    logger.error("Stopped by a signal; finished scans are kept, the same command goes on with the rest")
+    return stop.code or INTERRUPTED
+
+
+def report_error(error: BidsHsfError) -> int:
+    """Log an error and its hint; returns its exit code."""
+    logger.error("%s", error.message)
+    if error.hint:
+        logger.error("hint: %s", error.hint)
+    return error.exit_code

@@ -1,0 +1,100 @@
+"""What people read: the terminal, the log of a run, texts that were asked for."""
+
+import logging.handlers
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bids_hsf.errors import StorageError
+
+
+class Console(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to the terminal above a progress bar, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        progress = sys.modules.get("tqdm")
+        if progress is None:
+            super().emit(record)
+        else:
+            progress.tqdm.write(self.format(record), file=self.stream)
+
+
+@contextmanager
+def handling(handler: logging.Handler) -> Iterator[None]:
+    """Add a handler to the root logger for a while."""
+    root = logging.getLogger()
+    root.setLevel(logging.DEBUG)
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        handler.close()
+
+
+class RunLog:
+    """The log in full, kept in memory until the output folder stands, then in its ``logs/``."""
+
+    def __enter__(self) -> "RunLog":
+        self._handler: logging.Handler = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
+        self._handler.addFilter(_debug_of_ours)
+        logging.getLogger().addHandler(self._handler)
+        return self
+
+    def open(self, path: Path) -> None:
+        """Write the log to a file from now on, with all that came before; a second file of one run is not begun."""
+        memory = self._handler
+        if not isinstance(memory, logging.handlers.MemoryHandler):
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(path, encoding="utf-8")
+        except OSError as error:
+            raise StorageError(f"Cannot write {path}: {error.strerror}", "Check free space and permissions.") from error
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        file.addFilter(_debug_of_ours)
+        memory.setTarget(file)
+        memory.flush()
+        self._replace(file)
+
+    def _replace(self, handler: logging.Handler | None) -> None:
+        root = logging.getLogger()
+        root.removeHandler(self._handler)
+        self._handler.close()
+        if handler is not None:
+            self._handler = handler
+            root.addHandler(handler)
+
+    def __exit__(self, *_: object) -> None:
+        self._replace(None)
+
+
+def everything(_record: logging.LogRecord) -> bool:
+    """Let every record through."""
+    return True
+
+
+def ours(record: logging.LogRecord) -> bool:
+    """On the terminal, others are heard from warnings on; not Python itself, nor nibabel on headers: we say those."""
+    if record.name in ("py.warnings", "nibabel.global"):
+        return False
+    return record.name.startswith("bids_hsf") or record.levelno >= logging.WARNING
+
+
+def _debug_of_ours(record: logging.LogRecord) -> bool:
+    """In the file, other packages are heard from INFO on."""
+    return record.name.startswith("bids_hsf") or record.levelno >= logging.INFO
+
+
+def show(text: str) -> None:
+    """Print what was asked for (a table, a listing) to standard output."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # `bids-hsf ... status | head` is no error; without this Python complains once more on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,419 @@
+"""``hsf-hub``: list, show, fetch, verify, validate and evaluate the models of the hub."""
+
+import argparse
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_hsf import __version__
+from bids_hsf.errors import BidsHsfError, UsageError
+from bids_hsf.runs.signals import Stop, Stopped, stoppable
+
+if TYPE_CHECKING:
+    from bids_hsf.hub.cards import ModelCard
+    from bids_hsf.segmentation.evaluation import Mean, Score
+
+logger = logging.getLogger(__name__)
+
+
+INTERRUPTED = 130  # what shells report for Ctrl-C
+DESCRIPTION = "Models that bids-hsf can run: list them, fetch them ahead, check and judge your own."
+EPILOG = """environment: BIDS_HSF_CACHE: folder of downloaded models; BIDS_HSF_HUB: folders with further
+cards, separated by ':'; BIDS_HSF_ALLOW_HTTP=1: take http:// addresses.
+
+exit codes: 0 all well; 1 some cases could not be judged; 2 bad arguments; 65 none could; 66 no such input;
+69 a model that cannot be had or fails its check; 74 reading or writing failed; 130 Ctrl-C; 143 SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command has to say.
+
+    Attributes
+    ----------
+    data : object
+        For --json: built of dicts, lists, dataclasses and plain values.
+    text : str
+        For people.
+    exit_code : int
+    """
+
+    data: Any
+    text: str
+    exit_code: int = 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    options = build_parser().parse_args(argv)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    levels = {"bids_hsf": logging.WARNING, "bids_hsf.download": logging.INFO}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else level)
+    logging.getLogger("bids_hsf").addHandler(handler)
+    try:
+        with stoppable() as stop:
+            return run(options, stop)
+    finally:
+        logging.getLogger("bids_hsf").removeHandler(handler)
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def run(options: argparse.Namespace, stop: Stop) -> int:
+    """Run a command and print its answer or what went wrong; returns the exit code."""
+    try:
+        return _print(options.run(options), options.json)
+    except BidsHsfError as error:
+        return _report(error, options.json)
+    except (KeyboardInterrupt, Stopped):
+        return _report(stopped(stop), options.json)
+    except MemoryError:
+        return _report(BidsHsfError("out of memory", "Close other programs, or use a smaller model."), options.json)
+    except BrokenPipeError:  # `hsf-hub list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if stop.code:  # a library that is being imported turns the signal into an error of its own
+            return _report(stopped(stop), options.json)
+        logger.debug("internal error", exc_info=True)
+        summary = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+        return _report(BidsHsfError(summary, "Please report it with what -v prints."), options.json)
+
+
+def stopped(stop: Stop) -> BidsHsfError:
+    """Say that a signal ended the command."""
+    error = BidsHsfError("stopped by a signal", "Nothing half-written was left; run the same command again.")
+    error.exit_code = stop.code or INTERRUPTED
+    return error
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser with one sub-parser a command."""
+    parser = argparse.ArgumentParser(prog="hsf-hub", description=DESCRIPTION, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"hsf-hub (bids-hsf) v{__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add(commands, "list", list_models, "show all models in a table")
+    show = _add(commands, "show", show_model, "show one model's card")
+    show.add_argument("model", metavar="NAME|CARD.yaml")
+    fetch = _add(commands, "fetch", fetch_models, "download models ahead, for images and nodes without internet")
+    fetch.add_argument("models", nargs="*", metavar="NAME|CARD.yaml")
+    fetch.add_argument("--all", action="store_true", help="every model that `hsf-hub list` shows")
+    fetch.add_argument("--dest", type=Path, metavar="DIR", help="folder to fill; set BIDS_HSF_CACHE to it later")
+    verify = _add(commands, "verify", verify_models, "check the files that are there against their checksums")
+    verify.add_argument("models", nargs="*", metavar="NAME|CARD.yaml", help="default: all of which files are there")
+    verify.add_argument("--dest", type=Path, metavar="DIR", help="folder that `hsf-hub fetch --dest` filled")
+    validate = _add(commands, "validate", validate_card, "check a card: schema, download, checksums, a trial run")
+    validate.add_argument("card", type=Path, metavar="CARD.yaml")
+    evaluate = _add(commands, "evaluate", evaluate_model, "judge a model on crops with manual labels")
+    evaluate.add_argument("model", metavar="NAME|CARD.yaml")
+    evaluate.add_argument("--images", type=Path, required=True, metavar="DIR", help="crops, NIfTI")
+    evaluate.add_argument("--labels", type=Path, required=True, metavar="DIR", help="label maps of the same names")
+    evaluate.add_argument("--output", type=Path, metavar="FILE.tsv", help="write the rows there")
+    evaluate.add_argument("--nthreads", type=int, metavar="N", help="threads of the network (default: all allowed)")
+    evaluate.add_argument("--reduced-precision", action="store_true", help="as bids-hsf computes by this option")
+    checksum = _add(commands, "checksum", checksum_files, "print a card's lines for an ONNX file")
+    checksum.add_argument("files", nargs="+", type=Path, metavar="FILE.onnx")
+    for command in (validate, evaluate):
+        command.add_argument("--device", default="auto", help="auto, cpu, openvino, cuda, ... (default: %(default)s)")
+    for command in (fetch, validate, evaluate):
+        command.add_argument("--allow-http", action="store_true", default=None, help="take http:// addresses too")
+    return parser
+
+
+def list_models(options: argparse.Namespace) -> Answer:
+    """Show all models in a table."""
+    from bids_hsf.hub.models import cache_root, list_cards
+    from bids_hsf.machine import int8_feature
+
+    int8 = int8_feature()
+    rows = [_row(card, int8) for card in list_cards(options.hub_dir)]
+    columns = ["model", "labels", "contrasts", "voxels", "passes", "MB", "here", "licence", "recommended"]
+    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    reason = (
+        f"This CPU has {int8}: int8 models (sq) are fast here."
+        if int8
+        else "This CPU has neither VNNI nor AMX: int8 models (sq) gain little here."
+    )
+    text = f"{format_table(columns, cells)}\n\n{reason}\nDownloads go to {cache_root()}"
+    return Answer({"models": rows, "int8_feature": int8, "cache": str(cache_root())}, text)
+
+
+def show_model(options: argparse.Namespace) -> Answer:
+    """Show one card in full, and where its files lie."""
+    from bids_hsf.hub.models import find_card, find_damage, member_path
+
+    card = find_card(options.model, options.hub_dir)
+    members = []
+    for member in card.members:
+        path = member_path(member, card)
+        members.append({**asdict(member), "path": str(path), "problem": find_damage(path, member)})
+    data = {**_plain(card), "members": members}
+    spoken = data | {"voxel_size_mm": card.voxel_size_mm or "native", "margin_mm": card.margin_mm or "default"}
+    lines = [f"{key}: {_shown(value)}" for key, value in spoken.items() if key not in ("members", "labels", "merges")]
+    lines += [f"label {x.index}: {x.abbreviation} ({x.name}, {x.color})" for x in card.labels]
+    lines += [f"ca-mode {m.name}: {', '.join(x.abbreviation for x in m.labels)}" for m in card.merges]
+    lines += [f"file: {m['filename']}: {m['problem'] or 'here'}, {m['source']}" for m in members]
+    return Answer(data, "\n".join(lines))
+
+
+def fetch_models(options: argparse.Namespace) -> Answer:
+    """Download models; a model that cannot be had does not keep the others from coming."""
+    from bids_hsf.errors import ModelError, StorageError
+    from bids_hsf.hub.download import UnreachableError
+    from bids_hsf.hub.models import fetch, find_card, list_cards, member_path
+
+    if bool(options.models) == options.all:
+        raise UsageError("hsf-hub fetch: expected names of models, or --all", "`hsf-hub list` shows the names.")
+    cards = list_cards(options.hub_dir) if options.all else [find_card(m, options.hub_dir) for m in options.models]
+    rows: list[dict[str, Any]] = []
+    first_error: BidsHsfError | None = None
+    network_seen = False
+    for card in cards:
+        complete = all(member_path(member, card, options.dest).is_file() for member in card.members)
+        try:
+            paths = fetch(card, options.dest, allow_http=options.allow_http).member_paths
+            network_seen = network_seen or not complete
+            rows.append({"model": card.name, "files": [str(path) for path in paths], "error": None})
+            print(f"{card.name}: {len(paths)} file(s) in {paths[0].parent}", file=sys.stderr)
+        except (ModelError, StorageError) as error:
+            first_error = first_error or error
+            rows.append({"model": card.name, "files": [], "error": error.message, "hint": error.hint})
+            if len(cards) > 1:
+                logger.error("%s", error.message)
+            # Without any network, each further model would take its half minute.
+            if isinstance(error, StorageError) or (isinstance(error, UnreachableError) and not network_seen):
+                break
+    if first_error and len(cards) == 1:
+        raise first_error
+    n_good = sum(row["error"] is None for row in rows)
+    text = f"{n_good} of {len(cards)} model(s) are here" + (f"\nhint: {first_error.hint}" if first_error else "")
+    return Answer({"models": rows}, text, first_error.exit_code if first_error else 0)
+
+
+def verify_models(options: argparse.Namespace) -> Answer:
+    """Check the files that are there; a missing one counts only where its model was named."""
+    from bids_hsf.errors import ModelError
+    from bids_hsf.hub.models import find_card, find_damage, list_cards, member_path
+
+    named = [find_card(name, options.hub_dir) for name in options.models]
+    rows = []
+    for card in named or list_cards(options.hub_dir):
+        for member in card.members:
+            path = member_path(member, card, options.dest)
+            rows.append({"model": card.name, "file": str(path), "problem": find_damage(path, member)})
+    if not named:
+        rows = [row for row in rows if row["problem"] != "missing"]
+    bad = sum(row["problem"] is not None for row in rows)
+    text = "\n".join(f"{row['model']}: {row['file']}: {row['problem'] or 'whole'}" for row in rows)
+    summary = f"{len(rows) - bad} of {len(rows)} file(s) are whole"
+    hint = "\nhint: `hsf-hub fetch` brings the rest." if bad else ""
+    return Answer({"files": rows}, f"{text}\n{summary}{hint}".strip(), ModelError.exit_code if bad else 0)
+
+
+def validate_card(options: argparse.Namespace) -> Answer:
+    """Check a card file and all models of it."""
+    from functools import partial
+
+    from bids_hsf.errors import ModelError
+    from bids_hsf.hub.models import fetch
+    from bids_hsf.segmentation.model_check import check_card
+
+    trial = check_card(options.card, options.device, partial(fetch, allow_http=options.allow_http))
+    lines = [f"{'ok  ' if f.passed else 'FAIL'} {f.model + ': ' if f.model else ''}{f.step}: {f.detail}"
+             for f in trial.findings]  # fmt: skip
+    if trial.passed:
+        lines += ["", "For the pull request:", trial.table_line]
+    return Answer(trial, "\n".join(lines), 0 if trial.passed else ModelError.exit_code)
+
+
+def evaluate_model(options: argparse.Namespace) -> Answer:
+    """Judge a model on crops with manual labels."""
+    from tqdm import tqdm
+
+    from bids_hsf.errors import ScanError
+    from bids_hsf.hub.models import fetch, find_card
+    from bids_hsf.segmentation.evaluation import evaluate, find_cases, open_predictors, summarize
+
+    card = find_card(options.model, options.hub_dir)
+    cases = find_cases(options.images, options.labels)
+    if options.output is not None and not options.output.parent.is_dir():
+        raise UsageError(f"--output {options.output}: its folder does not exist")
+    ensemble = fetch(card, allow_http=options.allow_http)
+    predictors = open_predictors(
+        ensemble, options.device, options.nthreads, reduced_precision=options.reduced_precision
+    )
+    scores: list[Score] = []
+    failures = {}
+    for case in tqdm(cases, desc=card.name, unit="case", disable=None):
+        try:
+            scores += evaluate(case, card, predictors)
+        except ScanError as error:
+            failures[case.name] = error.message
+            logger.error("%s: %s", case.name, error.message)
+    means = summarize(scores)
+    text = format_rows(scores)
+    if options.output is not None:
+        write_whole(options.output, text)
+        text = f"{len(cases) - len(failures)} case(s) -> {options.output}\n"
+    exit_code = 0 if not failures else 1 if scores else ScanError.exit_code
+    data = {"model": card.name, "cases": scores, "means": means, "failures": failures}
+    return Answer(data, f"{text}\n{format_means(means)}", exit_code)
+
+
+def checksum_files(options: argparse.Namespace) -> Answer:
+    """Print what a card says of a file."""
+    from bids_hsf.errors import NoInputError
+    from bids_hsf.files import checksums
+
+    rows = []
+    for path in options.files:
+        if not path.is_file():
+            raise NoInputError(f"{path}: no such file")
+        rows.append({"filename": path.name, "size": path.stat().st_size, **checksums(path)})
+    blocks = ["\n".join(f'{key}: "{v}"' if isinstance(v, str) else f"{key}: {v}" for key, v in r.items()) for r in rows]
+    return Answer({"files": rows}, "\n\n".join(blocks))
+
+
+def format_table(columns: list[str], rows: list[list[str]]) -> str:
+    """Columns in equal widths.
+
+    >>> print(format_table(["model", "MB"], [["tiny", "1.5"]]))
+    model  MB
+    tiny   1.5
+    """
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [columns, *rows]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def format_rows(scores: "list[Score]") -> str:
+    """Tab-separated table of scores; n/a where a measure does not exist."""
+    lines = ["case\tlabel\tdice\thd95_mm\tvolume_similarity"]
+    for score in scores:
+        values = (score.dice, score.hd95_mm, score.volume_similarity)
+        lines.append("\t".join((score.case, score.label, *(_number(value, 4) for value in values))))
+    return "\n".join(lines) + "\n"
+
+
+def format_means(means: "list[Mean]") -> str:
+    """Table of means."""
+    columns = ["label", "measure", "n", "mean", "sd", "standard_error"]
+    cells = [[m.label, m.measure, str(m.n), *(_number(v, 4) for v in (m.mean, m.sd, m.standard_error))] for m in means]
+    return format_table(columns, cells)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
+    from bids_hsf.errors import StorageError
+
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], Answer], text: str) -> argparse.ArgumentParser:
+    """Add a command with the flags that all have."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=run)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--hub-dir", type=Path, action="extend", nargs="+", default=[], metavar="DIR",
+        help="folders with further cards")  # fmt: skip
+    command.add_argument("-v", "--verbose", action="store_true", help="more log")
+    return command
+
+
+def _row(card: "ModelCard", int8: str | None) -> dict[str, Any]:
+    """One model for the table."""
+    from bids_hsf.hub.models import is_packaged, member_path
+
+    paths = [member_path(member, card) for member in card.members]
+    here = [path.is_file() for path in paths]
+    sizes = [path.stat().st_size if there else member.size or 0
+             for path, there, member in zip(paths, here, card.members, strict=True)]  # fmt: skip
+    state = "yes" if all(here) else "no" if not any(here) else f"{sum(here)}/{len(here)}"
+    return {
+        "model": card.name,
+        "family": card.family,
+        "version": card.version,
+        "labels": [label.abbreviation for label in card.labels],
+        "contrasts": list(card.contrasts),
+        "voxels": "native" if card.voxel_size_mm is None else f"{card.voxel_size_mm:g} mm",
+        "members": len(card.members),
+        "augmentations": card.n_augmentations,
+        "passes": len(card.members) * (1 + card.n_augmentations),
+        "MB": round(sum(sizes) / 1e6, 1) if all(sizes) else None,
+        "here": "packaged" if all(here) and all(map(is_packaged, card.members)) else state,
+        "licence": card.license,
+        "recommended": (card.precision == "int8") == (int8 is not None),
+        "card": str(card.path),
+    }
+
+
+def _cell(value: Any) -> str:
+    """One value in a table for people."""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "?" if value is None else str(value)
+
+
+def _shown(value: Any) -> str:
+    """One value of a card for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _number(value: float, digits: int) -> str:
+    """Write a number with so many digits, or n/a."""
+    return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses to dicts, paths to strings, NaN to None: what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: _plain(getattr(value, key)) for key in value.__dataclass_fields__}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _print(answer: Answer, as_json: bool) -> int:
+    """Print an answer; returns its exit code."""
+    print(json.dumps(_plain(answer.data), indent=2, ensure_ascii=False) if as_json else answer.text, flush=True)
+    return answer.exit_code
+
+
+def _report(error: BidsHsfError, as_json: bool) -> int:
+    """Print an error and its hint to stderr, and for --json to stdout too; returns its exit code."""
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}, indent=2))
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Files, whole or not at all: atomic writing, locks between runs, checksums.
+
+A file appears under its final name only when it is whole: it is written beside it under a name that
+begins with a dot (which BIDS validators pass over), then renamed.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from bids_hsf.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+
+TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}")
+
+STALE_SECONDS = 3600.0  # no file takes that long to write, and clocks of file servers differ less
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it becomes `path`, else it is removed.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, the mount is gone, or writing is not permitted.
+    """
+    # Process ids are not unique among containers that share a disk. See also TEMPORARY_NAME.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"Cannot write {path}: {reason}", "Check free space, quota and permissions.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file with a fixed layout."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Content of a sidecar, or None where there is none or it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def sweep(*folders: Path) -> None:
+    """Remove temporary files that killed runs left long ago; what lies beside a scan's outputs goes with `discard`."""
+    for path in (path for folder in folders for path in folder.glob(".*")):
+        with suppress(OSError):
+            if TEMPORARY_NAME.fullmatch(path.name) and path.stat().st_mtime < time.time() - STALE_SECONDS:
+                path.unlink()
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Leave an equal file alone: parallel jobs then never touch each other's root files."""
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return
+    except (OSError, UnicodeDecodeError):
+        pass
+    write_text(path, text)
+
+
+POLL_SECONDS = 0.5
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for whoever has it; it goes with its holder, even one that is killed.
+
+    Where the file system has no locks the work is done all the same: two runs on one scan then write
+    the same bytes, each file whole.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _wait_for(path)
+    except OSError as error:
+        raise StorageError(f"Cannot write {path}: {error.strerror}", "Check free space and permissions.") from error
+    try:
+        yield
+    finally:
+        _release(descriptor, path)
+
+
+def _wait_for(path: Path) -> int:
+    """Open and lock a file; returns its descriptor."""
+    said = False
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            if _lock(descriptor) and _is_same(descriptor, path):
+                return descriptor
+        except BaseException:
+            _release(descriptor, path)
+            raise
+        os.close(descriptor)
+        if not said:
+            logger.info("Waiting for another run that has %s", path.stem.lstrip("."))
+            said = True
+        time.sleep(POLL_SECONDS)
+
+
+def _release(descriptor: int, path: Path) -> None:
+    """Remove a lock file if it is ours, and give it up."""
+    try:
+        if _lock(descriptor) and _is_same(descriptor, path):
+            # While it is still held: whoever waits for it sees that it is another file now.
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Try to lock an open file; a file system without locks counts as locked."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        logger.debug("No file locks here: %s", error)
+    return True
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    """Whether a path still names an open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def checksums(path: Path, algorithms: Sequence[str] = ("sha256", "xxh3_64")) -> dict[str, str]:
+    """Checksums of a file by algorithm, hexadecimal."""
+    # Not pooch's: it takes 0.2 s to import, and this runs at the start of each run.
+    digests: dict[str, Any] = {"sha256": "sha256", "xxh3_64": xxhash.xxh3_64}
+    found = {}
+    for algorithm in algorithms:
+        with path.open("rb") as stream:
+            found[algorithm] = hashlib.file_digest(stream, digests[algorithm]).hexdigest()
+    return found

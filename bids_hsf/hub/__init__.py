@@ -1,0 +1,1 @@
+"""Models: cards, names, files."""

@@ -1,0 +1,1 @@
+"""Where the hippocampi lie: registration of a template, crops."""

@@ -1,0 +1,134 @@
+"""How well a transform carries the template into a scan: mutual information, and edges that run alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+
+from bids_hsf.geometry import FloatArray, Grid, Matrix
+from bids_hsf.localization.volume import Volume, foreground_threshold, gradients_at, in_view
+
+# Scores compare so many transforms at a time: more do not fit the cache.
+BATCH = 8
+MIN_EDGE_POINTS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Channel:
+    """One view of template and scan, as small integers.
+
+    Attributes
+    ----------
+    expected : array, (N,) int64
+        Code of the template at each of the matcher's points.
+    observed : array, (X + 2, Y + 2, Z + 2) int64
+        Codes of the scan, with a border of `n_bins` that means outside the field of view.
+    n_bins : int
+    """
+
+    expected: NDArray[np.int64]
+    observed: NDArray[np.int64]
+    n_bins: int
+
+
+@dataclass(frozen=True, eq=False)
+class Matcher:
+    """Judges transforms by the mutual information of template and scan.
+
+    Attributes
+    ----------
+    points : array, (N, 3) float64
+        Template mm.
+    channels : tuple of Channel
+    grid : Grid
+        Of the scan's codes, without their border.
+    """
+
+    points: Matrix
+    channels: tuple[Channel, ...]
+    grid: Grid
+
+    def scores(self, matrices: Matrix) -> Matrix:
+        """Mutual information in nats, summed over the channels, times the share of points in view; (B,)."""
+        batches = [matrices[first : first + BATCH] for first in range(0, len(matrices), BATCH)]
+        return np.concatenate([self._batch_scores(batch) for batch in batches])
+
+    def _batch_scores(self, matrices: Matrix) -> Matrix:
+        """Scores of so few transforms that all points of all fit the cache."""
+        to_voxels = (np.linalg.inv(self.grid.affine) @ matrices).astype(np.float32)
+        indices = to_voxels[:, :3, :3] @ self.points.T.astype(np.float32) + to_voxels[:, :3, 3:] + np.float32(1.5)
+        shape = self.channels[0].observed.shape
+        x, y, z = (np.clip(indices[:, axis].astype(np.int32), 0, shape[axis] - 1) for axis in range(3))
+        flat = ((x * shape[1] + y) * shape[2] + z).astype(np.intp)
+        return np.asarray(sum(_information(channel, flat) for channel in self.channels))
+
+
+def _information(channel: Channel, flat: NDArray[np.intp]) -> Matrix:
+    """Mutual information times the share in view, for each row of voxel indices (B, N)."""
+    n_bins = channel.n_bins
+    # All indices are within: "clip" only spares take's check of each, and a copy.
+    keys = channel.observed.ravel().take(flat, mode="clip")
+    keys += channel.expected * (n_bins + 1)
+    counts = np.array([np.bincount(row, minlength=n_bins * (n_bins + 1)) for row in keys])
+    counts = counts.reshape(-1, n_bins, n_bins + 1)[..., :n_bins]
+    n_seen = counts.sum(axis=(1, 2))
+    joint = counts / np.maximum(n_seen, 1)[:, None, None]
+    expected = joint.sum(axis=2, keepdims=True) * joint.sum(axis=1, keepdims=True)
+    terms = np.zeros_like(joint)
+    np.log(np.divide(joint, expected, out=terms, where=joint > 0), out=terms, where=joint > 0)
+    return np.asarray((joint * terms).sum(axis=(1, 2)) * n_seen / flat.shape[1])
+
+
+def quantile_edges(reference: FloatArray, n_bins: int) -> FloatArray:
+    """Inner edges (n_bins - 1,) of bins that hold equal shares of `reference`."""
+    shares = np.linspace(0, 1, n_bins + 1)[1:-1]
+    return np.asarray(np.quantile(reference, shares) if reference.size else 0 * shares, dtype=np.float32)
+
+
+def foreground_edges(reference: FloatArray, n_bins: int) -> FloatArray:
+    """Inner edges of bins of which the first is the background."""
+    threshold = foreground_threshold(reference)
+    edges = quantile_edges(reference[reference > threshold], n_bins - 1)
+    return np.asarray([threshold, *np.maximum(edges, threshold)], dtype=np.float32)
+
+
+def channel(expected: FloatArray, expected_edges: FloatArray, observed: FloatArray, edges: FloatArray) -> Channel:
+    """Code template values (N,) and a scan (X, Y, Z) by the edges of their bins."""
+    n_bins = len(edges) + 1
+    bordered = np.full([n + 2 for n in observed.shape], n_bins, dtype=np.int64)
+    bordered[1:-1, 1:-1, 1:-1] = np.searchsorted(edges, observed)
+    return Channel(np.searchsorted(expected_edges, expected).astype(np.int64), bordered, n_bins)
+
+
+def edge_likeness(scan: Volume, matrix: Matrix, points: Matrix, gradients: NDArray[np.floating]) -> float | None:
+    """How far edges of scan and template run in the same directions: 1 always, 0 no more than by chance.
+
+    Parameters
+    ----------
+    scan : Volume
+        As smooth as the template was.
+    matrix : array, (4, 4)
+    points, gradients : array, (N, 3)
+        Template mm, and the template's intensity gradients there.
+
+    Returns
+    -------
+    float or None
+        None where hardly any point is in view.
+
+    Notes
+    -----
+    Mean of the squared cosine between the gradients, weighted by the template's: neither contrast nor shading
+    enters. By chance it is 1/3. After Haber and Modersitzki, MICCAI 2006, doi:10.1007/11866763_89.
+    """
+    carried = apply_affine(matrix, points)
+    seen = in_view(scan.grid, carried)
+    if seen.sum() < MIN_EDGE_POINTS:
+        return None
+    # A gradient is a covector: it goes back to the template by the transposed matrix.
+    observed = gradients_at(scan, carried[seen]) @ matrix[:3, :3]
+    expected = gradients[seen]
+    strength, weight = np.linalg.norm(observed, axis=1), np.linalg.norm(expected, axis=1)
+    cosines = (observed * expected).sum(axis=1) / np.maximum(strength * weight, 1e-12)
+    return float(1.5 * (np.average(cosines**2, weights=weight) - 1 / 3))

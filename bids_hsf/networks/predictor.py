@@ -1,0 +1,194 @@
+"""One network of an ensemble: crop in, class probabilities out.
+
+Crops are padded to the next multiple that the network needs and no further: networks normalise over
+all voxels, so that each further layer of zeros changes labels (8 more voxels an axis: 0.1-0.2 % of
+them), while a new shape costs a provider 0.1 s once.
+"""
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_hsf.errors import MemoryLimitError, ModelError
+from bids_hsf.geometry import next_multiple, pad_to_shape, unpad
+from bids_hsf.hub.cards import ModelCard
+from bids_hsf.networks.device import Device, open_network
+from bids_hsf.networks.memory import (
+    SESSION_BYTES_PER_FILE_BYTE,
+    USUAL_CROP_VOXELS,
+    bytes_per_vote,
+    bytes_per_voxel,
+    fixed_bytes,
+)
+from bids_hsf.networks.tiling import Tiling, plan_tiles, predict_tiled
+
+logger = logging.getLogger(__name__)
+
+
+FloatArray = NDArray[np.float32]
+
+SUM_TOLERANCE = 1e-2  # int8 networks miss a sum of 1 by some 1e-3
+
+
+class OnnxPredictor:
+    """A network of an ensemble, opened once.
+
+    Parameters
+    ----------
+    path : Path
+        ONNX file with one input (batch, 1, x, y, z) float32 of any name.
+    card : ModelCard
+        Its normalisation, padding and number of labels.
+    device : Device
+        Where it runs.
+
+    Raises
+    ------
+    ModelError
+        The file is no such network, or does not fit its card.
+    """
+
+    def __init__(self, path: Path, card: ModelCard, device: Device) -> None:
+        self._path = path
+        self._device = device
+        self._warned_of_tiles = False
+        self._pad_multiple = card.pad_multiple
+        self._n_channels = len(card.labels) + 1
+        self._output = self._stated_output = card.output
+        if card.output == "logits":
+            logger.info("%s: softmax applied to its logits, as its card says", path)
+        self._network = open_network(path, device)
+        self._check_tensors()
+
+    def __call__(self, crop: FloatArray) -> FloatArray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        crop : array, (X, Y, Z) floating
+            Intensities in any unit, RAS+.
+
+        Returns
+        -------
+        array, (C, X, Y, Z) float32
+            Probabilities, background first; they sum to 1.
+        """
+        shape = tuple(next_multiple(n, self._pad_multiple) for n in crop.shape)
+        padded, pads = pad_to_shape(normalize(crop), shape)
+        tiling = self._plan(shape)
+        probabilities = self._run(padded) if tiling.n_tiles == 1 else predict_tiled(self._run, padded, tiling)
+        return np.ascontiguousarray(unpad(probabilities, pads))
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes that the network takes as long as it is open: its weights and, of the largest pass so far, its maps."""
+        facts = self._network.facts
+        per_voxel = bytes_per_voxel(facts, self._n_channels, self._device.provider)
+        return SESSION_BYTES_PER_FILE_BYTE * facts.size + per_voxel * USUAL_CROP_VOXELS
+
+    @property
+    def softmax_forced(self) -> bool:
+        """Whether a pass has returned no probabilities though the card says so."""
+        return self._output != self._stated_output
+
+    def describe(self) -> str:
+        """Names and shapes of the tensors, such as "image [1, 1, x, y, z] -> labels [1, 6, x, y, z]"."""
+        session = self._network.session
+        source, target = session.get_inputs()[0], session.get_outputs()[0]
+        return " -> ".join(f"{t.name} [{', '.join(map(str, t.shape))}]" for t in (source, target))
+
+    def _run(self, padded: FloatArray) -> FloatArray:
+        """Turn normalised intensities (X, Y, Z) into probabilities (C, X, Y, Z): one pass."""
+        scores = self._network.run(np.ascontiguousarray(padded[None, None], dtype=np.float32))
+        self._check_scores(scores, padded.shape)
+        return self._to_probabilities(scores[0])
+
+    def _plan(self, shape: tuple[int, ...]) -> Tiling:
+        """Take a crop whole where it fits into the memory, else in the fewest voxels of tiles."""
+        facts, memory = self._network.facts, self._device.memory_bytes
+        per_voxel = bytes_per_voxel(facts, self._n_channels, self._device.provider)
+        # Tiles or not, the votes on the whole crop are there.
+        fixed = fixed_bytes(facts) + bytes_per_vote(self._n_channels) * math.prod(shape)
+        tiling = plan_tiles(shape, max(0, memory - fixed) // per_voxel, self._pad_multiple)
+        needed = (fixed + per_voxel * math.prod(shape)) >> 20
+        if tiling is None:
+            raise MemoryLimitError(
+                f"{self._path}: a crop of {shape} voxels needs about {needed} MB, of which {memory >> 20} MB are "
+                "allowed; not even its smallest tile fits",
+                "Allow more memory (--mem-mb), fewer scans at once (--nprocs), or choose a smaller model.",
+            )
+        if tiling.n_tiles > 1 and not self._warned_of_tiles:
+            logger.warning(
+                "%s: a crop of %s voxels needs about %d MB, %d MB are allowed: it is run in %d tiles of %s",
+                *(self._path.name, shape, needed, memory >> 20, tiling.n_tiles, tiling.tile),
+            )
+            self._warned_of_tiles = True
+        return tiling
+
+    def _check_tensors(self) -> None:
+        """Require one input, and declared shapes that fit the card."""
+        session = self._network.session
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 5:
+            found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+            raise ModelError(
+                f"{self._path}: expected one input (batch, 1, x, y, z) of tensor(float), got {found}",
+                "Export the network under the contract of models_hub/README.md",
+            )
+        self._check_channels(outputs[0].shape)
+
+    def _check_channels(self, shape: list[int | str]) -> None:
+        known = isinstance(shape[1], int) if len(shape) == 5 else True
+        if len(shape) != 5 or (known and shape[1] != self._n_channels):
+            raise ModelError(
+                f"{self._path}: expected an output of 5 dimensions with {self._n_channels} channels "
+                f"(background and {self._n_channels - 1} labels), got {list(shape)}",
+                "Correct the labels of the model card, or the member that it names",
+            )
+
+    def _check_scores(self, scores: FloatArray, shape: tuple[int, ...]) -> None:
+        """Require the crop's shape, whatever the file declared, and numbers."""
+        self._check_channels(list(scores.shape))
+        if scores.shape[2:] != shape:
+            raise ModelError(f"{self._path}: expected an output of {shape} voxels, got {scores.shape[2:]}")
+
+    def _to_probabilities(self, scores: FloatArray) -> FloatArray:
+        """Apply softmax to (C, X, Y, Z) scores unless they are probabilities already."""
+        if self._output == "probabilities" and are_probabilities(scores):
+            return scores
+        if not np.isfinite(scores).all():
+            raise ModelError(
+                f"{self._path}: the network returned values that are not finite",
+                "Try --device cpu; if it stays, the file or the scan is damaged.",
+            )
+        if self._output == "probabilities":
+            logger.warning("%s: its card says probabilities, but they do not sum to 1; softmax applied", self._path)
+            self._output = "logits"
+        return softmax(scores)
+
+
+def are_probabilities(scores: FloatArray) -> bool:
+    """Tell whether scores (C, X, Y, Z) are positive and sum to 1, within what int8 networks miss it by; NaN are not."""
+    total = scores.sum(axis=0)
+    return bool(scores.min() >= -SUM_TOLERANCE and np.abs(total - 1).max() <= SUM_TOLERANCE)
+
+
+def normalize(crop: FloatArray) -> FloatArray:
+    """Z-scores over the whole crop (X, Y, Z), with the unbiased standard deviation as HSF has it.
+
+    >>> normalize(np.array([[[1.0, 2.0, 3.0]]])).tolist()
+    [[[-1.0, 0.0, 1.0]]]
+    """
+    values = crop.astype(np.float64)
+    deviation = values.std(ddof=1)
+    centred = values - values.mean()
+    return np.asarray(centred / deviation if deviation > 0 else centred, dtype=np.float32)
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Probabilities (C, X, Y, Z) from logits of the same shape."""
+    powers = np.exp(logits - logits.max(axis=0))
+    return np.asarray(powers / powers.sum(axis=0), dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Pages, pictures and texts for people, made of the derivatives alone."""

@@ -1,0 +1,265 @@
+"""An SVG drawing of panels: pixels, lines, marks, legend. Nothing in it depends on the time or the machine."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+import numpy as np
+from PIL import Image
+
+from bids_hsf.reports.planes import FloatArray, Plane, Vector
+
+WIDTH = 1200.0
+GAP = 6.0
+HEADER = 30.0
+BACKGROUND, INK = "#0d1014", "#eef1f5"
+TAG = {"rx": "4", "fill-opacity": "0.62"}
+
+# Anchors in OKLab (lightness, green-red, blue-yellow), evenly spaced in lightness so that equal steps of
+# entropy look like equal steps: night blue, purple, red, orange, pale yellow.
+RAMP_OKLAB = np.array(
+    [[0.25, 0.00, -0.10], [0.42, 0.13, -0.10], [0.59, 0.19, 0.06], [0.76, 0.10, 0.14], [0.93, -0.01, 0.10]]
+)
+
+STYLE = "#plain:target ~ .overlay{visibility:hidden}svg:active .overlay{visibility:hidden}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a panel stands in the drawing, in its units.
+
+    Attributes
+    ----------
+    x, y : float
+        Top left corner.
+    width, height : float
+    scale : float
+        Units a millimetre.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    scale: float
+
+
+def lay_out(rows: Sequence[Sequence[Plane]]) -> list[tuple[Plane, Place]]:
+    """Give each plane its place: a row fills the width, all its panels at one scale."""
+    panels, y = [], GAP
+    for row in rows:
+        room = WIDTH - GAP * (len(row) + 1)
+        # A narrow field of view is not blown up over the whole screen.
+        scale = min(room / sum(plane.width_mm for plane in row), 460 / max(plane.height_mm for plane in row))
+        x = (WIDTH - scale * sum(plane.width_mm for plane in row) - GAP * (len(row) - 1)) / 2
+        height = scale * max(plane.height_mm for plane in row)
+        for plane in row:
+            width, own = scale * plane.width_mm, scale * plane.height_mm
+            panels.append((plane, Place(x, y + (height - own) / 2, width, own, scale)))
+            x += width + GAP
+        y += height + GAP
+    return panels
+
+
+class Canvas:
+    """An SVG document of panels, with a legend below.
+
+    Parameters
+    ----------
+    title : str
+        What it shows, for those who cannot see it.
+    panels : sequence of (Plane, Place)
+        As laid out.
+    """
+
+    def __init__(self, title: str, panels: Sequence[tuple[Plane, Place]]) -> None:
+        self._root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
+        self._height = GAP + max(place.y + place.height for _, place in panels)
+        ET.SubElement(self._root, "title").text = title
+        ET.SubElement(self._root, "style").text = STYLE
+        ET.SubElement(self._root, "g", {"id": "plain"})
+        self._rectangle(0, 0, WIDTH, 0, BACKGROUND)
+
+    def add_raster(self, place: Place, address: str, role: str = "scan") -> None:
+        """Place an image, its data in `address`."""
+        attributes = {"class": role, "href": address, "preserveAspectRatio": "none"}
+        sides = {"x": place.x, "y": place.y, "width": place.width, "height": place.height}
+        ET.SubElement(self._root, "image", attributes | {name: _number(value) for name, value in sides.items()})
+
+    def add_lines(self, place: Place, lines: Sequence[Vector], attributes: Mapping[str, str]) -> None:
+        """Draw lines (N, 2), mm from the panel's top left corner."""
+        # Tenths of a unit are whole numbers, so that a step takes four letters.
+        path = "".join(_path(line * place.scale * 10, tolerance=1.5) for line in lines)
+        if path:
+            x, y = _number(place.x), _number(place.y)
+            drawing = {"class": "overlay", "d": path, "transform": f"translate({x} {y}) scale(.1)", "fill": "none"}
+            look = {"stroke-width": "1.5", "stroke-linejoin": "round", "vector-effect": "non-scaling-stroke"}
+            ET.SubElement(self._root, "path", drawing | look | dict(attributes))
+
+    def add_marks(self, place: Place, plane: Plane, slices: Sequence[Plane] = ()) -> None:
+        """Caption, letters at both ends, a scale bar, and ticks where `slices` cross a sagittal panel."""
+        bottom = place.y + place.height
+        for cut in slices if plane.ends == ("P", "A") else ():
+            front = np.cross(cut.up, cut.across)
+            step = float((cut.center - plane.center) @ front / (plane.across @ front))
+            x = place.x + place.width / 2 + step * place.scale
+            self._rectangle(x - 2, bottom - 8, 4, 8, BACKGROUND)
+            self._rectangle(x - 0.75, bottom - 7, 1.5, 7, INK, {"class": "tick"})
+        self._tag(place.x + 5, place.y + 5, plane.caption)
+        middle = place.y + place.height / 2 - 9
+        self._tag(place.x + 5, middle, plane.ends[0])
+        self._tag(place.x + place.width - 24, middle, plane.ends[1])
+        length = (50 if place.scale < 2.5 else 10) * place.scale
+        right = place.x + place.width - 6
+        shade = max(length + 6, 46)
+        self._rectangle(right - shade, bottom - 30, shade, 24, BACKGROUND, TAG)
+        self._rectangle(right - (shade + length) / 2, bottom - 12, length, 2.5, INK, {"class": "scale-bar"})
+        text = f"{length / place.scale:.0f} mm"
+        self._label(right - shade / 2, bottom - 17, text, size=11, anchor="middle")
+
+    def add_legend(self, entries: Sequence[tuple[str, str]], note: str) -> None:
+        """Name the colours, and say how the scan is cut and seen."""
+        x, y = 12.0, self._height + 17
+        for name, color in entries:
+            if x > WIDTH - 540:
+                x, y = 12.0, y + 22
+            self._rectangle(x, y - 10, 12, 12, color, {"rx": "3"})
+            self._label(x + 18, y, name, size=13)
+            x += 34 + 7.6 * len(name)
+        self._height = y - 17
+        self._add_note(note)
+
+    def add_color_bar(self, name: str, note: str) -> None:
+        """Show the colours of 0 to 1."""
+        y = self._height + 7
+        gradient = ET.SubElement(ET.SubElement(self._root, "defs"), "linearGradient", {"id": "ramp"})
+        for value, color in zip(np.linspace(0, 1, 13), _ramp(np.linspace(0, 1, 13)), strict=True):
+            red, green, blue = (color * 255).round().astype(int)
+            attributes = {"offset": f"{value:.3f}", "stop-color": f"#{red:02x}{green:02x}{blue:02x}"}
+            ET.SubElement(gradient, "stop", attributes)
+        self._label(12, y + 10, "0", size=13)
+        self._rectangle(26, y, 180, 12, "url(#ramp)", {"rx": "3"})
+        self._label(212, y + 10, "1", size=13)
+        self._label(228, y + 10, name, size=13)
+        self._add_note(note)
+
+    def _add_note(self, note: str) -> None:
+        text = f"{note}; left of the head on the left (neurological)"
+        self._label(WIDTH - 12, self._height + 17, text, size=12, anchor="end")
+        self._height += HEADER
+
+    def text(self) -> str:
+        """Finish the document."""
+        height = _number(self._height)
+        self._root.set("viewBox", f"0 0 {WIDTH:.0f} {height}")
+        self._root.set("width", f"{WIDTH:.0f}")
+        self._root.set("height", height)
+        background = self._root.find("rect")
+        if background is not None:
+            background.set("height", height)
+        return ET.tostring(self._root, encoding="unicode") + "\n"
+
+    def _rectangle(
+        self, x: float, y: float, width: float, height: float, color: str, more: Mapping[str, str] | None = None
+    ) -> None:
+        sides = {"x": _number(x), "y": _number(y), "width": _number(width), "height": _number(height)}
+        ET.SubElement(self._root, "rect", sides | {"fill": color} | dict(more or {}))
+
+    def _tag(self, x: float, y: float, text: str) -> None:
+        """Write on a shade, which keeps letters readable on bright tissue; its width is a guess at the font's."""
+        self._rectangle(
+            x, y, 12 + 6.3 * len(text) + 4.5 * text.count("m") + (1.5 if len(text) == 1 else 0), 19, BACKGROUND, TAG
+        )
+        self._label(x + 6, y + 14, text, size=12)
+
+    def _label(self, x: float, y: float, text: str, size: int, anchor: str = "start") -> None:
+        attributes = {
+            "x": _number(x),
+            "y": _number(y),
+            "font-size": str(size),
+            "text-anchor": anchor,
+            "font-family": "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif",
+            "fill": INK,
+        }
+        ET.SubElement(self._root, "text", attributes).text = text
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _path(line: Vector, tolerance: float) -> str:
+    """Path data with whole-number steps of a line (N, 2), closed where it ends at its start."""
+    closed = bool(np.allclose(line[0], line[-1]))
+    points = np.round(_simplify(line, tolerance)).astype(int)
+    if len(points) < 3:
+        return ""
+    steps = np.diff(points, axis=0)[: -1 if closed else None]
+    numbers = " ".join(str(number) for number in steps.ravel()).replace(" -", "-")
+    return f"M{points[0][0]} {points[0][1]}l{numbers}" + ("z" if closed else "")
+
+
+def _simplify(line: Vector, tolerance: float) -> Vector:
+    """Leave out points (N, 2) that lie within `tolerance` of the line through the others (Douglas and Peucker 1973)."""
+    keep = np.zeros(len(line), bool)
+    middle = len(line) // 2
+    keep[[0, middle, -1]] = True  # a closed line has no chord between its ends
+    pending = [(0, middle), (middle, len(line) - 1)]
+    while pending:
+        first, last = pending.pop()
+        if last - first < 2:
+            continue
+        chord = line[last] - line[first]
+        between = line[first + 1 : last] - line[first]
+        length = max(float(np.hypot(*chord)), 1e-9)
+        distances = np.abs(chord[0] * between[:, 1] - chord[1] * between[:, 0]) / length
+        farthest = int(distances.argmax())
+        if distances[farthest] > tolerance:
+            split = first + 1 + farthest
+            keep[split] = True
+            pending += [(first, split), (split, last)]
+    return line[keep]
+
+
+def grey_jpeg(values: FloatArray, window: tuple[float, float]) -> str:
+    """Encode values (rows, columns) as a data address; `window` becomes black to white."""
+    low, high = window
+    grey = np.clip((np.nan_to_num(values, nan=low) - low) / (high - low), 0, 1) * 255
+    stream = io.BytesIO()
+    Image.fromarray(grey.round().astype(np.uint8)).save(stream, "JPEG", quality=80, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def heat_png(values: FloatArray) -> str:
+    """Encode values (rows, columns) in 0-1 as a data address: colours that fade out towards 0."""
+    steps = np.linspace(0, 1, 256)
+    colors = (_ramp(steps) * 255).round().astype(np.uint8)
+    opacity = (np.clip(steps / 0.25, 0, 1) ** 0.8 * 215).round().astype(np.uint8)
+    picture = Image.fromarray((np.clip(values, 0, 1) * 255).round().astype(np.uint8))
+    picture.putpalette(colors.tobytes())
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", transparency=opacity.tobytes(), optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _ramp(values: Vector) -> Vector:
+    """Colours (N, 3) in sRGB 0-1 for values (N,) in 0-1.
+
+    OKLab to linear sRGB by the matrices of Ottosson (2020), https://bottosson.github.io/posts/oklab/.
+    """
+    stops = np.linspace(0, 1, len(RAMP_OKLAB))
+    lab = np.column_stack([np.interp(values, stops, channel) for channel in RAMP_OKLAB.T])
+    to_cone = np.array(
+        [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
+    )
+    to_rgb = np.array(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    linear = np.clip((lab @ to_cone.T) ** 3 @ to_rgb.T, 0, 1)
+    return np.asarray(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))

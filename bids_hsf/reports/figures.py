@@ -1,0 +1,238 @@
+"""Pictures for the reports: arrays on a grid in, the text of an SVG file out.
+
+A picture is drawn once, at the participant level, and never needs the scan again. Its raster parts are
+JPEG and PNG inside the SVG; contours, marks and scale bars are vectors. In an ``<img>``, the address
+fragment ``#plain`` hides the contours, so that one file serves both halves of a with-and-without
+comparison. All orientations are neurological: the left of the head is on the left of the picture.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import contourpy
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_hsf.geometry import Grid, box_around, resample
+from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES, Label
+from bids_hsf.reports.canvas import INK, Canvas, Place, grey_jpeg, heat_png, lay_out
+from bids_hsf.reports.planes import (
+    MARGIN_MM,
+    FloatArray,
+    Frame,
+    Plane,
+    Vector,
+    cross_section,
+    describe_cut,
+    head_planes,
+    labelled_voxels,
+    mosaic,
+    percentile_window,
+    thin_out,
+)
+
+BOX_COLORS = {"L": "#5cc8ff", "R": "#ffa24c"}
+
+BRAIN_COLOR = "#d9e86a"
+
+
+@dataclass(frozen=True, eq=False)
+class Mosaic:
+    """A scan cut along and across its labelled hippocampi: what several pictures share.
+
+    Attributes
+    ----------
+    panels : tuple of (Plane, Place)
+        Each hippocampus along its long axis, both from above, and coronal slices from head to tail.
+    coronals : tuple of Plane
+    greys : tuple of str
+        The scan in each panel, as data addresses.
+    structures : tuple of Structures
+        The label map, one hemisphere each.
+    note : str
+        How the scan is cut.
+    """
+
+    panels: tuple[tuple[Plane, Place], ...]
+    coronals: tuple[Plane, ...]
+    greys: tuple[str, ...]
+    structures: tuple["Structures", ...]
+    note: str
+
+    def __iter__(self) -> Iterator[tuple[Plane, Place, str]]:
+        """Yield each panel's plane, place and grey values."""
+        for (plane, place), grey in zip(self.panels, self.greys, strict=True):
+            yield plane, place, grey
+
+
+def cut_mosaic(image: FloatArray, label_map: NDArray[np.uint8], grid: Grid, pool: Executor | None = None) -> Mosaic:
+    """Cut a scan around the structures of a bilateral label map.
+
+    Parameters
+    ----------
+    image : array, (X, Y, Z) floating
+        Scan in canonical (RAS+) axis order, any intensities.
+    label_map : array, (X, Y, Z) uint8
+        Left k, right 100 + k, on the same grid.
+    grid : Grid
+        Of both; its axes may be oblique.
+    pool : Executor, optional
+        Its threads share the work.
+    """
+    labelled = labelled_voxels(label_map)
+    rows, frame = mosaic(labelled, grid)
+    window = _zoom_window(image, frame, grid)
+    panels = lay_out(rows)
+    greys = (pool.map if pool else map)(
+        lambda panel: _grey(image, grid, panel[0].tiles(1 / panel[1].scale), window), panels
+    )
+    coronals = tuple(plane for row in rows[1:] for plane in row)
+    structures = tuple(_structures(label_map, found, grid) for found in labelled.values())
+    return Mosaic(tuple(panels), coronals, tuple(greys), structures, describe_cut(frame))
+
+
+def draw_segmentation(cut: Mosaic, labels: Sequence[Label]) -> str:
+    """Draw the outlines of the structures on the scan; returns an SVG document.
+
+    `labels` are the card's, or those of the merge.
+    """
+    colors = {label.index: label.color for label in labels}
+    canvas = Canvas("Outlines of the segmented structures on the scan", cut.panels)
+    for plane, place, grey in cut:
+        canvas.add_raster(place, grey)
+        for index, lines in _outlines(cut.structures, plane):
+            color = colors.get(index % RIGHT_OFFSET, INK)
+            canvas.add_lines(place, lines, {"stroke": color, "data-index": str(index)})
+        canvas.add_marks(place, plane, cut.coronals)
+    canvas.add_legend([(label.abbreviation, label.color) for label in labels], cut.note)
+    return canvas.text()
+
+
+def draw_entropy(cut: Mosaic, entropy: FloatArray, grid: Grid) -> str:
+    """Draw an entropy map (X, Y, Z), 0-1, over the slices of `draw_segmentation`; returns an SVG document."""
+    wholes = [structures.joined() for structures in cut.structures]
+    canvas = Canvas("Normalised predictive entropy over the scan", cut.panels)
+    for plane, place, grey in cut:
+        canvas.add_raster(place, grey)
+        values = resample(entropy, grid, plane.tiles(0.5), order=1)[..., 0]
+        canvas.add_raster(place, heat_png(values), "overlay")
+        for _, lines in _outlines(wholes, plane):
+            canvas.add_lines(place, lines, {"stroke": INK, "stroke-opacity": "0.75", "stroke-width": "0.9"})
+        canvas.add_marks(place, plane, cut.coronals)
+    canvas.add_color_bar("entropy: 0 certain, 1 all classes equally likely", cut.note)
+    return canvas.text()
+
+
+def draw_localization(
+    image: FloatArray, grid: Grid, brain: FloatArray, brain_grid: Grid, boxes: Mapping[str, Grid]
+) -> str:
+    """Draw the template's brain and the boxes of both hippocampi on the whole scan.
+
+    Parameters
+    ----------
+    image : array, (X, Y, Z) floating
+        Scan in canonical (RAS+) axis order.
+    grid : Grid
+        Of `image`.
+    brain : array, (I, J, K) floating or bool
+        Share of the voxel that lies in the template's brain.
+    brain_grid : Grid
+        Of `brain` in the scan's millimetres: the template's shape, and
+        ``scan_from_template @ template_affine``.
+    boxes : mapping of str to Grid
+        Hemisphere "L", "R" to the grid of its crop; its axes may be oblique.
+    """
+    window = percentile_window(thin_out(image)[0])
+    panels = lay_out([head_planes(image, grid, boxes)])
+    canvas = Canvas("Outline of the template's brain and the boxes of both hippocampi on the scan", panels)
+    for plane, place in panels:
+        canvas.add_raster(place, _grey(image, grid, plane.tiles(1 / place.scale), window, order=1))
+        shares = resample(np.asarray(brain, np.float32), brain_grid, plane.tiles(1.0))[..., 0]
+        canvas.add_lines(place, _level_lines(shares, 0.5, plane), {"stroke": BRAIN_COLOR, "data-outline": "brain"})
+        for side, box in boxes.items():
+            outline = cross_section(box, plane)
+            if outline is not None:
+                attributes = {"stroke": BOX_COLORS[side], "stroke-width": "2", "data-box": side}
+                canvas.add_lines(place, [outline], attributes)
+        canvas.add_marks(place, plane)
+    legend = [("brain of the template", BRAIN_COLOR)]
+    legend += [(f"{SIDE_NAMES[side]} box", BOX_COLORS[side]) for side in boxes]
+    canvas.add_legend(legend, "cut along the scan's axes, through the boxes")
+    return canvas.text()
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """The label map of one hemisphere, cut out.
+
+    Attributes
+    ----------
+    indices : tuple of int
+        Bilateral indices that occur.
+    masks : array, (K, X, Y, Z) float32
+        One for each index.
+    grid : Grid
+        Of the masks.
+    """
+
+    indices: tuple[int, ...]
+    masks: NDArray[np.float32]
+    grid: Grid
+
+    def joined(self) -> "Structures":
+        """All of them as one."""
+        return replace(self, indices=self.indices[:1], masks=self.masks.sum(axis=0, keepdims=True))
+
+
+def _structures(label_map: NDArray[np.uint8], found: NDArray[np.int64], grid: Grid) -> Structures:
+    """Cut out the labelled voxels (N, 3) of one hemisphere, with two voxels of background around."""
+    box = box_around(found, np.full(3, 2), label_map.shape, "")
+    part = label_map[box.slices]
+    indices = np.unique(label_map[tuple(found.T)])
+    masks = np.stack([part == index for index in indices]).astype(np.float32)
+    return Structures(tuple(indices.tolist()), masks, grid.subgrid(box.start, box.stop))
+
+
+def _outlines(structures: Sequence[Structures], plane: Plane) -> Iterator[tuple[int, list[Vector]]]:
+    """Outlines in a plane of every label that it cuts, as lines (N, 2) in mm from the top left corner.
+
+    The masks are interpolated linearly, and an outline runs where its label stops being the largest
+    of all, so that neighbours share a line and sheets of one voxel survive. Corners of voxels are
+    rounded off by a Gaussian of half a voxel; no line strays from its voxels by more than that.
+    """
+    for hemisphere in structures:
+        if cross_section(hemisphere.grid, plane) is None:
+            continue
+        voxel = hemisphere.grid.voxel_sizes.min()
+        spacing = float(np.clip(voxel / 2, 0.25, 0.5))
+        shares = resample(hemisphere.masks, hemisphere.grid, plane.tiles(spacing))[..., 0]
+        stack = np.concatenate([1 - shares.sum(axis=0, keepdims=True), shares])
+        second, best = np.partition(stack, len(stack) - 2, axis=0)[-2:]
+        for index, share in zip(hemisphere.indices, shares, strict=True):
+            lead = ndimage.gaussian_filter(share - np.where(share >= best, second, best), 0.5 * voxel / spacing)
+            yield index, _level_lines(lead, 0.0, plane)
+
+
+def _level_lines(values: FloatArray, level: float, plane: Plane) -> list[Vector]:
+    """Lines where pixels (rows, columns) of a plane cross a level, (N, 2) in mm from the top left corner."""
+    if values.max() <= level:
+        return []
+    scale = np.array([plane.width_mm / values.shape[1], plane.height_mm / values.shape[0]])
+    lines = contourpy.contour_generator(z=values, line_type="Separate").lines(level)
+    return [(np.asarray(line) + 0.5) * scale for line in lines]
+
+
+def _zoom_window(image: FloatArray, frame: Frame, grid: Grid) -> tuple[float, float]:
+    """Grey window from the surroundings of the labelled voxels."""
+    voxels = grid.to_voxels(np.concatenate(list(frame.points.values())))
+    margin = MARGIN_MM / grid.voxel_sizes
+    start = np.clip(np.floor(voxels.min(axis=0) - margin), 0, np.array(grid.shape) - 1).astype(int)
+    stop = np.maximum(np.ceil(voxels.max(axis=0) + margin).astype(int), start + 1)
+    return percentile_window(image[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))])
+
+
+def _grey(image: FloatArray, grid: Grid, tiles: Grid, window: tuple[float, float], order: int = 3) -> str:
+    """Cut a plane out of the scan; returns its pixels as a data address."""
+    return grey_jpeg(resample(image, grid, tiles, order=order, fill=window[0])[..., 0], window)

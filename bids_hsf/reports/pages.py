@@ -1,0 +1,142 @@
+"""From templates to pages: rendering, addresses, and the writing of values for readers."""
+
+import base64
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from bids_hsf import __version__
+
+TEMPLATES = Path(__file__).parents[1] / "data" / "templates"
+
+UNKNOWN = "n/a"
+
+
+def anchor(scan: str, model: str, segmentation: str = "") -> str:
+    """Name of a scan's section on its subject's page.
+
+    >>> anchor("sub-01_T1w", "hsf")
+    'sub-01_T1w-hsf'
+    """
+    name = "-".join(part for part in (scan, model, segmentation) if part)
+    return re.sub(r"[^A-Za-z0-9_-]", lambda found: f".{ord(found[0]):x}", name)
+
+
+def natural_order(text: str) -> list[tuple[int, str]]:
+    """Sort key by which run-2 comes before run-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def link_to(relative: Path) -> str:
+    """Address of a file from a page in the root of the dataset."""
+    return quote(relative.as_posix())
+
+
+def citation_link(output_dir: Path) -> str | None:
+    """Address of the methods text, where there is one."""
+    path = Path("logs") / "CITATION.html"
+    return link_to(path) if (output_dir / path).exists() else None
+
+
+def find(content: Any, *names: str) -> Any:
+    """Follow names into nested objects; None where one is missing."""
+    for name in names:
+        content = content.get(name) if isinstance(content, Mapping) else None
+    return content
+
+
+def find_mapping(content: Any, *names: str) -> Mapping[str, Any]:
+    """Follow names into nested objects; empty where there is no object at their end."""
+    found = find(content, *names)
+    return found if isinstance(found, Mapping) else {}
+
+
+def find_text(content: Any, *names: str) -> str:
+    """Follow names into nested objects; "n/a" where one is missing."""
+    return to_text(find(content, *names))
+
+
+def to_number(value: Any) -> float | None:
+    """Read a finite number; None for "n/a" and all else."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def to_text(value: Any) -> str:
+    """Write any value of a JSON file for a reader.
+
+    >>> to_text({"L": 1, "R": [0.5, None]})
+    'L 1, R 0.5 n/a'
+    """
+    if value is None or value == "":
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {to_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        nested = any(isinstance(item, list | tuple) for item in value)
+        return ("; " if nested else " ").join(to_text(item) for item in value)
+    return str(value)
+
+
+def to_words(name: str) -> str:
+    """Split a JSON name into words.
+
+    >>> to_words("TestTimeAugmentations"), to_words("eTIV_mm3"), to_words("VoxelSizeMm")
+    ('Test time augmentations', 'eTIV mm3', 'Voxel size mm')
+    """
+    if not re.fullmatch(r"[A-Z][A-Za-z]+", name):
+        return re.sub(r"^eTIV(?=[A-Z])", "eTIV ", name).replace("_", " ")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template; all that comes from files is escaped."""
+    page = _environment().get_template(template)
+    return page.render(version=__version__, unknown=UNKNOWN, **values).rstrip() + "\n"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (TEMPLATES / "table.js").read_text(encoding="utf-8")
+    checksum = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # Files of the package, not of a dataset.
+    environment.globals |= {
+        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704
+        "script": Markup(script),  # noqa: S704
+        "script_hash": f"sha256-{checksum}",
+    }
+    environment.filters |= {"mm3": _mm3, "percent": _percent, "fixed": _fixed}
+    return environment
+
+
+def _mm3(value: float | None) -> str:
+    """One decimal, thousands set off by a narrow space."""
+    return UNKNOWN if value is None else f"{value:,.1f}".replace(",", "\u202f")
+
+
+def _percent(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:+.1f} %".replace("-", "\u2212")
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return UNKNOWN if value is None else f"{value:.{digits}f}".replace("-", "\u2212")

@@ -1,0 +1,115 @@
+"""What one run leaves in ``logs/``: its log, its settings, the methods text."""
+
+import logging
+import secrets
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from bids_hsf import __version__
+from bids_hsf.errors import UsageError
+from bids_hsf.files import write_text
+from bids_hsf.hub.cards import ModelCard
+from bids_hsf.reports.methods import Methods, methods_bibtex, methods_html, methods_markdown
+from bids_hsf.runs.config import Config
+from bids_hsf.runs.provenance import package_versions
+
+logger = logging.getLogger(__name__)
+
+
+CONFIG_NOTE = "# Settings of one run of bids-hsf; to run it again: bids-hsf --config-file THIS_FILE\n"
+
+
+def new_run_id() -> str:
+    """Name of a run: when it began, and four random digits, for many may begin in one second."""
+    return f"{time.strftime('%Y%m%dT%H%M%S')}_{secrets.token_hex(2)}"
+
+
+def log_path(output_dir: Path, run_id: str) -> Path:
+    """Where the log of a run goes."""
+    return output_dir / "logs" / f"run_{run_id}.log"
+
+
+def config_path(output_dir: Path, run_id: str) -> Path:
+    """Where the settings of a run go."""
+    return output_dir / "logs" / f"config_{run_id}.toml"
+
+
+def write_config(path: Path, config: Config, card: ModelCard) -> None:
+    """Save the settings of a run, with the checksums of the model's files, for ``--config-file``."""
+    members = {member.filename: member.sha256 or member.xxh3_64 or "" for member in card.members}
+    record = replace(config, method=replace(config.method, members=members)).as_record()
+    # TOML has no null, which filters may hold.
+    filters = record["selection"].pop("filters")
+    if filters:
+        record["selection"]["filters"] = _nulls_to_words(filters)
+    run = {"version": __version__, "command": record.pop("command"), "packages": package_versions()}
+    for name in ("dry_run", "reports_only", "boilerplate_only", "force"):
+        record["behaviour"].pop(name)
+    write_text(path, CONFIG_NOTE + tomli_w.dumps({**_without_none(record), "run": run}))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read the settings of a saved run, as plain values for `config_from`.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read, or is not TOML.
+    """
+    try:
+        record = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--config-file {path} cannot be read: {error}") from error
+    run = record.pop("run", {})
+    version = run.get("version", __version__) if isinstance(run, dict) else __version__
+    if version != __version__:
+        logger.warning("%s is of bids-hsf %s, this is %s: results may differ", path, version, __version__)
+    selection = record.get("selection", {})
+    if isinstance(selection, dict) and "filters" in selection:
+        selection["filters"] = _words_to_nulls(selection["filters"])
+    return record
+
+
+def latest_config(output_dir: Path) -> Path | None:
+    """Path of the settings of the last run into a folder, None where there was none."""
+    return max((output_dir / "logs").glob("config_*.toml"), key=lambda path: path.name, default=None)
+
+
+# What filter files of nipreps write for "entity absent" where null cannot be written.
+ABSENT = "Query.NONE"
+
+
+def _nulls_to_words(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _nulls_to_words(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_nulls_to_words(item) for item in value]
+    return ABSENT if value is None else value
+
+
+def _words_to_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _words_to_nulls(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_words_to_nulls(item) for item in value]
+    return None if value == ABSENT else value
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def write_citation(output_dir: Path, methods: Methods) -> None:
+    """Write the methods text of a run as ``CITATION.md``, ``.html`` and ``.bib``."""
+    folder = output_dir / "logs"
+    write_text(folder / "CITATION.md", methods_markdown(methods))
+    write_text(folder / "CITATION.html", methods_html(methods))
+    write_text(folder / "CITATION.bib", methods_bibtex(methods))

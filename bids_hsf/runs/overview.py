@@ -1,0 +1,235 @@
+"""Tables for people: what a run would do, and where the scans of a dataset stand."""
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bids_hsf.errors import NoInputError, UnreadableImageError
+from bids_hsf.files import read_json
+from bids_hsf.images import open_scan
+from bids_hsf.machine import allowed_cores, allowed_memory
+from bids_hsf.runs import estimates
+from bids_hsf.runs.config import LEVELS, Config, config_from
+from bids_hsf.runs.logs import read_config
+from bids_hsf.runs.planning import (
+    PARTS_SUFFIX,
+    Job,
+    Plan,
+    State,
+    difference,
+    number_of_augmentations,
+    replaced,
+    state_of,
+)
+from bids_hsf.runs.scheduling import share_cores
+
+COARSE_MM = 1.6
+
+# A head from ear to ear, and from the nose to the back; less in a direction may miss a hippocampus.
+SMALL_EXTENT_MM = 100.0
+SHOWN_LABELS = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scan in the table of a dry run.
+
+    Attributes
+    ----------
+    key, action, size, remark : str
+    n_voxels : int
+        0 where the header cannot be read.
+    todo : bool
+    """
+
+    key: str
+    action: str
+    size: str = ""
+    remark: str = ""
+    n_voxels: int = 0
+    todo: bool = False
+
+
+def preview(plan: Plan, config: Config) -> str:
+    """Table of the scans with what would be done, from headers alone, and the time and memory that it needs."""
+    rows = [_row(job, config) for job in plan.jobs]
+    rows += [
+        Row(scan.key, "left out", remark=f"{plan.card.name} is for {' and '.join(plan.card.contrasts)}")
+        for scan in plan.left_out
+    ]
+    todo = [row for row in rows if row.todo]
+    lines = _table(("scan", "action", "voxels", "remark"), [(r.key, r.action, r.size, r.remark) for r in rows])
+    counts = Counter(row.action for row in rows)
+    lines += ["", ", ".join(f"{count} {action}" for action, count in counts.most_common())]
+    if todo:
+        lines += _costs(todo, plan, config)
+    lines.append("Dry run: nothing was written.")
+    return "\n".join(lines)
+
+
+def _row(job: Job, config: Config) -> Row:
+    try:
+        image = open_scan(job.scan.path)
+    except UnreadableImageError as error:
+        return Row(job.key, "cannot be processed", remark=error.message)
+    shape = tuple(int(n) for n in image.shape[:3])
+    sizes = np.sqrt((np.asarray(image.affine)[:3, :3] ** 2).sum(axis=0))
+    size = f"{'x'.join(map(str, shape))} of {'x'.join(f'{mm:.3g}' for mm in sizes)} mm"
+    state = state_of(job)
+    remarks = [*_doubts(shape, [float(mm) for mm in sizes])]
+    if state is State.DIFFERENT and not config.behaviour.force:
+        remarks.insert(0, difference(job, read_json(job.outputs.sidecar) or {}))
+        return Row(job.key, "refused without --force", size, "; ".join(remarks), math.prod(shape))
+    if state is State.REPLACED:
+        remarks.insert(0, str(state))
+    todo = config.behaviour.force or state is not State.DONE
+    action = "done before" if not todo else "to do" if state is State.MISSING else "to do again"
+    return Row(job.key, action, size, "; ".join(remarks), math.prod(shape), todo)
+
+
+def _doubts(shape: Sequence[int], sizes: Sequence[float]) -> Iterable[str]:
+    """Tell what a header says against a good segmentation."""
+    if max(sizes) > COARSE_MM:
+        kind = "thick slices" if max(sizes) > 2 * min(sizes) else "coarse voxels"
+        yield f"{kind} ({max(sizes):.3g} mm)"
+    extents = sorted(n * mm for n, mm in zip(shape, sizes, strict=True))
+    if extents[0] < SMALL_EXTENT_MM:
+        yield f"small field of view ({extents[0]:.0f} mm)"
+
+
+def _costs(todo: Sequence[Row], plan: Plan, config: Config) -> list[str]:
+    """Time and memory of the scans to do."""
+    n_augmentations = number_of_augmentations(plan.card, config.method)
+    sampled = todo[: estimates.SAMPLED_SCANS]
+    scan_mb = max(estimates.memory_mb(row.n_voxels, plan.card, n_augmentations) for row in sampled)
+    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory(), scan_mb)
+    measured = estimates.seconds_so_far([job.outputs.provenance for job in plan.jobs])
+    seconds = [measured or estimates.seconds(row.n_voxels, plan.card, n_augmentations, n_threads) for row in todo]
+    memory = max(estimates.memory_mb(row.n_voxels, plan.card, n_augmentations) for row in todo)
+    source = "as the scans that are done" if measured else "a rough guess"
+    return [
+        f"Time: about {estimates.readable(sum(seconds) / len(seconds))} a scan, "
+        f"{estimates.readable(sum(seconds) / n_processes)} in all ({source}), "
+        f"{n_processes} scan(s) at once with {n_threads} thread(s) each",
+        f"Memory: about {memory:,} MB a scan, {memory * n_processes:,} MB in all",
+    ]
+
+
+def with_settings_of(config: Config, saved_path: Path) -> Config:
+    """Take the model, the contrasts and the outputs of a saved run, and name its file on the command line."""
+    saved = config_from(read_config(saved_path))
+    asked = config.selection
+    selection = replace(
+        saved.selection,
+        participants=asked.participants,
+        excluded_participants=asked.excluded_participants,
+        sessions=asked.sessions,
+        modalities=asked.modalities if asked.modalities_asked else saved.selection.modalities,
+        filters=asked.filters or saved.selection.filters,
+    )
+    command = (*config.command, "--config-file", str(saved_path))
+    return replace(
+        saved,
+        bids_dir=config.bids_dir,
+        output_dir=config.output_dir,
+        levels=config.levels,
+        selection=selection,
+        command=command,
+    )
+
+
+def status(plan: Plan, config: Config) -> str:
+    """List the scans that failed (with the reason) or are missing, and write a line that runs them."""
+    states = {job.key: state_of(job) for job in plan.jobs}
+    rest = [job for job in plan.jobs if states[job.key] is not State.DONE]
+    rows = [(job.key, str(states[job.key]), _reason(job, states[job.key])) for job in rest]
+    counts = Counter(states.values())
+    lines = [*_table(("scan", "state", "reason"), rows), ""] if rows else []
+    summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
+    lines.append(f"{plan.card.name} (seg-{plan.segmentation}): {len(plan.jobs)} scan(s): {summary}")
+    if rest:
+        lines += ["To run the rest:", f"  {rest_line(rest, config, force=counts[State.DIFFERENT] > 0)}"]
+    return "\n".join(lines)
+
+
+def status_of_derivatives(output_dir: Path) -> str:
+    """List the same without the raw data: nobody can tell then what is missing.
+
+    Raises
+    ------
+    NoInputError
+        There are no derivatives.
+    """
+    sidecars = sorted(output_dir.glob("sub-*/**/anat/*_dseg.json"))
+    # Head, body and tail are no scan of their own.
+    done = [path for path in sidecars if f"{PARTS_SUFFIX}_" not in path.name]
+    failures = sorted((output_dir / "logs").glob("*_failure.json"))
+    if not done and not failures:
+        raise NoInputError(f"No derivatives in {output_dir}", "Run the participant level first.")
+    rows = [(path.name.removesuffix("_failure.json"), "failed", _failure(path)) for path in failures]
+    lines = [*_table(("scan", "state", "reason"), rows), ""] if rows else []
+    lines.append(f"{len(done)} done, {len(failures)} failed; the BIDS folder is not there, missing scans are not known")
+    return "\n".join(lines)
+
+
+def _reason(job: Job, state: State) -> str:
+    if state is State.DIFFERENT:
+        return difference(job, read_json(job.outputs.sidecar) or {})
+    if state is State.REPLACED:
+        return f"{', '.join(replaced(job))} is not the image of last time"
+    return _failure(job.outputs.failure)
+
+
+def _failure(path: Path) -> str:
+    reason: Mapping[str, object] = read_json(path) or {}
+    return str(reason.get("Error") or "")
+
+
+def rest_line(rest: Sequence[Job], config: Config, force: bool = False) -> str:
+    """Command line that processes the participants of some scans, with the flags of the present one."""
+    words = [word for word in config.command[1:] if word not in ("status", "group")]
+    flags = _without_participants(words)
+    labels = sorted({job.scan.participant for job in rest})
+    paths = {str(config.bids_dir), str(config.output_dir)}
+    kept = [word for word in flags if word not in LEVELS and str(Path(word).absolute()) not in paths]
+    command = ["bids-hsf", str(config.bids_dir), str(config.output_dir), "participant", *kept]
+    # Without labels the same line does what is missing, too; a longer one would not fit a shell.
+    if len(labels) <= SHOWN_LABELS:
+        command += ["--participant-label", *labels]
+    return shlex.join([*command, *(["--force"] if force and "--force" not in kept else [])])
+
+
+def _without_participants(words: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    skipping = False
+    for word in words:
+        if word.startswith("-"):
+            skipping = word.replace("_", "-").startswith(("--participant-label",))
+        if not skipping:
+            kept.append(word)
+    return kept
+
+
+def is_reported(job: Job) -> bool:
+    """Whether the participant's report is younger than what it tells of a scan."""
+    try:
+        written = (job.outputs.output_dir / f"sub-{job.scan.subject}.html").stat().st_mtime
+        return all(
+            path.stat().st_mtime <= written for path in (job.outputs.sidecar, job.outputs.failure) if path.exists()
+        )
+    except OSError:
+        return False
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of equal width; the last one as it is."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = []
+    for row in (heads, *rows):
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return lines

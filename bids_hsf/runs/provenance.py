@@ -1,0 +1,137 @@
+"""What a run did, with what, and at what cost: everything that may differ between equal runs."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bids_hsf import __version__
+from bids_hsf.files import checksums
+from bids_hsf.networks.device import Device
+from bids_hsf.runs.config import Config
+
+PACKAGES = ("numpy", "nibabel", "scipy", "SimpleITK", "torchio", "torch", "pybids")
+
+RUNTIMES = ("onnxruntime", "onnxruntime-openvino", "onnxruntime-gpu")
+
+
+class Clock:
+    """Seconds of wall time by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time of a block to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def describe_inputs(paths: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Tell the images of a scan from others that may take their places, by size, time and checksum.
+
+    Of those that cannot be read nothing is told: whoever loads them says why.
+
+    Parameters
+    ----------
+    paths : mapping of str to Path
+        Path from the root of the raw dataset to where the image lies.
+    """
+    described = []
+    for name, path in paths.items():
+        with suppress(OSError):
+            found = path.stat()
+            described.append(
+                {"Path": name, "Bytes": found.st_size, "ModifiedNs": found.st_mtime_ns, "SHA256": _sha256(path)}
+            )
+    return described
+
+
+def replaced_inputs(inputs: Any, paths: Mapping[str, Path]) -> list[str]:
+    """Names of images that are not those which `describe_inputs` has described.
+
+    The checksum decides, but is taken only where size or time differ: DataLad changes times alone. Of an image
+    that is not there now, or of which older versions have recorded nothing, nothing can be said.
+    """
+    known = inputs if isinstance(inputs, list) else []
+    return [image["Path"] for image in known if image["Path"] in paths and _is_other(paths[image["Path"]], image)]
+
+
+def _is_other(path: Path, known: Mapping[str, Any]) -> bool:
+    try:
+        found = path.stat()
+        if found.st_size == known["Bytes"] and found.st_mtime_ns == known["ModifiedNs"]:
+            return False
+        return bool(found.st_size != known["Bytes"] or _sha256(path) != known["SHA256"])
+    except OSError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    return checksums(path, ["sha256"])["sha256"]
+
+
+def record(
+    request: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], device: Device, config: Config, clock: Clock
+) -> dict[str, Any]:
+    """Provenance of one scan, to be written to ``logs/``."""
+    return {
+        "Request": dict(request),
+        "Inputs": list(inputs),
+        "App": {"Name": "bids-hsf", "Version": __version__, "Python": platform.python_version()},
+        "Packages": package_versions(),
+        "Device": device.as_record(),
+        "Host": {"System": platform.platform(), "Machine": platform.machine(), "Cores": os.cpu_count()},
+        "Command": list(config.command),
+        "Container": os.environ.get("BIDS_HSF_CONTAINER"),
+        "Seconds": {name: round(seconds, 2) for name, seconds in clock.seconds.items()},
+        "PeakMemoryMB": peak_memory_mb(),
+        "Finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that the numbers depend on."""
+    versions = {}
+    for name in (*PACKAGES, *RUNTIMES):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def peak_memory_mb() -> int:
+    """Largest resident set of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 if sys.platform != "darwin" else 1024**2))
+
+
+def default_work_dir(output_dir: Path) -> Path:
+    """$TMPDIR where it is writable, else a hidden folder of the output; never the current folder."""
+    temporary = os.environ.get("TMPDIR")
+    if temporary and Path(temporary).is_dir() and os.access(temporary, os.W_OK):
+        return Path(temporary) / f"bids-hsf-{os.getuid()}"
+    return output_dir / ".work"
+
+
+def keep_caches_out_of_the_way(work_dir: Path) -> None:
+    """Point libraries that insist on a cache folder to the work folder, before they are imported.
+
+    In containers there is often no home, or one that cannot be written; no folder is made here.
+    """
+    os.environ.setdefault("MPLCONFIGDIR", str(work_dir / "matplotlib"))
+    home = Path(os.environ.get("HOME") or "/nonexistent")
+    if not (home.is_dir() and os.access(home, os.W_OK)):
+        os.environ.setdefault("XDG_CACHE_HOME", str(work_dir / "cache"))
+        os.environ.setdefault("XDG_CONFIG_HOME", str(work_dir / "config"))

@@ -1,0 +1,205 @@
+"""Try a model card and its files, step by step, before it goes into a hub.
+
+Each step gives one finding; the first one that fails ends the trial of that model. The crop is made up, so nothing is
+said on how well a model segments: that is what `evaluation` is for.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_hsf.errors import BidsHsfError, ModelError
+from bids_hsf.hub.cards import ModelCard, load_cards
+from bids_hsf.hub.download import UnreachableError
+from bids_hsf.hub.models import Ensemble, fetch, is_packaged
+from bids_hsf.machine import allowed_cores
+from bids_hsf.networks.device import choose_device
+from bids_hsf.networks.predictor import OnnxPredictor
+
+Field = NDArray[np.float32]
+
+TIMED_SHAPE = (48, 64, 56)
+
+ODD_SHAPE = (37, 50, 43)
+
+SUM_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Outcome of one step.
+
+    Attributes
+    ----------
+    model : str
+    step : str
+    passed : bool
+    detail : str
+        What was seen, or what is wrong.
+    """
+
+    model: str
+    step: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All findings on a card file.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+    table_line : str
+        For the pull request; empty where a step failed.
+    """
+
+    findings: tuple[Finding, ...]
+    table_line: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether every step of every model passed."""
+        return all(finding.passed for finding in self.findings)
+
+
+def check_card(path: Path, device: str, fetch_card: Callable[[ModelCard], Ensemble] = fetch) -> Trial:
+    """Check a card file: its schema, then every model's files and how they run.
+
+    Parameters
+    ----------
+    path : Path
+    device : str
+        As for ``--device``.
+    fetch_card : callable
+        `hub.fetch`, with the caller's cache folder and permissions.
+    """
+    try:
+        cards = load_cards(path)
+    except BidsHsfError as error:
+        return Trial((Finding("", "card", False, _told(error)),), "")
+    findings = [Finding("", "card", True, f"{len(cards)} model(s): {', '.join(card.name for card in cards)}")]
+    seconds: dict[tuple[Path, ...], float] = {}
+    lines = []
+    for card in cards:
+        ensemble = Ensemble(card, ())
+        try:
+            ensemble = fetch_card(card)
+            findings.append(Finding(card.name, "files", True, _describe_files(ensemble)))
+        except BidsHsfError as error:
+            findings.append(Finding(card.name, "files", False, _told(error)))
+            if isinstance(error, UnreachableError):  # each further model would wait as long
+                break
+            continue
+        if ensemble.member_paths not in seconds:  # the fast and the accurate model have the same files
+            steps, seconds[ensemble.member_paths] = _run(ensemble, device)
+            findings += steps
+        lines.append(table_line(card, seconds[ensemble.member_paths]))
+    passed = all(finding.passed for finding in findings)
+    return Trial(tuple(findings), "\n".join(lines) if passed else "")
+
+
+def table_line(card: ModelCard, seconds_per_pass: float) -> str:
+    """One line of the Markdown table of models in models_hub/README.md."""
+    labels = ", ".join(label.abbreviation for label in card.labels)
+    voxels = "native" if card.voxel_size_mm is None else f"{card.voxel_size_mm:g} mm"
+    passes = f"{len(card.members)} x {1 + card.n_augmentations}"
+    cells = (card.name, labels, ", ".join(card.contrasts), voxels, passes, f"{seconds_per_pass:.2f} s", card.license)
+    return f"| {' | '.join(cells)} |"
+
+
+def _run(ensemble: Ensemble, device: str) -> tuple[list[Finding], float]:
+    """Load and run every member until a step fails; returns the findings and the seconds of a pass."""
+    findings: list[Finding] = []
+    name, seconds = ensemble.card.name, float("nan")
+    checks: dict[str, Callable[[OnnxPredictor], str]] = {
+        "load": OnnxPredictor.describe,
+        "probabilities": check_probabilities,
+        "flip": check_flip,
+    }
+    step = "load"
+    try:
+        used = choose_device(device, ensemble.member_paths[0], allowed_cores())
+        predictors = [OnnxPredictor(path, ensemble.card, used) for path in ensemble.member_paths]
+        for step, check in checks.items():
+            answers = dict.fromkeys(check(predictor) for predictor in predictors)
+            findings.append(Finding(name, step, True, "; ".join(answers)))
+        step = "time"
+        seconds = time_pass(predictors[0])
+        shape = "x".join(map(str, TIMED_SHAPE))
+        detail = f"{seconds:.2f} s a pass of {shape} voxels on {used.provider}, {used.n_threads} thread(s)"
+        findings.append(Finding(name, step, True, detail))
+    except BidsHsfError as error:
+        findings.append(Finding(name, step, False, _told(error)))
+    return findings, seconds
+
+
+def check_probabilities(predictor: OnnxPredictor) -> str:
+    """Run crops of two shapes; what comes out must be what the card says, for every shape.
+
+    Raises
+    ------
+    ModelError
+        If the card says probabilities and they are none.
+    """
+    worst = 0.0
+    for shape in (TIMED_SHAPE, ODD_SHAPE):
+        probabilities = predictor(made_up_crop(shape))
+        if predictor.softmax_forced:
+            raise ModelError("the card says probabilities, but the output does not sum to 1: write `output: logits`")
+        worst = max(worst, float(np.abs(probabilities.sum(axis=0) - 1).max()))
+    if worst > SUM_TOLERANCE:
+        raise ModelError(f"probabilities miss a sum of 1 by {worst:.2g}")
+    return f"sum to 1 within {worst:.0e} at {len((TIMED_SHAPE, ODD_SHAPE))} shapes"
+
+
+def check_flip(predictor: OnnxPredictor) -> str:
+    """Compare a crop with its mirror image: left and right share the network, so both must work alike."""
+    crop = made_up_crop(TIMED_SHAPE)
+    plain = predictor(crop).argmax(axis=0)
+    mirrored = predictor(np.ascontiguousarray(crop[::-1])).argmax(axis=0)[::-1]
+    return f"{(plain == mirrored).mean():.1%} of voxels of a made-up crop keep their label when it is mirrored"
+
+
+def time_pass(predictor: OnnxPredictor) -> float:
+    """Seconds of one pass of a warm network on a crop of usual size: the best of three."""
+    crop = made_up_crop(TIMED_SHAPE)
+    predictor(crop)
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        predictor(crop)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def made_up_crop(shape: tuple[int, int, int]) -> Field:
+    """Smooth random intensities (X, Y, Z) with a bright body in the middle; always the same."""
+    rng = np.random.default_rng(0)
+    texture = ndimage.gaussian_filter(rng.normal(size=shape), 1.5)
+    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    body = np.exp(-sum((axis / width) ** 2 for axis, width in zip(axes, (0.4, 0.7, 0.5), strict=True)))
+    return np.asarray(100 + 40 * texture / texture.std() + 120 * body, dtype=np.float32)
+
+
+def _describe_files(ensemble: Ensemble) -> str:
+    """Count the files, and say so where others could not have them from the card."""
+    size = sum(path.stat().st_size for path in ensemble.member_paths)
+    schemes = {member.source.partition(":")[0] for member in ensemble.card.members if not is_packaged(member)}
+    remark = ""
+    if "file" in schemes:
+        remark = "; file:// addresses work on this machine only"
+    elif "http" in schemes:
+        remark = "; http:// addresses are taken only with --allow-http: others need https://"
+    return f"{len(ensemble.member_paths)} file(s), {size / 1e6:.1f} MB, checksums right{remark}"
+
+
+def _told(error: BidsHsfError) -> str:
+    """Put an error and its hint on one line."""
+    return f"{error.message}. {error.hint}" if error.hint else error.message

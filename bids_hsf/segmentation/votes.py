@@ -1,0 +1,345 @@
+"""Ensemble x test-time samples -> running sums -> labels and uncertainty of one hippocampus.
+
+The way of one crop: `vote` lets every network look at the plain crop and at its random samples and
+adds up what they say (`Votes`, on the crop's grid); `Votes.carried` brings the sums to the scan's own
+voxels; `decide` turns them into a label map with its uncertainty; `remove_islands` cleans it.
+
+What a vote is. The probabilities of each pass are carried back from the random view to the crop by
+linear interpolation; there each voxel gets one vote, for its most probable class (shared out where
+classes tie exactly), as in HSF. A voxel outside the field of view of a pass gets none. From the crop to
+the scan's own voxels votes are carried like probabilities, so that a voxel between two takes a part of
+each. Sums alone are kept: memory does not depend on the number of passes.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_hsf.errors import ModelError
+from bids_hsf.geometry import Grid
+from bids_hsf.labels import Label, Merge, merge_channels
+from bids_hsf.segmentation.augmentation import Mirror, Sample, Warp, place
+
+Field = NDArray[np.float32]
+
+# A voxel that less than half a pass saw, weights of the interpolation included, is outside.
+LEAST_SEEN = 0.5
+SLAB_VOXELS = 1 << 14
+
+
+class Predictor(Protocol):
+    """A network as the vote sees it."""
+
+    def __call__(self, crop: Field) -> Field:
+        """Turn a crop (X, Y, Z) into class probabilities (C, X, Y, Z), background first."""
+        ...
+
+
+@dataclass(frozen=True)
+class MergingPredictor:
+    """A network whose classes are merged before it votes.
+
+    Merged first, a pass votes for a merged label wherever its parts together are the most probable,
+    and its entropy is that of the merged classes.
+
+    Attributes
+    ----------
+    predictor : Predictor
+        The network.
+    merge : Merge
+        Which labels to join.
+    labels : tuple of Label
+        Those of the network, in the order of its channels.
+    """
+
+    predictor: Predictor
+    merge: Merge
+    labels: tuple[Label, ...]
+
+    def __call__(self, crop: Field) -> Field:
+        """Predict, then add up the channels that belong together."""
+        return np.asarray(merge_channels(self.predictor(crop), self.merge, self.labels), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Running sums over passes (members x samples) on one grid, background first.
+
+    Attributes
+    ----------
+    probability_sum : array, (C, X, Y, Z) float32
+        Sum of the probabilities of the passes that saw the voxel.
+    vote_counts : array, (C, X, Y, Z) float32
+        Sum of their votes; fractions come from ties and, off the crop's own grid, from interpolation.
+    entropy_sum : array, (X, Y, Z) float32
+        Sum of the entropies of their probabilities, in nats.
+    seen : array, (X, Y, Z) float32
+        Number of passes whose field of view held the voxel.
+    pass_volumes : array, (n_passes, C) float32
+        Volume in mm3 that each pass gives each class; the parts of the crop that a pass did not see
+        are filled with the mean vote of the passes before it (the plain ones always come first).
+    """
+
+    probability_sum: Field
+    vote_counts: Field
+    entropy_sum: Field
+    seen: Field
+    pass_volumes: Field
+
+    @property
+    def n_passes(self) -> int:
+        """Members x (1 + augmentations), added up over contrasts."""
+        return len(self.pass_volumes)
+
+    def carried(self, resample: Callable[[Field], Field]) -> "Votes":
+        """Bring the sums to another grid.
+
+        Parameters
+        ----------
+        resample : callable
+            Linear, zero outside; takes and returns (C, X, Y, Z) or (X, Y, Z) float32. Such as
+            ``lambda sums: geometry.resample(sums, crop_grid, box_grid)``.
+        """
+        return Votes(
+            resample(self.probability_sum),
+            resample(self.vote_counts),
+            resample(self.entropy_sum),
+            resample(self.seen),
+            self.pass_volumes,
+        )
+
+    def __add__(self, other: "Votes") -> "Votes":
+        """Join the votes of two contrasts, or of two parts of an ensemble, on the same grid."""
+        if self.vote_counts.shape != other.vote_counts.shape:
+            raise ValueError(
+                f"votes on different grids or classes: {self.vote_counts.shape}, {other.vote_counts.shape}"
+            )
+        return Votes(
+            self.probability_sum + other.probability_sum,
+            self.vote_counts + other.vote_counts,
+            self.entropy_sum + other.entropy_sum,
+            self.seen + other.seen,
+            np.concatenate([self.pass_volumes, other.pass_volumes]),
+        )
+
+    def within(self, inside: NDArray[np.bool_], other: "Votes") -> "Votes":
+        """Forget what was said outside a field of view, (X, Y, Z).
+
+        The volumes of the passes then count what `other`, on the same grid, says of the rest.
+        """
+        outside = ~inside
+        voxel_volume = self.pass_volumes[0].sum() / outside.size
+        theirs, ours = [
+            (votes.vote_counts[:, outside] / np.maximum(votes.seen[outside], 1)).sum(axis=1) * voxel_volume
+            for votes in (other, self)
+        ]
+        kept = self.carried(lambda sums: sums * inside)
+        return replace(kept, pass_volumes=np.maximum(self.pass_volumes + (theirs - ours), 0).astype(np.float32))
+
+    def mean_probabilities(self) -> Field:
+        """Mean softmax over the passes that saw a voxel, (C, X, Y, Z) float32; background where none did."""
+        outside = self.seen < LEAST_SEEN
+        # Interpolation may leave rounding errors in the sum over the classes: divide by that sum.
+        total = self.probability_sum.sum(axis=0)
+        mean = self.probability_sum / np.where(outside | (total <= 0), np.float32(1), total)
+        mean[:, outside] = 0
+        mean[0, outside] = 1
+        return np.asarray(mean, dtype=np.float32)
+
+
+def vote(
+    crop: Field,
+    predictors: Sequence[Predictor],
+    grid: Grid,
+    samples: Sequence[Sample] = (),
+    n_threads: int = 1,
+) -> Votes:
+    """Let every network vote on a crop and on its random samples.
+
+    Parameters
+    ----------
+    crop : array, (X, Y, Z) float32
+        Intensities around one hippocampus, RAS+ axis order.
+    predictors : sequence of Predictor
+        The members of the ensemble; called one at a time, from the thread of the caller.
+    grid : Grid
+        Of the crop.
+    samples : sequence of Sample
+        Random views beside the plain crop; without any, neither torch nor torchio is imported.
+    n_threads : int
+        Share adding up the last pass and making the next sample between so many threads; never while a
+        network runs, whose threads would wait for the one that has lost its core.
+
+    Returns
+    -------
+    Votes
+        On the crop's grid.
+
+    Raises
+    ------
+    ModelError
+        Where a network returns anything else than finite probabilities of the crop's shape.
+
+    Notes
+    -----
+    A sample is made once for all members. Passes are added up one after the other, each slab of the crop
+    by one thread, so that sums depend on neither timing nor the number of threads. Memory does not depend
+    on the number of passes.
+
+    To keep one network alive at a time, call `vote` once a member with the same samples and add up the
+    results: equal but for rounding, at the cost of making each view again.
+    """
+    if not predictors:
+        raise ValueError("an ensemble without members cannot vote")
+    crop = np.ascontiguousarray(crop, dtype=np.float32)
+    tally = _Tally(grid.voxel_volume)
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="vote") as pool:
+        view, warp = _prepare(crop, None, grid.voxel_sizes)
+        for following in [*samples, None]:
+            for predictor in predictors[:-1]:
+                tally.add_pass(_checked(predictor(view), crop.shape), warp, pool)
+            probabilities = _checked(predictors[-1](view), crop.shape)
+            upcoming = pool.submit(_prepare, crop, following, grid.voxel_sizes)
+            tally.add_pass(probabilities, warp, pool)
+            view, warp = upcoming.result()
+    return tally.votes()
+
+
+def entropy_of(probabilities: Field) -> Field:
+    """Shannon entropy in nats, (X, Y, Z) float32, of probabilities (C, X, Y, Z).
+
+    >>> round(float(entropy_of(np.full((2, 1, 1, 1), 0.5, np.float32)).item()), 3)  # ln 2
+    0.693
+    """
+    logarithms = np.log(np.maximum(probabilities, np.float32(1e-30)))
+    logarithms *= probabilities
+    return np.asarray(np.maximum(-logarithms.sum(axis=0), 0), dtype=np.float32)
+
+
+def _prepare(
+    crop: Field, sample: Sample | None, voxel_sizes: NDArray[np.float64]
+) -> tuple[Field, Warp | Mirror | None]:
+    """Make the view of a crop that a sample shows, and the way back; None for the plain crop."""
+    if sample is None:
+        return crop, None
+    x, y, z = crop.shape
+    warp = place(sample, (x, y, z), voxel_sizes)
+    return warp.apply(crop), warp
+
+
+def _checked(probabilities: Field, shape: tuple[int, ...]) -> Field:
+    """Probabilities as they came, or a ModelError: one NaN would spoil the sums of all passes."""
+    if probabilities.ndim != 4 or len(probabilities) < 2 or probabilities.shape[1:] != shape:
+        raise ModelError(
+            f"a network returned an array of shape {probabilities.shape} for a crop of shape {shape}; "
+            "expected (classes, X, Y, Z) with at least two classes"
+        )
+    if not np.isfinite(probabilities.sum()):
+        raise ModelError(
+            "a network returned NaN or infinite probabilities",
+            hint="Try --device cpu; if it stays, the model file or the scan holds such values.",
+        )
+    return probabilities
+
+
+@dataclass
+class _Tally:
+    """Running sums of a vote.
+
+    Attributes
+    ----------
+    voxel_volume : float
+        In mm3.
+    sums : Votes or None
+        None before the first pass.
+    volumes : list of array, (C,) float64
+        Of the passes so far, in mm3.
+    """
+
+    voxel_volume: float
+    sums: Votes | None = field(default=None, init=False)
+    volumes: list[NDArray[np.float64]] = field(default_factory=list, init=False)
+
+    def add_pass(self, probabilities: Field, warp: Warp | Mirror | None, pool: Executor) -> None:
+        """Carry one pass back to the crop, let it vote there, and add it to the sums.
+
+        Parameters
+        ----------
+        probabilities : array, (C, X, Y, Z) float32
+            On the grid that the network was shown.
+        warp : Warp or Mirror or None
+            The way back from there; None for the plain crop, which comes first.
+        pool : Executor
+            Its threads take a slab of the crop each.
+        """
+        sums = self._sums_for(probabilities.shape)
+        n_planes = probabilities.shape[1]
+        n_slabs = min(n_planes, max(1, probabilities[0].size // SLAB_VOXELS))
+        ends = np.linspace(0, n_planes, n_slabs + 1).astype(int).tolist()
+        slabs = [slice(*pair) for pair in pairwise(ends)]
+        parts = pool.map(lambda slab: _add_slab(sums, probabilities, warp, slab), slabs)
+        self.volumes.append(np.sum(list(parts), axis=0) * self.voxel_volume)
+
+    def _sums_for(self, shape: tuple[int, ...]) -> Votes:
+        """Give the sums that a pass of a shape (C, X, Y, Z) can be added to."""
+        if self.sums is None:
+            self.sums = Votes(*(np.zeros(each, np.float32) for each in (shape, shape, shape[1:], shape[1:], 0)))
+        n_known = len(self.sums.vote_counts)
+        if n_known != shape[0]:
+            raise ModelError(
+                f"the members of the ensemble have {n_known} and {shape[0]} classes; expected as many",
+                hint="Check the member files that the model card names.",
+            )
+        return self.sums
+
+    def votes(self) -> Votes:
+        """Tell the sums, with the volumes of all passes."""
+        assert self.sums is not None
+        return replace(self.sums, pass_volumes=np.array(self.volumes, dtype=np.float32))
+
+
+def _add_slab(sums: Votes, probabilities: Field, warp: Warp | Mirror | None, slab: slice) -> NDArray[np.float64]:
+    """Add what a pass says of a slab to the sums; returns the voxels that each class gets, (C,).
+
+    Voxels that the pass did not see count as in the mean vote of those before it.
+    """
+    if warp is None:
+        probabilities = probabilities[:, slab]
+        seen = np.ones(probabilities.shape[1:], np.float32)
+    else:
+        seen = warp.seen[slab].astype(np.float32)
+        # Background is what the structures leave, so it need not be carried.
+        probabilities = _with_background(warp.invert(probabilities[1:], slab), seen)
+    votes = _winners(probabilities, seen)
+    n_voxels = votes.sum(axis=(1, 2, 3), dtype=np.float64)
+    if not seen.all():
+        before = sums.vote_counts[:, slab].reshape(len(votes), -1)
+        # A product with weights: picking the voxels, often a third of the crop, would take longer.
+        n_voxels += np.einsum("cn,n->c", before, ((1 - seen) / sums.seen[slab]).ravel())
+    for total, values in (
+        (sums.probability_sum[:, slab], probabilities),
+        (sums.vote_counts[:, slab], votes),
+        (sums.entropy_sum[slab], entropy_of(probabilities)),
+        (sums.seen[slab], seen),
+    ):
+        total += values
+    return np.asarray(n_voxels)
+
+
+def _winners(probabilities: Field, seen: Field) -> Field:
+    """One vote (C, X, Y, Z) for the most probable class of each voxel that was seen, shared out between ties."""
+    winners = probabilities == probabilities.max(axis=0)
+    n_winners = winners.sum(axis=0, dtype=np.uint8)
+    # A voxel that was not seen has nothing but zeros, which tie.
+    return np.asarray(winners * (seen / n_winners), dtype=np.float32)
+
+
+def _with_background(structures: Field, total: Field) -> Field:
+    """Put what the structures (C - 1, X, Y, Z) leave of a total (X, Y, Z) in front of them."""
+    background = np.maximum(total - structures.sum(axis=0), 0)
+    return np.concatenate([background[None], structures])

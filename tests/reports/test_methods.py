@@ -1,0 +1,94 @@
+"""The methods text says what ran, and nothing else."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from bids_hsf.reports.methods import Methods, methods_bibtex, methods_html, methods_markdown
+
+METHODS = Methods(
+    model="bagging_accurate",
+    model_version="4.0.0",
+    model_license="MIT",
+    model_citation="Poiret et al. 2023, doi:10.3389/fninf.2023.1130845",
+    labels=("Dentate gyrus", "Subiculum"),
+    n_members=5,
+    n_augmentations=20,
+    contrasts=("T1w", "T2w"),
+    provider="OpenVINOExecutionProvider",
+    packages={"torchio": "1.2.1", "onnxruntime-openvino": "1.24.1", "SimpleITK": "2.5.7"},
+)
+FAST = replace(METHODS, n_members=1, n_augmentations=0, contrasts=("T1w",), voxel_size_mm=1.0, with_etiv=False)
+
+
+def test_text_says_what_ran():
+    text = methods_markdown(METHODS)
+    for words in (
+        "bagging_accurate 4.0.0 under MIT",
+        "Each of the 5 networks",
+        "20 copies",
+        "105 votes",
+        "T1-weighted and T2-weighted",
+        "OpenVINO",
+        "1.24.1",
+        "TorchIO 1.2.1",
+        "own voxels",
+        "Dentate gyrus, Subiculum",
+        "intracranial volume",
+    ):
+        assert words in text
+
+
+def test_text_names_the_software_whose_label_maps_were_used():
+    text = methods_markdown(replace(METHODS, label_maps=("freesurfer", "synthseg")))
+    assert "label maps of freesurfer or synthseg" in text
+    assert "label maps of" not in methods_markdown(METHODS)
+
+
+def test_text_tells_a_mirrored_crop_from_deformed_ones():
+    text = methods_markdown(replace(METHODS, n_augmentations=1, mirrors_alone=True))
+    assert "saw every crop as it is and mirrored." in text
+    assert "10 votes" in text
+    assert "TorchIO" not in text
+
+
+def test_text_says_where_fewer_bits_were_allowed():
+    assert "reduced precision" in methods_markdown(replace(METHODS, reduced_precision=True))
+    assert "precision" not in methods_markdown(METHODS)
+
+
+def test_text_leaves_out_what_did_not_run():
+    text = methods_markdown(FAST)
+    assert "One network" in text
+    assert "isotropic voxels of 1 mm" in text
+    for words in ("TorchIO", "votes", "T2-weighted", "intracranial", "networks of"):
+        assert words not in text
+    assert "@article{torchio" not in methods_bibtex(FAST)
+
+
+@pytest.mark.parametrize("methods", [METHODS, FAST, replace(FAST, provider=None, packages={})])
+def test_all_three_cite_the_same_works(methods):
+    markdown, page, bibtex = methods_markdown(methods), methods_html(methods), methods_bibtex(methods)
+    assert "[@" not in markdown + page
+    dois = set(re.findall(r"doi\.org/(\S+)", markdown))
+    assert dois == set(re.findall(r"doi = {(\S+)}", bibtex))
+    assert dois == set(re.findall(r"doi\.org/([^\s<]+)", page))
+    assert set(re.findall(r'href="#(\w+)"', page)) == set(re.findall(r'<li id="(\w+)"', page))
+    assert bibtex.count("{") == bibtex.count("}")
+    assert methods.model_citation in markdown
+    assert methods_markdown(methods) == markdown
+
+
+def test_bibtex_of_the_card_is_taken_as_it_is():
+    entry = "@article{mine, title = {Mine}}"
+    assert entry in methods_bibtex(replace(METHODS, model_citation=entry))
+
+
+def test_names_are_escaped():
+    hostile = replace(METHODS, model="<script>x</script>", model_citation="<b>50 % & more_</b>", labels=("<i>",))
+    page = methods_html(hostile)
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert "<i>" not in page
+    assert "50 \\% \\& more\\_" in methods_bibtex(hostile)

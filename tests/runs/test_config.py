@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from bids_hsf.bids.selection import Selection
+from bids_hsf.errors import UsageError
+from bids_hsf.runs.config import Config, Method, Resources
+
+BIDS, OUT = Path("/data/bids"), Path("/data/bids/derivatives/bids-hsf")
+
+
+def test_output_must_not_be_the_input() -> None:
+    with pytest.raises(UsageError, match="is the BIDS folder itself") as caught:
+        Config(BIDS, BIDS, ("participant",))
+    assert "derivatives/bids-hsf" in (caught.value.hint or "")
+
+
+def test_work_folder_must_not_lie_in_the_raw_data() -> None:
+    with pytest.raises(UsageError, match="lies inside the BIDS folder"):
+        Config(BIDS, OUT, ("participant",), work_dir=BIDS / "work")
+    Config(BIDS, OUT, ("participant",), work_dir=OUT / ".work")
+    Config(BIDS, OUT, ("participant",), work_dir=Path("/scratch"))
+
+
+@pytest.mark.parametrize("name", ["nthreads", "nprocs", "omp_nthreads", "mem_mb"])
+def test_resources_are_at_least_one(name: str) -> None:
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} must be at least 1, got 0"):
+        Config(BIDS, OUT, ("participant",), resources=Resources(**{name: 0}))
+
+
+@pytest.mark.parametrize(
+    ("method", "flag"), [(Method(n_augmentations=-1), "--tta"), (Method(box_margin_mm=-1), "--box-margin-mm")]
+)
+def test_method_numbers_make_sense(method: Method, flag: str) -> None:
+    with pytest.raises(UsageError, match=flag):
+        Config(BIDS, OUT, ("participant",), method=method)
+
+
+def test_record_holds_plain_values_only() -> None:
+    record = Config(BIDS, OUT, ("group",), Selection(filters={"t1w": {"run": [1, None]}})).as_record()
+    assert record["bids_dir"] == "/data/bids"
+    assert record["selection"]["filters"] == {"t1w": {"run": [1, None]}}
+    assert record["method"]["seed"] == 42

@@ -1,0 +1,105 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bids_trees import model_card
+
+from bids_hsf import __version__
+from bids_hsf.bids.selection import Selection
+from bids_hsf.errors import UsageError
+from bids_hsf.runs import logs
+from bids_hsf.runs.config import Behaviour, Config, Method, Resources, config_from
+
+
+def test_run_ids_sort_by_time_and_differ() -> None:
+    ids = {logs.new_run_id() for _ in range(50)}
+    assert len(ids) > 40
+    assert all(len(run_id) == 20 for run_id in ids)
+
+
+def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
+    config = Config(
+        Path("/bids été"),
+        tmp_path / 'a "quoted" folder',
+        ("participant",),
+        Selection(("01",), ("02",), ("1",), ("T1w",), True, {"t1w": {"run": [1, None], "acq": None, "session": "*"}}),
+        Method(
+            "toy_fast",
+            "whole",
+            n_augmentations=3,
+            seed=-1,
+            box_margin_mm=2.5,
+            keep_islands=True,
+            reduced_precision=True,
+        ),
+        Resources(8, 2, 4, 8000, "cpu"),
+        Behaviour(validate=False, uncertainty="full", export_lut=("itksnap",), verbosity=2),
+        work_dir=Path("/work"),
+        hub_dirs=(Path("/hub"),),
+        bids_database_dir=Path("/db"),
+        command=("bids-hsf", "x"),
+    )
+    card = model_card()
+    path = tmp_path / "config.toml"
+    logs.write_config(path, config, card)
+    again = config_from(logs.read_config(path))
+    members = {"toy.onnx": "ab" * 32}
+    assert again == replace(config, command=(), method=replace(config.method, members=members))
+
+
+def test_what_concerns_one_run_alone_is_not_replayed(tmp_path: Path) -> None:
+    behaviour = Behaviour(force=True, dry_run=True, reports_only=True, boilerplate_only=True)
+    path = tmp_path / "config.toml"
+    logs.write_config(path, Config(Path("/b"), Path("/o"), ("group",), behaviour=behaviour), model_card())
+    assert config_from(logs.read_config(path)).behaviour == Behaviour()
+
+
+@pytest.mark.parametrize("content", ["bids_dir = ", "\0", "[run"])
+def test_unreadable_settings(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"--config-file .* cannot be read"):
+        logs.read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("speed = 3", "Unknown setting: speed"),
+        ("method = {colour = 1}", r"Unknown setting: method\.colour"),
+        ("method = {seed = 'x'}", r"method\.seed: expected int, got 'x'"),
+        ("method = {seed = true}", r"method\.seed: expected int, got True"),
+        ("resources = {nprocs = 1.5}", r"resources\.nprocs: expected int, got 1\.5"),
+        ("levels = 'group'", "levels: expected tuple, got 'group'"),
+        ("hub_dirs = [1]", "hub_dirs: expected Path, got 1"),
+        ("behaviour = 1", "behaviour: expected Behaviour, got 1"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "config.toml"
+    levels = "" if line.startswith("levels") else "levels = ['group']\n"
+    path.write_text(f"bids_dir = '/b'\noutput_dir = '/o'\n{levels}{line}\n")
+    with pytest.raises(UsageError, match=message):
+        config_from(logs.read_config(path))
+
+
+def test_settings_of_another_version_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "config.toml"
+    logs.write_config(path, Config(Path("/b"), Path("/o"), ("group",)), model_card())
+    path.write_text(path.read_text().replace(f'version = "{__version__}"', 'version = "0.0.1"'))
+    logs.read_config(path)
+    assert "is of bids-hsf 0.0.1" in caplog.text
+
+
+def test_latest_settings(tmp_path: Path) -> None:
+    assert logs.latest_config(tmp_path) is None
+    (tmp_path / "logs").mkdir()
+    for name in (
+        "config_20260101T000000_ab12.toml",
+        "config_20270101T000000_0012.toml",
+        "run_20280101T000000_ffff.log",
+    ):
+        (tmp_path / "logs" / name).touch()
+    latest = logs.latest_config(tmp_path)
+    assert latest is not None
+    assert latest.name == "config_20270101T000000_0012.toml"

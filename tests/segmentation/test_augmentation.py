@@ -1,0 +1,216 @@
+"""Sampling, applying and inverting test-time transforms, each against torchio and on its own."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torchio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from bids_hsf.hub.cards import AugmentationRecipe
+from bids_hsf.segmentation.augmentation import Sample, draw, place
+
+SHAPE = (30, 36, 26)
+VOXEL_SIZES = np.array([0.8, 1.0, 1.3])
+AFFINE = AugmentationRecipe(affine_probability=1.0)
+ELASTIC = AugmentationRecipe(affine_probability=0.0)
+EITHER = AugmentationRecipe(affine_probability=0.5)
+MIRROR = AugmentationRecipe(
+    flip_probability=1, affine_probability=1, scales=(1, 1), rotation_degrees=0, translation_mm=0
+)
+
+
+@pytest.fixture(scope="module")
+def crop():
+    noise = np.random.default_rng(5).normal(size=SHAPE)
+    smooth = ndimage.gaussian_filter(noise, 2.5).astype(np.float32)
+    return smooth / smooth.std()
+
+
+FLIP = Sample(flip=True)
+
+
+def one(recipe, seed):
+    return draw(recipe, 1, np.random.default_rng(seed))[0]
+
+
+def torchio_image(array):
+    return torchio.ScalarImage(tensor=torch.from_numpy(array)[None], affine=np.diag([*VOXEL_SIZES, 1.0]))
+
+
+def torchio_view(sample, array):
+    image = torchio_image(array)
+    if sample.flip:
+        image = torchio.Flip(axes=(0,))(image)
+    return sample.transform()(image).data[0].numpy()
+
+
+def torchio_inverse(sample, array):
+    image = sample.transform().inverse()(torchio_image(array))
+    if sample.flip:
+        image = torchio.Flip(axes=(0,))(image)
+    return image.data[0].numpy()
+
+
+def rmse(a, b, where):
+    return float(np.sqrt(((a - b)[where] ** 2).mean()))
+
+
+def composed(warp):
+    """Voxel positions (3, X, Y, Z) that one reaches from the crop by the way back and the way there."""
+    sizes = np.array(SHAPE).reshape(3, 1, 1, 1)
+    there, back = ((np.moveaxis(p[..., ::-1], -1, 0) + 1) / 2 * (sizes - 1) for p in (warp.there, warp.back))
+    return np.stack([ndimage.map_coordinates(axis, back, order=1, mode="nearest") for axis in there])
+
+
+class TestDraw:
+    def test_same_generator_state_gives_the_same_samples(self):
+        first, second = (draw(EITHER, 6, np.random.default_rng(3)) for _ in range(2))
+        for a, b in zip(first, second, strict=True):
+            assert (a.flip, a.scales, a.degrees, a.translation_mm) == (b.flip, b.scales, b.degrees, b.translation_mm)
+            np.testing.assert_array_equal(a.control_points, b.control_points)
+
+    def test_global_generators_are_left_alone(self, crop):
+        before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
+        for sample in draw(EITHER, 4, np.random.default_rng(0)):
+            warp = place(sample, SHAPE, VOXEL_SIZES)
+            warp.invert(warp.apply(crop)[None])
+        assert torch.equal(before[0], torch.get_rng_state())
+        np.testing.assert_array_equal(before[1], np.random.get_state()[1])
+        assert before[2] == random.getstate()
+
+    def test_recipe_that_mirrors_alone_draws_flips_alone(self):
+        assert MIRROR.mirrors_alone
+        assert all(sample.mirrors_alone for sample in draw(MIRROR, 9, np.random.default_rng(0)))
+        for change in ({"flip_probability": 0.5}, {"affine_probability": 0.9}, {"rotation_degrees": 1}):
+            assert not replace(MIRROR, **change).mirrors_alone
+
+    def test_shares_of_flips_and_affines_are_those_of_the_recipe(self):
+        samples = draw(AugmentationRecipe(), 2000, np.random.default_rng(1))
+        assert np.mean([s.flip for s in samples]) == pytest.approx(0.5, abs=0.04)
+        assert np.mean([s.control_points is None for s in samples]) == pytest.approx(0.8, abs=0.03)
+
+    @given(st.integers(0, 2**32), st.floats(0.5, 1), st.floats(1, 2), st.floats(0, 40), st.floats(0, 9))
+    @settings(max_examples=40, deadline=None)
+    def test_parameters_stay_within_the_recipe(self, seed, low, high, degrees, mm):
+        recipe = AugmentationRecipe(0.5, 0.5, (low, high), degrees, mm, 5, mm)
+        for sample in draw(recipe, 5, np.random.default_rng(seed)):
+            assert all(low <= s <= high for s in sample.scales)
+            assert np.abs(sample.degrees).max() <= degrees
+            assert np.abs(sample.translation_mm).max() <= mm
+            if sample.control_points is not None:
+                assert sample.control_points.shape == (5, 5, 5, 3)
+                assert np.abs(sample.control_points).max() <= mm
+
+
+class TestApply:
+    @pytest.mark.parametrize("recipe", [AFFINE, ELASTIC], ids=["affine", "elastic"])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_view_is_torchios_to_rounding(self, crop, recipe, seed):
+        sample = one(recipe, seed)
+        view = place(sample, SHAPE, VOXEL_SIZES).apply(crop)
+        np.testing.assert_allclose(view, torchio_view(sample, crop), atol=1e-4)
+
+    def test_outside_the_crop_lies_its_minimum(self, crop):
+        warp = place(Sample(flip=False, translation_mm=(2 * 0.8, 0, 0)), SHAPE, VOXEL_SIZES)
+        view = warp.apply(crop)
+        assert warp.filled[:2].all()
+        assert not warp.filled[2:].any()
+        assert (view[:2] == crop.min()).all()
+        np.testing.assert_allclose(view[2:], crop[:-2], atol=1e-5)
+
+    def test_flip_mirrors_the_first_axis(self, crop):
+        view = place(FLIP, SHAPE, VOXEL_SIZES).apply(crop)
+        np.testing.assert_array_equal(view, crop[::-1])
+        turned = replace(FLIP, degrees=(0.0, 0.0, 1e-9))
+        np.testing.assert_allclose(place(turned, SHAPE, VOXEL_SIZES).apply(crop), view, atol=1e-5)
+
+
+class TestInvert:
+    def test_flip_comes_back_as_it_was(self, crop):
+        warp = place(FLIP, SHAPE, VOXEL_SIZES)
+        fields = np.stack([crop, 2 * crop])
+        there = np.stack([warp.apply(field) for field in fields])
+        np.testing.assert_array_equal(warp.invert(there), fields)
+        np.testing.assert_array_equal(warp.invert(there, slice(3, 7)), fields[:, 3:7])
+        assert warp.seen.shape == SHAPE
+        assert warp.seen.all()
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_inverse_of_an_affine_is_torchios_to_rounding(self, crop, seed):
+        sample = one(AFFINE, seed)
+        warp = place(sample, SHAPE, VOXEL_SIZES)
+        view = warp.apply(crop)
+        back = warp.invert(view[None])[0]
+        np.testing.assert_allclose(back[warp.seen], torchio_inverse(sample, view)[warp.seen], atol=1e-4)
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_inverse_of_an_elastic_comes_closer_than_torchios_first_order_one(self, crop, seed):
+        sample = one(ELASTIC, seed)
+        warp = place(sample, SHAPE, VOXEL_SIZES)
+        core = ndimage.binary_erosion(warp.seen, iterations=4)
+        view = warp.apply(crop)
+        ours, theirs = warp.invert(view[None])[0], torchio_inverse(sample, view)
+        assert rmse(ours, theirs, core) < 0.05  # of the crop's standard deviation: the same transform
+        assert rmse(ours, crop, core) <= rmse(theirs, crop, core)
+
+    @given(st.integers(0, 2**32), st.sampled_from([(AFFINE, 1e-3), (ELASTIC, 0.05)]))
+    @settings(max_examples=20, deadline=None)
+    def test_way_back_and_way_there_lead_home(self, seed, recipe_and_tolerance):
+        recipe, tolerance_voxels = recipe_and_tolerance
+        warp = place(one(recipe, seed), SHAPE, VOXEL_SIZES)
+        # Beyond the centres of the outermost voxels, the look-up in `composed` stops.
+        core = (np.abs(warp.back) <= 1).all(axis=-1)
+        error = np.abs(composed(warp) - np.indices(SHAPE))[:, core]
+        assert error.max() < tolerance_voxels
+
+    @pytest.mark.parametrize(("recipe", "tolerance"), [(AFFINE, 0.12), (ELASTIC, 0.12)], ids=["affine", "elastic"])
+    def test_round_trip_error_is_that_of_two_interpolations(self, crop, recipe, tolerance):
+        for seed in range(4):
+            warp = place(one(recipe, seed), SHAPE, VOXEL_SIZES)
+            back = warp.invert(warp.apply(crop)[None])[0]
+            core = ndimage.binary_erosion(warp.seen, iterations=3)
+            assert rmse(back, crop, core) < tolerance  # of the crop's standard deviation
+
+    @given(st.integers(0, 2**32))
+    @settings(max_examples=10, deadline=None)
+    def test_inverse_is_linear_and_keeps_probabilities(self, seed):
+        rng = np.random.default_rng(seed)
+        warp = place(one(EITHER, seed), SHAPE, VOXEL_SIZES)
+        a, b = rng.dirichlet([1.0] * 3, size=(2, *SHAPE)).transpose(0, 4, 1, 2, 3).astype(np.float32)
+        np.testing.assert_allclose(warp.invert(a + b), warp.invert(a) + warp.invert(b), atol=1e-5)
+        np.testing.assert_allclose(warp.invert(a).sum(axis=0), warp.seen, atol=1e-5)
+        assert warp.invert(a).min() >= 0
+
+    def test_does_not_depend_on_the_number_of_threads(self, crop):
+        threads = torch.get_num_threads()
+        views = []
+        try:
+            for n in (1, 2):
+                torch.set_num_threads(n)
+                warp = place(one(ELASTIC, 2), SHAPE, VOXEL_SIZES)
+                views.append(warp.invert(warp.apply(crop)[None]).tobytes())
+        finally:
+            torch.set_num_threads(threads)
+        assert views[0] == views[1]
+
+
+class TestFieldOfView:
+    def test_what_a_shift_pushes_out_is_not_seen(self):
+        warp = place(Sample(flip=False, translation_mm=(0, 3, 0)), SHAPE, VOXEL_SIZES)
+        assert warp.seen[:, :-3].all()
+        assert not warp.seen[:, -3:].any()
+
+    def test_everything_is_seen_where_nothing_moves(self):
+        warp = place(Sample(flip=False), SHAPE, VOXEL_SIZES)
+        assert warp.seen.all()
+        assert not warp.filled.any()
+
+    def test_shrinking_sees_all_and_fills_the_rim(self):
+        warp = place(Sample(False, scales=(0.8, 0.8, 0.8)), SHAPE, VOXEL_SIZES)
+        assert warp.seen.all()
+        assert warp.filled.any()

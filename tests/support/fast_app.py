@@ -1,0 +1,102 @@
+"""The app with an instant localization, a toy network and empty pictures; all else is the real thing.
+
+As a script it takes the app's own arguments. Brains are not looked at: the scans are phantoms in the
+template's space, where the hippocampi lie by definition.
+"""
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bids_trees import write_scan, write_tree
+
+from bids_hsf import workflow
+from bids_hsf.cli.app import main
+from bids_hsf.localization.location import Location
+
+CARD = """
+schema: 1
+family: toy
+version: 1.0.0
+description: Sorts voxels by intensity
+orientation: RAS
+contrasts: [{contrasts}]
+voxel_size_mm: native
+normalization: zscore
+pad_multiple: 8
+output: probabilities
+labels:
+  - {{index: 1, name: Front, abbreviation: front, color: "#ff0000"}}
+  - {{index: 2, name: Back, abbreviation: back, color: "#00ff00"}}
+license: CC0-1.0
+citation: Nobody, 2026
+authors: [Nobody]
+training_data: none
+models:
+  toy_fast:
+    members: [{{path: toy.onnx, sha256: "{sha256}"}}]
+  toy_voting:
+    members: [{{path: toy.onnx, sha256: "{sha256}"}}]
+    n_augmentations: 2
+"""
+
+# 4 mm voxels over the template's head.
+SHAPE = (46, 55, 46)
+AFFINE = np.array([[4.0, 0, 0, -90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 1]])
+
+
+def write_card(folder: Path, contrasts: str = "T1w") -> Path:
+    """Make the toy model; returns its card."""
+    from twins import write_twin  # its onnx takes a second to import
+
+    network = write_twin(folder / "toy.onnx", n_classes=3)
+    card = folder / "toy.yaml"
+    sha256 = hashlib.sha256(network.read_bytes()).hexdigest()
+    card.write_text(CARD.format(sha256=sha256, contrasts=contrasts), encoding="utf-8")
+    return card
+
+
+def write_head(path: Path, seed: int = 0) -> Path:
+    """Write noise over the template's head, different for each seed."""
+    data = np.random.default_rng(seed).integers(0, 1000, SHAPE, dtype=np.int16)
+    return write_scan(path, data, AFFINE)
+
+
+def write_dataset(root: Path, n_subjects: int) -> Path:
+    """Make a dataset of such heads, subjects 01, 02, ..."""
+    write_tree(root, [])
+    for i in range(1, n_subjects + 1):
+        write_head(root / f"sub-{i:02d}" / "anat" / f"sub-{i:02d}_T1w.nii.gz", seed=i)
+    return root
+
+
+def locate(_data: Any, _grid: Any, **_options: Any) -> Location:
+    """Say that scan and template coincide, after a while if a test wants it slow."""
+    time.sleep(float(os.environ.get("FAST_APP_SECONDS", "0")))
+    return Location(np.eye(4), 1.0, {"L": 1.0, "R": 1.0}, 1.5e6)
+
+
+def draw(*_arguments: Any) -> str:
+    """Draw an empty picture."""
+    return '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>'
+
+
+def stand_in(patch: Callable[[Any, str, Any], None]) -> None:
+    """Put the stand-ins into the app, by `setattr` or by a test's monkeypatch."""
+    patch(workflow, "locate", locate)
+    patch(workflow, "allowed_cores", lambda: 4)
+    for name in ("cut_mosaic", "draw_segmentation", "draw_entropy", "draw_localization"):
+        patch(workflow.figures, name, draw)
+
+
+if __name__ in ("__main__", "__mp_main__"):
+    # Spawned workers import this module anew, and then work with the same stand-ins.
+    stand_in(setattr)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+import errno
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bids_hsf import files
+from bids_hsf.errors import StorageError
+from bids_hsf.files import claimed
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from bids_hsf.files import claimed\n"
+    "with claimed(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+)
+
+
+def test_lock_file_is_there_while_it_is_held_and_gone_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / ".scan.lock"
+    with claimed(path):
+        assert path.exists()
+    assert not path.exists()
+    with pytest.raises(KeyError), claimed(path):
+        raise KeyError
+    assert not path.exists()
+
+
+def test_killed_holder_holds_no_longer(tmp_path: Path) -> None:
+    path = tmp_path / ".scan.lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.communicate()
+    assert path.exists()
+    with claimed(path):
+        pass
+    assert not path.exists()
+
+
+def test_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(files, "POLL_SECONDS", 0.005)
+    path = tmp_path / ".scan.lock"
+    inside: list[int] = []
+    most = []
+
+    def work() -> None:
+        for _ in range(10):
+            with claimed(path):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    with caplog.at_level(logging.INFO):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(most) == 40
+    assert max(most) == 1
+    assert "Waiting for another run that has scan" in caplog.text
+
+
+def test_disk_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with claimed(tmp_path / ".scan.lock"):
+        pass
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="Cannot write"), claimed(tmp_path / "file" / "x" / ".scan.lock"):
+        pass
