@@ -100,8 +100,8 @@ POLL_SECONDS = 0.5
 def claimed(path: Path) -> Iterator[None]:
     """Hold a lock file, waiting for whoever has it; it goes with its holder, even one that is killed.
 
-    Where the file system has no locks the work is done all the same: two runs on one scan then write
-    the same bytes, each file whole.
+    Where the file system has no locks the work is done all the same: two runs on one scan, or two
+    downloads of one model, then write the same bytes, each file whole.
 
     Raises
     ------
@@ -125,6 +125,8 @@ def _wait_for(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         try:
+            with suppress(OSError):  # another's file; ours must open to all who share the folder, whatever the umask
+                os.fchmod(descriptor, 0o666)
             if _lock(descriptor) and _is_same(descriptor, path):
                 return descriptor
         except BaseException:

@@ -3,13 +3,13 @@
 A transfer goes to a temporary name beside its target, is checked there, and is then renamed. Whatever fails, what was
 at the target stays. A lock lets the first of many processes download while the others wait for its file, or for its
 failure, which they share.
+
+Attempts are counted here, not by urllib3: its Retry sees neither a body that is cut off nor a deadline for all of it.
 """
 
-import errno
+import io
 import logging
-import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +19,9 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
 
 from bids_hsf import __version__
-from bids_hsf.errors import FetchError, StorageError
-from bids_hsf.hub.cards import MAX_MODEL_BYTES, Member
+from bids_hsf.errors import FetchError
+from bids_hsf.files import claimed, replacing, sweep
+from bids_hsf.hub.cards import MAX_MODEL_BYTES, Member, without_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +34,16 @@ SILENCE_TIMEOUT_S = 20.0
 # Name resolution and a list of dead addresses know no timeout of their own: a cluster node without internet must
 # hear within half a minute that nothing comes.
 ANSWER_DEADLINE_S = 25.0
-LOCK_TIMEOUT_S = 3600.0
+TOTAL_DEADLINE_S = 3600.0  # one byte now and then is no silence
 RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 
-BLOCK_BYTES = 2**18
+BLOCK_BYTES = 2**16
 
 Check = Callable[[Path], str | None]
 
 
 class UnreachableError(FetchError):
-    """No answer from a host: no network, a firewall, a wrong name."""
+    """No answer from a host, or none in time: no network, a firewall, a wrong name."""
 
 
 def download(member: Member, target: Path, *, check: Check, allow_http: bool) -> None:
@@ -66,42 +67,41 @@ def download(member: Member, target: Path, *, check: Check, allow_http: bool) ->
     StorageError
         If it cannot be written.
     """
-    scheme = urlsplit(member.source).scheme
-    if scheme == "http" and not allow_http:
+    if urlsplit(member.source).scheme == "http" and not allow_http:
         raise FetchError(
             "http:// is not taken, for anybody on the way could read along",
             "Use an https:// address, or allow it: --allow-http or BIDS_HSF_ALLOW_HTTP=1.",
         )
     began = time.time()
-    with _storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target):
-            if check(target) is None:  # another process was first
-                return
-            with _shared_failure(target, began):
-                _replace(member, target, check, allow_http)
+    with claimed(target.with_name(f".{target.name}.lock")):
+        if check(target) is None:  # another process was first
+            return
+        sweep(target.parent)
+        with _shared_failure(target, began), replacing(target) as temporary:
+            with temporary.open("wb") as file, _Sink(file, member) as sink:
+                _receive(member.source, sink, allow_http)
+            problem = check(temporary)
+            if problem:
+                raise FetchError(f"what came is not the file of the card: {problem}{_look(temporary)}")
+            temporary.chmod(0o644)  # whatever the umask: others of the group must read it
+    logger.info("fetched %s", target)
 
 
-def _replace(member: Member, target: Path, check: Check, allow_http: bool) -> None:
-    """Transfer to a temporary name, check, rename."""
-    handle = tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False)  # noqa: SIM115
-    temporary = Path(handle.name)
+@contextmanager
+def _shared_failure(target: Path, began: float) -> Iterator[None]:
+    """Fail at once where a process that we waited for found no connection, and leave word where this one does."""
+    note = target.with_name(f".{target.name}.failed")
+    with suppress(OSError):
+        if note.stat().st_mtime >= began:
+            raise UnreachableError(note.read_text(encoding="utf-8"))
     try:
-        with handle, _Sink(handle, member) as sink:  # type: ignore[arg-type]
-            if urlsplit(member.source).scheme == "file":
-                _copy(member.source, sink)
-            else:
-                _transfer(member.source, sink, allow_http)
-            handle.flush()
-            os.fsync(handle.fileno())
-        problem = check(temporary)
-        if problem:
-            raise FetchError(f"what came is not the file of the card: {problem}{_look(temporary)}")
-        temporary.chmod(0o644)  # as others of the group must read it; mkstemp keeps it to the owner
-        temporary.replace(target)
-        logger.info("fetched %s", target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except UnreachableError as error:
+        with suppress(OSError):
+            note.write_text(error.message, encoding="utf-8")
+        raise
+    with suppress(OSError):
+        note.unlink()
 
 
 class _Sink:
@@ -129,11 +129,16 @@ class _Sink:
             self._shut = True
         self._bar.close()
 
-    def write(self, block: bytes) -> int:
-        """Append a block."""
+    @contextmanager
+    def _open(self) -> Iterator[None]:
         with self._lock:
             if self._shut:
                 raise InterruptedError("nobody waits for this transfer any more")
+            yield
+
+    def write(self, block: bytes) -> int:
+        """Append a block."""
+        with self._open():
             self.answered.set()
             self.count += len(block)
             if self.count > self._limit:
@@ -141,30 +146,55 @@ class _Sink:
             self._bar.update(len(block))
             return self._file.write(block)
 
-    def flush(self) -> None:
-        """Leave flushing to the file's own buffer."""
-
     def restart(self) -> None:
         """Forget what has come so far."""
-        with self._lock:
-            if self._shut:
-                raise InterruptedError("nobody waits for this transfer any more")
+        with self._open():
             self.count = 0
             self._file.seek(0)
             self._file.truncate()
             self._bar.reset()
 
-    def expect(self, total: int | None) -> None:
+    def expect(self, length: str) -> None:
         """Take the server's word on the length, for the progress bar and to stop early."""
-        if total is not None and total > self._limit:
+        try:
+            total = int(length)
+        except ValueError:
+            return
+        if total > self._limit:
             raise FetchError(f"the server announces {total} bytes, at most {self._limit} are expected")
-        if total:
-            self._bar.total = total
+        self._bar.total = total if total > 0 else None
 
 
-def _copy(source: str, sink: _Sink) -> None:
+def _receive(source: str, sink: _Sink, allow_http: bool) -> None:
+    """Run the transfer in a thread of its own, left behind where no answer, or no end, comes in time."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            if urlsplit(source).scheme == "file":
+                _copy(Path(unquote(urlsplit(source).path)), sink)
+            else:
+                _try_often(source, sink, allow_http)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            sink.answered.set()
+
+    thread = threading.Thread(target=run, daemon=True, name="download")
+    thread.start()
+    if not sink.answered.wait(ANSWER_DEADLINE_S):
+        raise UnreachableError(f"{_host(source)} did not answer within {ANSWER_DEADLINE_S:.3g} s")
+    thread.join(TOTAL_DEADLINE_S)
+    if thread.is_alive():
+        raise UnreachableError(
+            f"{_host(source)} sent {sink.count} bytes in {TOTAL_DEADLINE_S:.3g} s, and then we stopped waiting"
+        )
+    if failures:
+        raise failures[0]
+
+
+def _copy(path: Path, sink: _Sink) -> None:
     """Copy a file:// source."""
-    path = Path(unquote(urlsplit(source).path))
     try:
         file = path.open("rb")
     except OSError as error:
@@ -173,88 +203,79 @@ def _copy(source: str, sink: _Sink) -> None:
         shutil.copyfileobj(file, sink, BLOCK_BYTES)
 
 
-def _transfer(url: str, sink: _Sink, allow_http: bool) -> None:
-    """Run the transfer in a thread of its own, left behind where no answer comes in time."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            _try_often(url, sink, allow_http)
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            sink.answered.set()
-
-    thread = threading.Thread(target=run, daemon=True, name=f"download {url}")
-    thread.start()
-    if not sink.answered.wait(ANSWER_DEADLINE_S):
-        raise UnreachableError(f"{urlsplit(url).netloc} did not answer within {ANSWER_DEADLINE_S:.0f} s")
-    thread.join()
-    if failures:
-        raise failures[0]
-
-
 def _try_often(url: str, sink: _Sink, allow_http: bool) -> None:
     """Transfer with new attempts, ever later, where another attempt may help."""
-    import pooch
     import requests
 
-    answers: list[Any] = []
-
-    def judge(response: Any, **_: Any) -> None:
-        answers.append(response)
-        _judge_answer(response, sink, allow_http)
-
-    get = pooch.HTTPDownloader(
-        chunk_size=BLOCK_BYTES,
-        timeout=(CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S),
-        headers={"User-Agent": f"bids-hsf/{__version__}", "Accept-Encoding": "identity"},
-        hooks={"response": judge},
-    )
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            get(url, sink, None)
+            _transfer(url, sink, allow_http)
             return
-        except requests.RequestException as error:
+        except (requests.RequestException, ValueError) as error:  # redirects may lead to what is no address
             failure = _explain(error, url, sink.count)
             if attempt == ATTEMPTS or not _may_pass(error):
                 raise failure from error
-        finally:  # neither pooch nor requests closes what they did not read to the end
-            while answers:
-                answers.pop().close()
         pause = BACK_OFF_S * 2 ** (attempt - 1)
         logger.warning("attempt %d of %d: %s; next one in %.0f s", attempt, ATTEMPTS, failure.message, pause)
         time.sleep(pause)
         sink.restart()
 
 
-def _judge_answer(response: Any, sink: _Sink, allow_http: bool) -> None:
+def _transfer(url: str, sink: _Sink, allow_http: bool) -> None:
+    """Request an address once, redirects followed, and take what it sends."""
+    import requests
+
+    def judge(answer: Any, **_: Any) -> None:
+        sink.answered.set()
+        try:
+            _judge(answer, sink, allow_http)
+        except BaseException:
+            answer.close()
+            raise
+        if answer.is_redirect:
+            # requests reads the body of a redirect whole, however long it is.
+            answer.raw.close()
+            answer.raw = io.BytesIO()
+
+    request = requests.get(
+        url,
+        stream=True,
+        timeout=(CONNECT_TIMEOUT_S, SILENCE_TIMEOUT_S),
+        headers={"User-Agent": f"bids-hsf/{__version__}", "Accept-Encoding": "identity"},
+        hooks={"response": judge},
+    )
+    with request as answer:
+        answer.raise_for_status()
+        for block in answer.iter_content(BLOCK_BYTES):
+            sink.write(block)
+
+
+def _judge(answer: Any, sink: _Sink, allow_http: bool) -> None:
     """Refuse an answer by its header: a way out of encryption, a web page, too many bytes."""
-    onward = urljoin(response.url, response.headers.get("location", "")) if response.is_redirect else response.url
+    onward = urljoin(answer.url, answer.headers.get("location", "")) if answer.is_redirect else answer.url
     scheme = urlsplit(onward).scheme
     if scheme != "https" and not (scheme == "http" and allow_http):
-        raise FetchError(f"the server redirects to {onward}, which is not https://", "Ask the model's author.")
-    if response.is_redirect:
-        logger.debug("%s redirects to %s", response.url, onward)
+        raise FetchError(f"the server redirects to {_printable(onward)}, which is not https://", "Ask the author.")
+    if answer.is_redirect or not answer.ok:
+        logger.debug("%s answers %d %s", _host(answer.url), answer.status_code, _printable(onward))
         return
-    if response.ok and response.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml")):
+    if answer.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml")):
         raise FetchError(
-            f"a web page came instead of a model, from {response.url}",
+            f"a web page came instead of a model, from {_printable(answer.url)}",
             "It may be the login page of a network or a notice of the host: open the address in a browser.",
         )
-    length = response.headers.get("content-length", "")
-    if response.ok:
-        sink.expect(int(length) if length.isdigit() else None)
+    sink.expect(answer.headers.get("content-length", ""))
 
 
 def _explain(error: Any, url: str, n_bytes: int) -> FetchError:
     """Say in a line what a failed request means."""
     import requests
 
-    host = urlsplit(error.request.url if error.request is not None else url).netloc
+    request = getattr(error, "request", None)
+    host = _host((request and request.url) or url)
     if isinstance(error, requests.HTTPError):
         answer: Any = error.response
-        return FetchError(f"{host} answered with status {answer.status_code} ({answer.reason})")
+        return FetchError(f"{host} answered with status {answer.status_code} ({_printable(str(answer.reason))})")
     if isinstance(error, requests.exceptions.SSLError):
         hint = "Behind a proxy that opens connections, set REQUESTS_CA_BUNDLE to its certificates."
         return FetchError(f"the certificate of {host} was not accepted ({_cause(error)})", hint)
@@ -265,25 +286,39 @@ def _explain(error: Any, url: str, n_bytes: int) -> FetchError:
     return FetchError(f"{host}: {_cause(error)}")
 
 
+def _may_pass(error: Any) -> bool:
+    """Tell whether another attempt could end otherwise; where nobody can be reached at all, none could."""
+    import requests
+    from urllib3.exceptions import NewConnectionError
+
+    if isinstance(error, requests.HTTPError):
+        answer: Any = error.response
+        return answer.status_code in RETRIED_STATUSES
+    refused = isinstance(getattr(next(iter(error.args), None), "reason", None), NewConnectionError)
+    if refused or isinstance(error, (requests.ConnectTimeout, requests.exceptions.SSLError)):
+        return False
+    return isinstance(error, (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError))
+
+
 def _cause(error: BaseException) -> str:
     """Innermost reason of a chain of errors, in a few words."""
     inner: BaseException = error
     while True:
         following = getattr(inner, "reason", None) or inner.__cause__ or next(iter(inner.args), None)
         if not isinstance(following, BaseException):
-            return " ".join(str(inner).rpartition(">: ")[2].split())[:200] or type(inner).__name__
+            return _printable(str(inner).rpartition(">: ")[2]) or type(inner).__name__
         inner = following
 
 
-def _may_pass(error: Any) -> bool:
-    """Tell whether another attempt could end otherwise."""
-    import requests
+def _host(url: str) -> str:
+    """Host and port of an address, or what there is of it."""
+    return _printable(without_credentials(url).partition("//")[2].partition("/")[0] or url)
 
-    if isinstance(error, requests.HTTPError):
-        answer: Any = error.response
-        return answer.status_code in RETRIED_STATUSES
-    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-    return isinstance(error, passing) and not isinstance(error, requests.exceptions.SSLError)
+
+def _printable(text: str) -> str:
+    """Text of a stranger in one short line: no control characters, no passwords."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in without_credentials(text)).split())
+    return line if len(line) <= 300 else f"{line[:300]}..."
 
 
 def _look(path: Path) -> str:
@@ -293,58 +328,3 @@ def _look(path: Path) -> str:
     if head.startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "; it is a web page, perhaps a login page"
     return "; it is a Git LFS pointer, not the file itself" if head.startswith(b"version https://git-lfs") else ""
-
-
-@contextmanager
-def _storage_errors(target: Path) -> Iterator[None]:
-    """Turn what the file system says into an error with a hint."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "Free some space, or set BIDS_HSF_CACHE" if full else "Set BIDS_HSF_CACHE"
-        raise StorageError(
-            f"{target} cannot be written: {error.strerror or error}", f"{remedy} to a folder that can be written."
-        ) from error
-
-
-@contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Hold the lock of a file in the cache; without one where the file system has none."""
-    import filelock
-
-    lock = filelock.FileLock(target.with_name(f".{target.name}.lock"), timeout=1, mode=0o666)  # of a shared cache
-    try:
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            logger.info("waiting for another process that fetches %s", target.name)
-            lock.acquire(timeout=LOCK_TIMEOUT_S, poll_interval=0.25)
-    except NotImplementedError:
-        logger.warning("%s: no file locks there; jobs that start together may download twice", target.parent)
-    except filelock.Timeout as error:
-        raise FetchError(
-            f"another process has been fetching {target.name} for more than {LOCK_TIMEOUT_S / 60:.0f} minutes",
-            f"If none does, delete {lock.lock_file}.",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _shared_failure(target: Path, began: float) -> Iterator[None]:
-    """Fail at once where a process that we waited for found no connection, and leave word where this one does."""
-    note = target.with_name(f".{target.name}.failed")
-    with suppress(OSError):
-        if note.stat().st_mtime >= began:
-            raise UnreachableError(note.read_text(encoding="utf-8"))
-    try:
-        yield
-    except UnreachableError as error:
-        with suppress(OSError):
-            note.write_text(error.message, encoding="utf-8")
-        raise
-    with suppress(OSError):
-        note.unlink()

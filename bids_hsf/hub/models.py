@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from packaging.version import Version
+
 from bids_hsf import __version__
 from bids_hsf.errors import CardError, FetchError, ModelError, StorageError
 from bids_hsf.files import checksums
@@ -82,7 +84,8 @@ def find_card(name_or_path: str, hub_dirs: Sequence[Path] = ()) -> ModelCard:
     """
     path, name = _split_card_path(name_or_path)
     card = _choose(load_cards(path), name, path) if path else _find_name(name_or_path, list_cards(hub_dirs))
-    if _version(card.minimum_app_version) > _version(__version__):
+    # The base version: a development version before a release has what the release has.
+    if Version(card.minimum_app_version) > Version(Version(__version__).base_version):
         raise ModelError(
             f"model {card.name} ({card.path}) needs bids-hsf >= {card.minimum_app_version}, this is {__version__}",
             "Install a newer bids-hsf, or choose another model.",
@@ -188,7 +191,8 @@ def _bring(member: Member, card: ModelCard, path: Path, problem: str, allow_http
             f"model {card.name}: {path}, which ships with its card, is damaged or missing: {problem}",
             "Install the package again, or get a fresh copy of the card's folder.",
         )
-    what = f"model {card.name}: {member.filename} cannot be had from {member.source} for the cache folder {path.parent}"
+    source = member.shown_source
+    what = f"model {card.name}: {member.filename} cannot be had from {source} for the cache folder {path.parent}"
     if allow_http is None:
         raise FetchError(f"{what}: {problem} there, and downloads are off", hint)
     if problem != "missing":
@@ -197,7 +201,10 @@ def _bring(member: Member, card: ModelCard, path: Path, problem: str, allow_http
 
     try:
         download(member, path, check=lambda temporary: find_damage(temporary, member), allow_http=allow_http)
-    except (FetchError, StorageError) as error:
+    except StorageError as error:
+        elsewhere = f"Or set {CACHE_VARIABLE} to a folder that can be written."
+        raise StorageError(f"{what}: {error.message}", f"{error.hint} {elsewhere}") from error
+    except FetchError as error:
         raise type(error)(f"{what}: {error.message}", f"{error.hint} {hint}" if error.hint else hint) from error
 
 
@@ -270,17 +277,3 @@ def _find_name(name: str, cards: list[ModelCard]) -> ModelCard:
     near = difflib.get_close_matches(name, names, n=4, cutoff=0.4)
     suggestion = f"did you mean: {', '.join(near)}?" if near else f"there are: {', '.join(names)}"
     raise ModelError(f"no model is called {name!r}; {suggestion}", "`hsf-hub list` shows all models.")
-
-
-def _version(text: str) -> tuple[int, ...]:
-    """Leading numbers of a version.
-
-    >>> _version("0.10.2.dev1") > _version("0.9")
-    True
-    """
-    numbers = []
-    for part in text.split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)

@@ -31,6 +31,7 @@ from bids_hsf.machine import (
 from bids_hsf.networks.onnx_file import NetworkFile
 from bids_hsf.networks.providers import PROVIDERS, Provider, provider_options
 from bids_hsf.networks.sessions import CPU, Network, compiled_providers, open_session
+from bids_hsf.text_table import text_table
 
 logger = logging.getLogger(__name__)
 
@@ -196,12 +197,11 @@ def list_devices(model_path: Path | None = None, n_threads: int | None = None) -
 
 def format_devices(model_path: Path | None = None) -> str:
     """Table of `list_devices`, with what else decides the speed on this machine."""
-    rows = [("device", "state", "probe", "reason")]
+    rows = []
     for trial in list_devices(model_path):
         seconds = "" if trial.seconds is None else f"{1000 * trial.seconds:.1f} ms"
         rows.append((trial.name, trial.state, seconds, trial.reason))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows]
+    lines = text_table(("device", "state", "probe", "reason"), rows)
     builds = runtime_builds()
     plugins = runtime_builds(RUNTIME_PLUGINS)
     lines += [

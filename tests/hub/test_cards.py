@@ -1,12 +1,17 @@
+import json
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bids_hsf.errors import CardError
+from bids_hsf.hub.card_file import card_schema
 from bids_hsf.hub.cards import AugmentationRecipe, load_cards
 from bids_hsf.hub.models import packaged_hub_dir
 from bids_hsf.labels import Label
@@ -111,13 +116,13 @@ def line_of(text: str) -> int:
         ("family: lab", "family: my-lab", "expected letters and digits"),
         ("orientation: RAS", "orientation: LPS", "expected RAS, got 'LPS'"),
         ("voxel_size_mm: 0.8", "voxel_size_mm: fixed", "expected 'native' or a number from 0.1 to 5, got 'fixed'"),
-        ("voxel_size_mm: 0.8", "voxel_size_mm: 80", "expected a number from 0.1 to 5, got 80"),
+        ("voxel_size_mm: 0.8", "voxel_size_mm: 80", "expected 'native' or a number from 0.1 to 5, got '80'"),
         ("voxel_size_mm: 0.8", "voxel_size_mm: .nan", "expected 'native' or a number"),
         ("pad_multiple: 16", "pad_multiple: 8.5", "expected a whole number from 1 to 128, got '8.5'"),
         ("normalization: zscore", "normalization: minmax", "expected zscore, got 'minmax'"),
         ("output: logits", "output: softmax", "expected probabilities or logits, got 'softmax'"),
         ("{index: 2, name: Body", "{index: 3, name: Body", "expected index 2, got 3"),
-        ("abbreviation: body,", "abbreviation: bo_dy,", "expected letters and digits, got 'bo_dy'"),
+        ("abbreviation: body,", "abbreviation: bo_dy,", "expected letters and digits, at most 24, got 'bo_dy'"),
         ("{index: 1, name: Head part, abb", "{index: 1, abb", "missing field: name"),
         ('color: "#AA0000"', "color: #AA0000", None),
         ('color: "#AA0000"', "color: red", "expected a colour such as"),
@@ -139,6 +144,18 @@ def line_of(text: str) -> int:
         ("family: lab", "family: lab\nfamily: bal", None),
         ("  lab_accurate:", "  lab/accurate:", "expected letters, digits, '_', '.' and '-'"),
         ("authors: [Ada, Grace]", "authors: [Ada, Grace", None),
+        ("authors: [Ada, Grace]", "authors: [Ada, {b: c}]", "expected text, got a mapping"),
+        ("authors: [Ada, Grace]", "authors: [Ada, []]", "expected text, got a list"),
+        ("citation: none", "citation: &x [none]", "expected text, got a list"),
+        ("HBT:", "HBT: {suffixx: a, ", None),
+        ("suffix: Rest", "sufix: Rest", "unknown field 'sufix'; did you mean suffix?"),
+        ("flip_probability: 0,", "flip_probability: 1.5,", "expected a number from 0 to 1, got '1.5'"),
+        ("flip_probability: 0,", "flip: 0,", "unknown field 'flip'; expected one of: flip_probability, affine"),
+        ("flip_probability: 0,", "flip_probability: nan,", "expected a number from 0 to 1, got 'nan'"),
+        ("pad_multiple: 16", "pad_multiple: 1e999", "expected a whole number"),
+        ("pad_multiple: 16", f"pad_multiple: {'9' * 5000}", "expected a whole number"),
+        ("https://host.example/a/lab_1.onnx?download=1", "https://[half/lab_1.onnx", "no valid address"),
+        ("https://host.example/a/lab_1.onnx?download=1", "https://host:99999/lab_1.onnx", "no valid address"),
     ],
 )
 def test_a_mistake_is_told_with_its_line(path: Path, old: str, new: str, message: str | None) -> None:
@@ -217,6 +234,11 @@ def test_a_field_that_neither_model_nor_family_has_is_named(path: Path) -> None:
             "too many items",
         ),
         ("\x00", "not a YAML text file"),
+        ("[1]: 2", "expected a word"),
+        ("{}: 2", "expected a word"),
+        ("models: {}", "expected at least one item, got none"),
+        ("- a", "expected a mapping of 'key: value' lines, got a list"),
+        ('family: "\\ud800"', "unknown|missing|expected"),
     ],
 )
 def test_hostile_files_are_refused(path: Path, text: str, message: str) -> None:
@@ -243,3 +265,52 @@ def test_whatever_is_changed_gives_cards_or_a_card_error(path: Path, data: st.Da
     with suppress(CardError):
         cards = load(path, "\n".join(lines))
     assert all("/" not in member.filename for card in cards for member in card.members)
+
+
+def test_messages_hold_no_password(path: Path) -> None:
+    with pytest.raises(CardError) as caught:
+        load(path, CARD.replace("https://host.example/a/lab_1.onnx?download=1", "file://ada:secret@host/lab_1.onnx"))
+    assert "secret" not in caught.value.message
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((packaged_hub_dir() / "card.schema.json").read_text(encoding="utf-8"))
+    return content
+
+
+def test_published_schema_is_up_to_date(schema: dict[str, Any]) -> None:
+    assert schema == card_schema(), "renew it: hsf-hub schema > models_hub/card.schema.json"
+
+
+def plain_cards() -> dict[str, str]:
+    guide = (packaged_hub_dir() / "README.md").read_text(encoding="utf-8")
+    cards = {path.name: path.read_text(encoding="utf-8") for path in packaged_hub_dir().glob("*.yaml")}
+    return {**cards, "lab": CARD, "guide": guide.split("```yaml\n")[1].split("```")[0]}
+
+
+@pytest.mark.parametrize("text", plain_cards().values(), ids=plain_cards())
+def test_cards_are_valid_under_the_schema_as_editors_read_them(schema: dict[str, Any], text: str) -> None:
+    validator = jsonschema.Draft202012Validator(schema)
+    assert list(validator.iter_errors(yaml.safe_load(text))) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("contrasts:", "contrast:"),
+        ("schema: 1", "schema: 2"),
+        ("voxel_size_mm: 0.8", "voxel_size_mm: fixed"),
+        ("voxel_size_mm: 0.8", "voxel_size_mm: 80"),
+        ('color: "#AA0000"', "color: red"),
+        ("pad_multiple: 16", "pad_multiple: 8.5"),
+        ("lab_accurate:", "lab/accurate:"),
+        ("flip_probability: 0,", "flip: 0,"),
+        ("license: CC0-1.0", "license:"),
+    ],
+)
+def test_schema_finds_what_the_app_refuses(schema: dict[str, Any], path: Path, old: str, new: str) -> None:
+    text = CARD.replace(old, new)
+    with pytest.raises(CardError):
+        load(path, text)
+    assert list(jsonschema.Draft202012Validator(schema).iter_errors(yaml.safe_load(text)))

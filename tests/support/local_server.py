@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -45,26 +45,34 @@ class _Handler(BaseHTTPRequestHandler):
         manner = self.server.next_manner(path)
         file = self.server.folder / path.lstrip("/")
         body = file.read_bytes() if file.is_file() else b""
-        if manner.isdigit() or not file.is_file():
-            self.send_error(int(manner) if manner.isdigit() else 404)
-        elif manner.startswith("-> "):
-            self.send_response(302)
-            self.send_header("Location", manner[3:])
+        word, _, rest = manner.partition(" ")
+        if word.isdigit() or not file.is_file():
+            self.send_error(int(word) if word.isdigit() else 404)
+        elif word in ("->", "reason"):
+            self.send_response(302 if word == "->" else 404, None if word == "->" else rest)
+            self.send_header("Location", rest if word == "->" else "")
             self.end_headers()
-        elif manner == "hang":
+        elif word == "length":
+            self._answer(body, length=rest)
+        elif manner in ("truncate", "truncate silently", "stall"):
+            self._answer(body, length=None if rest else len(body), sent=len(body) // 2)
+            self.server.released.wait(30 if manner == "stall" else 0)
+        else:
+            self._misbehave(manner, body)
+
+    def _misbehave(self, manner: str, body: bytes) -> None:
+        """Answer well, or not at all, or something else, or without end."""
+        if manner == "hang":
             self.server.released.wait(30)
         elif manner in ("html", "untyped html"):
             kind = "text/html; charset=utf-8" if manner == "html" else "application/octet-stream"
             self._answer(b"<!DOCTYPE html><title>Please log in</title>", kind)
-        elif manner == "truncate":
-            self._answer(body, length=len(body), sent=len(body) // 2)
-        elif manner == "truncate silently":
-            self._answer(body, length=None, sent=len(body) // 2)
-        elif manner == "stall":
-            self._answer(body, length=len(body), sent=len(body) // 2)
-            self.server.released.wait(30)
         elif manner == "endless":
             self._endless()
+        elif manner == "endless redirect":
+            self._endless(302, "/copy-of-it.onnx")
+        elif manner == "trickle":
+            self._trickle(body)
         else:
             if manner == "slow":
                 time.sleep(0.5)
@@ -75,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         body: bytes,
         kind: str = "application/octet-stream",
         *,
-        length: int | None = None,
+        length: int | str | None = None,
         sent: int | None = None,
     ) -> None:
         self.send_response(200)
@@ -86,8 +94,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[:sent])
         self.close_connection = True
 
-    def _endless(self) -> None:
+    def _trickle(self, body: bytes) -> None:
         self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            for index in range(len(body)):
+                self.wfile.write(body[index : index + 1])
+                if self.server.released.wait(0.05):
+                    break
+
+    def _endless(self, status: int = 200, location: str | None = None) -> None:
+        self.send_response(status)
+        if location:
+            self.send_header("Location", location)
         self.end_headers()
         try:
             while not self.server.released.is_set():
