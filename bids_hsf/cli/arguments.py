@@ -1,9 +1,10 @@
 """Arguments of ``bids-hsf``: what people type, turned into a Config."""
 
 import argparse
+import difflib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 from bids_hsf import __version__
 from bids_hsf.cli.console import show
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
+from bids_hsf.runs.command_line import FLAGS
 from bids_hsf.runs.config import DEFAULT_MODEL, LEVELS, REFERENCES, UNCERTAINTIES, VIEWERS, Config, Method, config_from
 
 USAGE = "bids-hsf BIDS_DIR OUTPUT_DIR {participant,group,status} [{participant,group,status} ...] [options]"
@@ -44,8 +46,10 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(self.arrange([_hyphens(argument) for argument in args or []]), namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, without the whole usage."""
-        raise UsageError(message, "See bids-hsf --help")
+        """Say what is wrong, without the whole usage, and which flag is likely meant."""
+        words = message.partition("unrecognized arguments: ")[2].split()
+        flag = words[0].partition("=")[0] if words else ""
+        raise UsageError(message, f"{_near(flag, self._option_string_actions)}See bids-hsf --help")
 
     def arrange(self, arguments: Sequence[str]) -> list[str]:
         """Order arguments as positionals, then flags with their values.
@@ -94,6 +98,12 @@ class Parser(argparse.ArgumentParser):
         return action is not None and action.nargs is None
 
 
+def _near(word: str, known: Iterable[str]) -> str:
+    """Ask whether another word was meant, where one is near."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"Did you mean {near[0]}? " if near else ""
+
+
 def _hyphens(argument: str) -> str:
     if not argument.startswith("--"):
         return argument
@@ -127,109 +137,115 @@ def build_parser() -> Parser:
     parser.add_argument(
         "output_dir", type=_path, nargs="?", default=None, metavar="OUTPUT_DIR", help="where the derivatives go"
     )
-    parser.add_argument("levels", nargs="*", default=[], metavar="LEVEL", help="participant: segment scans; "
-                        "group: collect the volumes; status: tell done, failed and missing scans")  # fmt: skip
+    parser.add_argument(
+        "levels",
+        nargs="*",
+        default=[],
+        metavar="LEVEL",
+        help="participant: segment scans; group: collect the volumes; status: tell done, failed and missing scans",
+    )
     parser.add_argument("--version", action="version", version=f"bids-hsf v{__version__}")
     parser.add_argument("--bids-exec-spec", action=PrintSpec, nargs=0, help="print the Boutiques descriptor and exit")
-    _add_selection(parser.add_argument_group("which scans").add_argument)
-    _add_model(parser.add_argument_group("model").add_argument)
-    _add_outputs(parser.add_argument_group("outputs").add_argument)
-    _add_resources(parser.add_argument_group("resources").add_argument)
-    _add_run(parser.add_argument_group("run").add_argument)
+    _add_selection(parser.add_argument_group("which scans"))
+    _add_model(parser.add_argument_group("model"))
+    _add_outputs(parser.add_argument_group("outputs"))
+    _add_resources(parser.add_argument_group("resources"))
+    _add_run(parser.add_argument_group("run"))
     return parser
 
 
-Add = Callable[..., argparse.Action]
+Group = argparse._ArgumentGroup
+
+SWITCH = {"action": "store_true"}
+NUMBER = {"type": int, "metavar": "N"}
+LABELS = {"nargs": "+", "action": "extend", "metavar": "LABEL"}
 
 
-def _add_selection(add: Add) -> None:
-    add("--participant-label", "--participant-labels", dest="selection.participants", nargs="+", action="extend",
-        type=_label("sub-"), metavar="LABEL",
-        help="participants to process, with or without sub- (default: all)")  # fmt: skip
-    add("--exclude-participant-label", dest="selection.excluded_participants", nargs="+", action="extend",
-        type=_label("sub-"), metavar="LABEL", help="participants to leave out")  # fmt: skip
-    add("--session-label", "--session-id", dest="selection.sessions", nargs="+", action="extend",
-        type=_label("ses-"), metavar="LABEL",
-        help="sessions to process, with or without ses- (default: all)")  # fmt: skip
-    add("-m", "--modalities", dest="selection.modalities", nargs="+", type=_suffix, metavar="SUFFIX",
-        help="images to segment: T1w, T2w, UNIT1 (default: T1w and T2w, as far as the model knows them)")  # fmt: skip
-    add("--bids-filter-file", dest="selection.filters", type=read_filters, metavar="FILE",
-        help='JSON with pybids filters under the keys t1w and t2w; null: entity absent, "*": any')  # fmt: skip
-    add("--bids-database-dir", dest="bids_database_dir", type=_path, metavar="DIR",
-        help="pybids index to reuse; a complete one is made if the folder has none")  # fmt: skip
-    add("--skip-bids-validation", dest="behaviour.validate", action="store_false",
-        help="do not run the BIDS validator on the input")  # fmt: skip
+def _adder(group: Group) -> Callable[..., argparse.Action]:
+    """Add an option by its setting; its flags are those of the table."""
+    return lambda setting, text, **how: group.add_argument(*FLAGS[setting], dest=setting, help=text, **how)
 
 
-def _add_model(add: Add) -> None:
-    add("--model", dest="method.model", metavar="NAME|CARD.yaml", help="model of the hub, or a card of your own; a "
-        f"trailing segmentation=NAME means the same (default: {DEFAULT_MODEL}; without any download: "
-        "longaxis_single_accurate)")  # fmt: skip
-    add("--hub-dir", dest="hub_dirs", type=_path, nargs="+", action="extend", metavar="DIR",
-        help="folders with further model cards")  # fmt: skip
-    add("--ca-mode", dest="method.ca_mode", metavar="MODE",
-        help="labels to join, as the model's card offers them: 1/2/3, 1/23, 123, whole")  # fmt: skip
-    add("--tta", dest="method.n_augmentations", type=int, metavar="N",
-        help="test-time augmentations (default: as the model's card says)")  # fmt: skip
-    add("--random-seed", dest="method.seed", type=int, metavar="N",
-        help=f"seed of the augmentations (default: {Method.seed})")  # fmt: skip
-    add("--box-margin-mm", dest="method.box_margin_mm", type=float, metavar="MM",
-        help="margin of the crop around the hippocampus")  # fmt: skip
-    add("-d", "--derivatives", dest="method.derivatives", nargs="+", action=NamedFolders, metavar="NAME=PATH",
-        help="put the boxes around the hippocampi of other software's label maps: folders of FreeSurfer or "
-        "FastSurfer subjects, of fMRIPrep, or of SynthSeg's maps named after the scans")  # fmt: skip
-    add("--multispectral", dest="method.multispectral", action="store_true",
-        help="join the votes of the T1w and the T2w scan of each session")  # fmt: skip
-    add("--reference", dest="method.reference", choices=REFERENCES,
-        help=f"the contrast on whose voxels --multispectral joins them (default: {Method.reference})")  # fmt: skip
-    add("--keep-islands", dest="method.keep_islands", action="store_true",
-        help="keep pieces that lie far from the main body")  # fmt: skip
+def _add_selection(group: Group) -> None:
+    add = _adder(group)
+    text = "participants to process, with or without sub- (default: all)"
+    add("selection.participants", text, type=_label("sub-"), **LABELS)
+    add("selection.excluded_participants", "participants to leave out", type=_label("sub-"), **LABELS)
+    text = "sessions to process, with or without ses- (default: all)"
+    add("selection.sessions", text, type=_label("ses-"), **LABELS)
+    text = "images to segment: T1w, T2w, UNIT1 (default: T1w and T2w, as far as the model knows them)"
+    add("selection.modalities", text, type=_suffix, nargs="+", metavar="SUFFIX")
+    text = 'pybids filters under the keys t1w and t2w, a JSON file or its text; null: entity absent, "*": any'
+    add("selection.filters", text, type=read_filters, metavar="FILE")
+    text = "pybids index to reuse; a complete one is made if the folder has none"
+    add("bids_database_dir", text, type=_path, metavar="DIR")
+    add("behaviour.validate", "do not run the BIDS validator on the input", action="store_false")
 
 
-def _add_outputs(add: Add) -> None:
-    add("--uncertainty", dest="behaviour.uncertainty", choices=UNCERTAINTIES,
-        help="full: also mutual information, expected entropy and vote share (default: entropy)")  # fmt: skip
-    add("--write-probseg", dest="behaviour.write_probabilities", action="store_true",
-        help="also write the class probabilities")  # fmt: skip
-    add("--split-long-axis", dest="behaviour.split_long_axis", action="store_true",
-        help="also write a label map of head, body and tail")  # fmt: skip
-    add("--export-lut", dest="behaviour.export_lut", nargs="+", action="extend", choices=VIEWERS, metavar="VIEWER",
-        help=f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR/logs")  # fmt: skip
-    add("--force", dest="behaviour.force", action="store_true",
-        help="redo finished scans, also those made with other settings")  # fmt: skip
-    add("--reports-only", dest="behaviour.reports_only", action="store_true",
-        help="only write the reports again, from the derivatives alone")  # fmt: skip
-    add("--boilerplate-only", dest="behaviour.boilerplate_only", action="store_true",
-        help="only write the methods text, OUTPUT_DIR/logs/CITATION.md, .html and .bib")  # fmt: skip
+def _add_model(group: Group) -> None:
+    add = _adder(group)
+    text = (
+        "model of the hub, or a card of your own; a trailing segmentation=NAME means the same "
+        f"(default: {DEFAULT_MODEL}; without any download: longaxis_single_accurate)"
+    )
+    add("method.model", text, metavar="NAME|CARD.yaml")
+    add("hub_dirs", "folders with further model cards", type=_path, nargs="+", action="extend", metavar="DIR")
+    text = "labels to join, as the model's card offers them: 1/2/3, 1/23, 123, whole"
+    add("method.ca_mode", text, metavar="MODE")
+    add("method.n_augmentations", "test-time augmentations (default: as the model's card says)", **NUMBER)
+    add("method.seed", f"seed of the augmentations (default: {Method.seed})", **NUMBER)
+    add("method.box_margin_mm", "margin of the crop around the hippocampus", type=float, metavar="MM")
+    text = (
+        "put the boxes around the hippocampi of other software's label maps: folders of FreeSurfer or FastSurfer "
+        "subjects, of fMRIPrep, or of SynthSeg's maps named after the scans"
+    )
+    add("method.derivatives", text, nargs="+", action=NamedFolders, metavar="NAME=PATH")
+    add("method.multispectral", "join the votes of the T1w and the T2w scan of each session", **SWITCH)
+    text = f"the contrast on whose voxels --multispectral joins them (default: {Method.reference})"
+    add("method.reference", text, choices=REFERENCES)
+    add("method.keep_islands", "keep pieces that lie far from the main body", **SWITCH)
 
 
-def _add_resources(add: Add) -> None:
-    add("--device", dest="resources.device", action=Device, metavar="NAME",
-        help="auto, cpu, openvino, cuda, ...; list: print what is here and exit (default: auto)")  # fmt: skip
-    add("--reduced-precision", dest="method.reduced_precision", action="store_true",
-        help="compute in bfloat16 (Intel CPUs with AMX), TF32 (NVIDIA), half precision (Intel GPUs): several times as "
-        "fast there, but labels of single voxels then depend on the machine")  # fmt: skip
-    add("--nthreads", "--n-cpus", dest="resources.nthreads", type=int, metavar="N",
-        help="cores in total (what fmriprep calls --nprocs; default: all that are allowed)")  # fmt: skip
-    add("--nprocs", dest="resources.nprocs", type=int, metavar="N", help="scans at once")
-    add("--omp-nthreads", dest="resources.omp_nthreads", type=int, metavar="N",
-        help="threads a scan; --nprocs x --omp-nthreads <= --nthreads")  # fmt: skip
-    add("--mem", "--mem-mb", "--mem-gb", dest="resources.mem_mb", action=Memory, metavar="SIZE",
-        help="memory in total: a number of MB, or with K, M, G or T; --mem-gb in GB")  # fmt: skip
-    add("-w", "--work-dir", dest="work_dir", type=_path, metavar="DIR",
-        help="scratch folder (default: in $TMPDIR, else OUTPUT_DIR/.work)")  # fmt: skip
+def _add_outputs(group: Group) -> None:
+    add = _adder(group)
+    text = "full: also mutual information, expected entropy and vote share (default: entropy)"
+    add("behaviour.uncertainty", text, choices=UNCERTAINTIES)
+    add("behaviour.write_probabilities", "also write the class probabilities", **SWITCH)
+    add("behaviour.split_long_axis", "also write a label map of head, body and tail", **SWITCH)
+    text = f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR/logs"
+    add("behaviour.export_lut", text, nargs="+", action="extend", choices=VIEWERS, metavar="VIEWER")
+    add("behaviour.force", "redo finished scans, also those made with other settings", **SWITCH)
+    add("behaviour.reports_only", "only write the reports again, from the derivatives alone", **SWITCH)
+    text = "only write the methods text, OUTPUT_DIR/logs/CITATION.md, .html and .bib"
+    add("behaviour.boilerplate_only", text, **SWITCH)
 
 
-def _add_run(add: Add) -> None:
-    add("--dry-run", dest="behaviour.dry_run", action="store_true",
-        help="print which scans would be processed, with time and memory; write nothing")  # fmt: skip
-    add("--stop-on-first-crash", dest="behaviour.stop_on_first_crash", action="store_true",
-        help="start no further scan after the first failure")  # fmt: skip
-    add("--config-file", dest="config_file", type=_path, metavar="FILE",
-        help="settings of a saved run, OUTPUT_DIR/logs/config_*.toml; what the command line says wins")  # fmt: skip
-    add("-v", "--verbose", dest="behaviour.verbosity", action="count", default=0, help="more log; -vv for all")
-    add("--notrack", dest="notrack", action="store_true",
-        help="accepted for compatibility; the app never phones home")  # fmt: skip
+def _add_resources(group: Group) -> None:
+    add = _adder(group)
+    text = "auto, cpu, openvino, cuda, ...; list: print what is here and exit (default: auto)"
+    add("resources.device", text, action=Device, metavar="NAME")
+    text = (
+        "compute in bfloat16 (Intel CPUs with AMX), TF32 (NVIDIA), half precision (Intel GPUs): several times as "
+        "fast there, but labels of single voxels then depend on the machine"
+    )
+    add("method.reduced_precision", text, **SWITCH)
+    text = "cores in total (what fmriprep calls --nprocs; default: all that are allowed)"
+    add("resources.nthreads", text, **NUMBER)
+    add("resources.nprocs", "scans at once", **NUMBER)
+    add("resources.omp_nthreads", "threads a scan; --nprocs x --omp-nthreads <= --nthreads", **NUMBER)
+    text = "memory in total: a number of MB, or with K, M, G or T; --mem-gb in GB"
+    add("resources.mem_mb", text, action=Memory, metavar="SIZE")
+    add("work_dir", "scratch folder (default: in $TMPDIR, else OUTPUT_DIR/.work)", type=_path, metavar="DIR")
+
+
+def _add_run(group: Group) -> None:
+    add = _adder(group)
+    add("behaviour.dry_run", "print which scans would be processed, with time and memory; write nothing", **SWITCH)
+    add("behaviour.stop_on_first_crash", "start no further scan after the first failure", **SWITCH)
+    text = "settings of a saved run, OUTPUT_DIR/logs/config_*.toml; what the command line says wins"
+    group.add_argument("--config-file", type=_path, metavar="FILE", help=text)
+    add("behaviour.verbosity", "more log; -vv for all", action="count")
+    group.add_argument("--notrack", help="accepted for compatibility; the app never phones home", action="store_true")
 
 
 class PrintSpec(argparse.Action):
@@ -299,10 +315,10 @@ def _suffix(text: str) -> str:
 
 
 def read_filters(text: str) -> dict[str, Any]:
-    """Content of ``--bids-filter-file``, keys in lower case; unknown keys are left alone."""
+    """Content of ``--bids-filter-file``, or of the JSON itself; keys in lower case, unknown ones are left alone."""
     try:
-        content = json.loads(_path(text).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(text if text.lstrip().startswith("{") else _path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"--bids-filter-file {text} cannot be read: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
         raise UsageError(f"--bids-filter-file {text}: expected an object of objects", 'Such as {"t1w": {"run": 1}}')
@@ -328,7 +344,8 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None and value != []}
     unknown = [level for level in given.get("levels", []) if level not in LEVELS]
     if unknown:
-        raise UnknownAnalysisLevelError(f"Unknown analysis level: {unknown[0]}", f"Known levels: {', '.join(LEVELS)}")
+        hint = f"{_near(unknown[0], LEVELS)}Known levels: {', '.join(LEVELS)}"
+        raise UnknownAnalysisLevelError(f"Unknown analysis level: {unknown[0]}", hint)
     missing = [metavar for name, metavar in POSITIONALS.items() if name not in given]
     if missing and "config_file" not in given:
         raise UsageError(f"the following arguments are required: {', '.join(missing)}", f"usage: {USAGE}")
@@ -339,7 +356,7 @@ def config_of(options: dict[str, Any], command: Sequence[str]) -> Config:
     """Turn parsed options, over those of a saved run, into a Config."""
     from bids_hsf.runs.logs import read_config
 
-    record = read_config(options["config_file"]) if "config_file" in options else {}
+    record: dict[str, Any] = read_config(options["config_file"]) if "config_file" in options else {}
     for name, value in options.items():
         section, _, setting = name.rpartition(".")
         target = record.setdefault(section, {}) if section else record
@@ -347,6 +364,8 @@ def config_of(options: dict[str, Any], command: Sequence[str]) -> Config:
         target[setting] = list(dict.fromkeys(value)) if isinstance(value, list) else value
     if "selection.modalities" in options:
         record["selection"]["modalities_asked"] = True
+    if "method.model" in options:  # whoever names the model takes its files as they are now
+        record["method"].pop("members", None)
     for name in ("config_file", "notrack"):
         record.pop(name, None)
     missing = [metavar for name, metavar in POSITIONALS.items() if name not in record]

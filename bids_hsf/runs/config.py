@@ -1,24 +1,37 @@
 """What the command line asked for: one frozen, validated value, without any input or output."""
 
-import types
-import typing
+import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import UsageError
 
 DEFAULT_MODEL = "bagging_accurate"
 MAX_MARGIN_MM = 100.0
-REFERENCES = ("T1w", "T2w")
 
-UNCERTAINTIES = ("entropy", "full")
+Reference = Literal["T1w", "T2w"]
+Uncertainty = Literal["entropy", "full"]
+Viewer = Literal["itksnap", "freesurfer", "fsleyes"]
+Level = Literal["participant", "group", "status"]
 
-VIEWERS = ("itksnap", "freesurfer", "fsleyes")
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
+UNCERTAINTIES: tuple[Uncertainty, ...] = get_args(Uncertainty)
+VIEWERS: tuple[Viewer, ...] = get_args(Viewer)
+LEVELS: tuple[Level, ...] = get_args(Level)
 
-LEVELS = ("participant", "group", "status")
+
+class _Exact:
+    """Tells pydantic to take a number for a number alone, not True or "3"."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return {**handler(source), "strict": True}
+
+
+Whole = Annotated[int, _Exact()]
+Number = Annotated[float, _Exact()]
 
 
 @dataclass(frozen=True)
@@ -39,10 +52,10 @@ class Resources:
         "auto", "cpu", "openvino", "cuda", ...
     """
 
-    nthreads: int | None = None
-    nprocs: int | None = None
-    omp_nthreads: int | None = None
-    mem_mb: int | None = None
+    nthreads: Whole | None = None
+    nprocs: Whole | None = None
+    omp_nthreads: Whole | None = None
+    mem_mb: Whole | None = None
     device: str = "auto"
 
 
@@ -76,14 +89,14 @@ class Method:
 
     model: str = DEFAULT_MODEL
     ca_mode: str | None = None
-    n_augmentations: int | None = None
-    seed: int = 42
-    box_margin_mm: float | None = None
+    n_augmentations: Whole | None = None
+    seed: Whole = 42
+    box_margin_mm: Number | None = None
     derivatives: Mapping[str, str] = field(default_factory=dict)
     keep_islands: bool = False
     reduced_precision: bool = False
     multispectral: bool = False
-    reference: str = "T2w"
+    reference: Reference = "T2w"
     members: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -110,11 +123,11 @@ class Behaviour:
     boilerplate_only: bool = False
     force: bool = False
     stop_on_first_crash: bool = False
-    uncertainty: str = "entropy"
+    uncertainty: Uncertainty = "entropy"
     write_probabilities: bool = False
     split_long_axis: bool = False
-    export_lut: tuple[str, ...] = ()
-    verbosity: int = 0
+    export_lut: tuple[Viewer, ...] = ()
+    verbosity: Whole = 0
 
     @property
     def full_uncertainty(self) -> bool:
@@ -139,9 +152,12 @@ class Config:
         The command line, for the provenance.
     """
 
+    # Of pydantic; the sections inherit it.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
     bids_dir: Path
     output_dir: Path
-    levels: tuple[str, ...]
+    levels: tuple[Level, ...]
     selection: Selection = field(default_factory=Selection)
     method: Method = field(default_factory=Method)
     resources: Resources = Resources()
@@ -152,6 +168,9 @@ class Config:
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for path in (self.bids_dir, self.output_dir, self.work_dir, self.bids_database_dir, *self.hub_dirs):
+            if "\0" in str(path):
+                raise UsageError(f"A path with a null character: {str(path)!r}")
         if self.output_dir == self.bids_dir:
             raise UsageError(
                 f"The output folder is the BIDS folder itself: {self.bids_dir}",
@@ -173,8 +192,6 @@ class Config:
                 raise UsageError(f"{flag} must be at least 1, got {count}")
         if self.method.n_augmentations is not None and self.method.n_augmentations < 0:
             raise UsageError(f"--tta must not be negative, got {self.method.n_augmentations}")
-        if self.method.reference not in REFERENCES:
-            raise UsageError(f"--reference must be {' or '.join(REFERENCES)}, got {self.method.reference}")
         if self.method.reference != Method.reference and not self.method.multispectral:
             raise UsageError(f"--reference {self.method.reference} says nothing without --multispectral")
         margin = self.method.box_margin_mm
@@ -196,40 +213,34 @@ def config_from(record: Mapping[str, Any]) -> Config:
     Raises
     ------
     UsageError
-        A setting is unknown, or not of its type.
+        A setting is unknown, lacks, or is not of its type.
     """
-    return _build(Config, record, "")
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Config).validate_python(record)
+    except ValidationError as error:
+        details = min(error.errors(include_url=False), key=lambda details: details["type"] == "missing")
+        raise _usage_error(details) from error
 
 
-Settings = TypeVar("Settings")
-
-
-def _build(cls: type[Settings], record: Mapping[str, Any], place: str) -> Settings:
-    hints = typing.get_type_hints(cls)
-    known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-    unknown = [name for name in record if name not in known]
-    if unknown:
-        raise UsageError(f"Unknown setting: {place}{unknown[0]}", f"Known: {', '.join(sorted(known))}")
-    return cls(**{name: _convert(hints[name], value, place + name) for name, value in record.items()})
-
-
-def _convert(hint: Any, value: Any, place: str) -> Any:
-    """Check a plain value against a field's type; strings become paths, lists become tuples."""
-    arguments = typing.get_args(hint)
-    if isinstance(hint, types.UnionType):
-        return None if value is None else _convert(arguments[0], value, place)
-    if is_dataclass(hint) and isinstance(value, Mapping):
-        return _build(typing.cast(type[Any], hint), value, f"{place}.")
-    origin = typing.get_origin(hint) or hint
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_convert(arguments[0], item, place) for item in value)
-    if origin is Path and isinstance(value, (str, Path)):
-        return Path(value)
-    if origin is float and type(value) is int:
-        return float(value)
-    if origin is not Path and isinstance(value, origin) and not (origin is int and isinstance(value, bool)):
-        return value
-    raise UsageError(f"Setting {place}: expected {getattr(origin, '__name__', origin)}, got {value!r}")
+def _usage_error(details: Mapping[str, Any]) -> UsageError:
+    """Say in our words what pydantic has against a setting."""
+    place = ".".join(map(str, details["loc"]))
+    if details["type"] == "missing":
+        return UsageError(f"Setting {place} is missing")
+    if details["type"] == "unexpected_keyword_argument":
+        section: Any = Config(Path("in"), Path("out"), ())
+        for name in details["loc"][:-1]:
+            section = getattr(section, name)
+        known = sorted(section.__dataclass_fields__)
+        near = difflib.get_close_matches(str(details["loc"][-1]), known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}"
+        return UsageError(f"Unknown setting: {place}", hint)
+    shape = {"path_type": "a path", "tuple_type": "a list", "mapping_type": "a section", "dataclass_type": "a section"}
+    expected = shape.get(details["type"]) or details["msg"].removeprefix("Input should be ")
+    shown = repr(details["input"])
+    return UsageError(f"Setting {place}: expected {expected}, got {shown[:200]}{'...' if len(shown) > 200 else ''}")
 
 
 def _plain(value: Any) -> Any:

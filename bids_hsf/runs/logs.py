@@ -22,6 +22,9 @@ from bids_hsf.runs.provenance import package_versions
 logger = logging.getLogger(__name__)
 
 
+MAX_CONFIG_BYTES = 2**20
+SECTIONS = ("selection", "method", "resources", "behaviour")
+
 CONFIG_NOTE = "# Settings of one run of bids-hsf; to run it again: bids-hsf --config-file THIS_FILE\n"
 
 
@@ -60,18 +63,25 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        The file cannot be read, or is not TOML.
+        The file cannot be read, is not TOML, or has values where there should be sections.
     """
     try:
-        record = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
+        if len(content) > MAX_CONFIG_BYTES:
+            raise UsageError(f"--config-file {path}: expected at most {MAX_CONFIG_BYTES} bytes")
+        record = tomllib.loads(content.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"--config-file {path} cannot be read: {error}") from error
+    for name in SECTIONS:
+        if not isinstance(record.get(name, {}), dict):
+            raise UsageError(f"--config-file {path}: expected a section [{name}], got {record[name]!r:.200}")
     run = record.pop("run", {})
     version = run.get("version", __version__) if isinstance(run, dict) else __version__
     if version != __version__:
         logger.warning("%s is of bids-hsf %s, this is %s: results may differ", path, version, __version__)
     selection = record.get("selection", {})
-    if isinstance(selection, dict) and "filters" in selection:
+    if "filters" in selection:
         selection["filters"] = _words_to_nulls(selection["filters"])
     return record
 

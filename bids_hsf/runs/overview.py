@@ -14,7 +14,8 @@ from bids_hsf.files import read_json
 from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
 from bids_hsf.runs import estimates
-from bids_hsf.runs.config import LEVELS, Config, config_from
+from bids_hsf.runs.command_line import command_line
+from bids_hsf.runs.config import Config, config_from
 from bids_hsf.runs.logs import read_config
 from bids_hsf.runs.planning import (
     PARTS_SUFFIX,
@@ -27,6 +28,7 @@ from bids_hsf.runs.planning import (
     state_of,
 )
 from bids_hsf.runs.scheduling import share_cores
+from bids_hsf.text_table import text_table
 
 COARSE_MM = 1.6
 
@@ -63,7 +65,7 @@ def preview(plan: Plan, config: Config) -> str:
         for scan in plan.left_out
     ]
     todo = [row for row in rows if row.todo]
-    lines = _table(("scan", "action", "voxels", "remark"), [(r.key, r.action, r.size, r.remark) for r in rows])
+    lines = text_table(("scan", "action", "voxels", "remark"), [(r.key, r.action, r.size, r.remark) for r in rows])
     counts = Counter(row.action for row in rows)
     lines += ["", ", ".join(f"{count} {action}" for action, count in counts.most_common())]
     if todo:
@@ -121,7 +123,7 @@ def _costs(todo: Sequence[Row], plan: Plan, config: Config) -> list[str]:
 
 
 def with_settings_of(config: Config, saved_path: Path) -> Config:
-    """Take the model, the contrasts and the outputs of a saved run, and name its file on the command line."""
+    """Take the model, the contrasts and the outputs of a saved run."""
     saved = config_from(read_config(saved_path))
     asked = config.selection
     selection = replace(
@@ -132,14 +134,13 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         modalities=asked.modalities if asked.modalities_asked else saved.selection.modalities,
         filters=asked.filters or saved.selection.filters,
     )
-    command = (*config.command, "--config-file", str(saved_path))
     return replace(
         saved,
         bids_dir=config.bids_dir,
         output_dir=config.output_dir,
         levels=config.levels,
         selection=selection,
-        command=command,
+        command=config.command,
     )
 
 
@@ -149,7 +150,7 @@ def status(plan: Plan, config: Config) -> str:
     rest = [job for job in plan.jobs if states[job.key] is not State.DONE]
     rows = [(job.key, str(states[job.key]), _reason(job, states[job.key])) for job in rest]
     counts = Counter(states.values())
-    lines = [*_table(("scan", "state", "reason"), rows), ""] if rows else []
+    lines = [*text_table(("scan", "state", "reason"), rows), ""] if rows else []
     summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
     lines.append(f"{plan.card.name} (seg-{plan.segmentation}): {len(plan.jobs)} scan(s): {summary}")
     if rest:
@@ -172,7 +173,7 @@ def status_of_derivatives(output_dir: Path) -> str:
     if not done and not failures:
         raise NoInputError(f"No derivatives in {output_dir}", "Run the participant level first.")
     rows = [(path.name.removesuffix("_failure.json"), "failed", _failure(path)) for path in failures]
-    lines = [*_table(("scan", "state", "reason"), rows), ""] if rows else []
+    lines = [*text_table(("scan", "state", "reason"), rows), ""] if rows else []
     lines.append(f"{len(done)} done, {len(failures)} failed; the BIDS folder is not there, missing scans are not known")
     return "\n".join(lines)
 
@@ -191,28 +192,19 @@ def _failure(path: Path) -> str:
 
 
 def rest_line(rest: Sequence[Job], config: Config, force: bool = False) -> str:
-    """Command line that processes the participants of some scans, with the flags of the present one."""
-    words = [word for word in config.command[1:] if word not in ("status", "group")]
-    flags = _without_participants(words)
-    labels = sorted({job.scan.participant for job in rest})
-    paths = {str(config.bids_dir), str(config.output_dir)}
-    kept = [word for word in flags if word not in LEVELS and str(Path(word).absolute()) not in paths]
-    command = ["bids-hsf", str(config.bids_dir), str(config.output_dir), "participant", *kept]
+    """Command line that processes the participants of some scans, with the settings of the present one."""
+    labels = tuple(sorted({job.scan.participant for job in rest}))
     # Without labels the same line does what is missing, too; a longer one would not fit a shell.
-    if len(labels) <= SHOWN_LABELS:
-        command += ["--participant-label", *labels]
-    return shlex.join([*command, *(["--force"] if force and "--force" not in kept else [])])
-
-
-def _without_participants(words: Sequence[str]) -> list[str]:
-    kept: list[str] = []
-    skipping = False
-    for word in words:
-        if word.startswith("-"):
-            skipping = word.replace("_", "-").startswith(("--participant-label",))
-        if not skipping:
-            kept.append(word)
-    return kept
+    selection = replace(config.selection, participants=labels if len(labels) <= SHOWN_LABELS else ())
+    behaviour = replace(
+        config.behaviour,
+        force=force or config.behaviour.force,
+        dry_run=False,
+        reports_only=False,
+        boilerplate_only=False,
+    )
+    todo = replace(config, levels=("participant",), selection=selection, behaviour=behaviour)
+    return shlex.join(command_line(todo))
 
 
 def is_reported(job: Job) -> bool:
@@ -224,12 +216,3 @@ def is_reported(job: Job) -> bool:
         )
     except OSError:
         return False
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of equal width; the last one as it is."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = []
-    for row in (heads, *rows):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return lines

@@ -1,10 +1,11 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import UsageError
-from bids_hsf.runs.config import Config, Method, Resources
+from bids_hsf.runs.config import Config, Method, Resources, config_from
 
 BIDS, OUT = Path("/data/bids"), Path("/data/bids/derivatives/bids-hsf")
 
@@ -41,3 +42,32 @@ def test_record_holds_plain_values_only() -> None:
     assert record["bids_dir"] == "/data/bids"
     assert record["selection"]["filters"] == {"t1w": {"run": [1, None]}}
     assert record["method"]["seed"] == 42
+
+
+def test_records_are_read_back() -> None:
+    config = Config(
+        BIDS, OUT, ("group",), Selection(participants=("01",)), hub_dirs=(Path("/hub"),), work_dir=Path("/w")
+    )
+    assert config_from(config.as_record()) == config
+
+
+@pytest.mark.parametrize(
+    ("record", "message", "hint"),
+    [
+        ({"method": {"sed": 1}}, "Unknown setting: method.sed", r"Did you mean seed\?"),
+        ({"colour": 1}, "Unknown setting: colour", "Known: .*bids_dir.*"),
+        ({"bids_dir": "/nul\0"}, "null character", None),
+        ({"method": {"seed": "x" * 1000}}, r"method.seed: expected a valid integer, got 'x{199}\.\.\.$", None),
+        ({"method": {"box_margin_mm": True}}, "method.box_margin_mm: expected a valid number, got True", None),
+        ({"output_dir": 1}, "output_dir: expected a path, got 1", None),
+    ],
+)
+def test_wrong_records_are_told(record: dict[str, object], message: str, hint: str | None) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        config_from({"bids_dir": "/b", "output_dir": "/o", "levels": ["group"], **record})
+    assert hint is None or re.fullmatch(hint, caught.value.hint or "")
+
+
+def test_missing_settings_are_told() -> None:
+    with pytest.raises(UsageError, match="Setting output_dir is missing"):
+        config_from({"bids_dir": "/b", "levels": []})

@@ -66,13 +66,16 @@ def test_unreadable_settings(tmp_path: Path, content: str) -> None:
     ("line", "message"),
     [
         ("speed = 3", "Unknown setting: speed"),
+        ("method = {sed = 1}", r"Unknown setting: method\.sed"),
         ("method = {colour = 1}", r"Unknown setting: method\.colour"),
-        ("method = {seed = 'x'}", r"method\.seed: expected int, got 'x'"),
-        ("method = {seed = true}", r"method\.seed: expected int, got True"),
-        ("resources = {nprocs = 1.5}", r"resources\.nprocs: expected int, got 1\.5"),
-        ("levels = 'group'", "levels: expected tuple, got 'group'"),
-        ("hub_dirs = [1]", "hub_dirs: expected Path, got 1"),
-        ("behaviour = 1", "behaviour: expected Behaviour, got 1"),
+        ("method = {seed = 'x'}", r"method\.seed: expected a valid integer, got 'x'"),
+        ("method = {seed = true}", r"method\.seed: expected a valid integer, got True"),
+        ("resources = {nprocs = 1.5}", r"resources\.nprocs: expected a valid integer, got 1\.5"),
+        ("levels = 'group'", "levels: expected a list, got 'group'"),
+        ("hub_dirs = [1]", r"hub_dirs\.0: expected a path, got 1"),
+        ("behaviour = 1", r"expected a section \[behaviour\], got 1"),
+        ("behaviour = {uncertainty = 'some'}", "uncertainty: expected 'entropy' or 'full', got 'some'"),
+        ("levels = ['groups']", r"levels\.0: expected 'participant', 'group' or 'status', got 'groups'"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, line: str, message: str) -> None:

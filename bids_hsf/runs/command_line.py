@@ -1,0 +1,79 @@
+"""Settings as flags: the one table that the argument parser reads, and the command line that a Config stands for."""
+
+import json
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any
+
+from bids_hsf.runs.config import Config
+
+# Setting to its flags, in the order of the help.
+FLAGS: Mapping[str, tuple[str, ...]] = {
+    "selection.participants": ("--participant-label", "--participant-labels"),
+    "selection.excluded_participants": ("--exclude-participant-label",),
+    "selection.sessions": ("--session-label", "--session-id"),
+    "selection.modalities": ("-m", "--modalities"),
+    "selection.filters": ("--bids-filter-file",),
+    "bids_database_dir": ("--bids-database-dir",),
+    "behaviour.validate": ("--skip-bids-validation",),
+    "method.model": ("--model",),
+    "hub_dirs": ("--hub-dir",),
+    "method.ca_mode": ("--ca-mode",),
+    "method.n_augmentations": ("--tta",),
+    "method.seed": ("--random-seed",),
+    "method.box_margin_mm": ("--box-margin-mm",),
+    "method.derivatives": ("-d", "--derivatives"),
+    "method.multispectral": ("--multispectral",),
+    "method.reference": ("--reference",),
+    "method.keep_islands": ("--keep-islands",),
+    "behaviour.uncertainty": ("--uncertainty",),
+    "behaviour.write_probabilities": ("--write-probseg",),
+    "behaviour.split_long_axis": ("--split-long-axis",),
+    "behaviour.export_lut": ("--export-lut",),
+    "behaviour.force": ("--force",),
+    "behaviour.reports_only": ("--reports-only",),
+    "behaviour.boilerplate_only": ("--boilerplate-only",),
+    "resources.device": ("--device",),
+    "method.reduced_precision": ("--reduced-precision",),
+    "resources.nthreads": ("--nthreads", "--n-cpus"),
+    "resources.nprocs": ("--nprocs",),
+    "resources.omp_nthreads": ("--omp-nthreads",),
+    "resources.mem_mb": ("--mem", "--mem-mb", "--mem-gb"),
+    "work_dir": ("-w", "--work-dir"),
+    "behaviour.dry_run": ("--dry-run",),
+    "behaviour.stop_on_first_crash": ("--stop-on-first-crash",),
+    "behaviour.verbosity": ("-v", "--verbose"),
+}
+
+
+def command_line(config: Config) -> list[str]:
+    """Words of which `cli.arguments` makes the same Config: every setting that differs from its default.
+
+    Two have no flag: `command` itself, and the checksums in `method.members`, which saved runs alone have.
+    """
+    words = ["bids-hsf", str(config.bids_dir), str(config.output_dir), *config.levels]
+    default = Config(config.bids_dir, config.output_dir, config.levels)
+    for setting, flags in FLAGS.items():
+        read = attrgetter(setting)
+        # T1w and T2w that were asked for are more than the default: a model that lacks one is then an error.
+        asked = setting == "selection.modalities" and config.selection.modalities_asked
+        if asked or read(config) != read(default):
+            words += _spelled(setting, flags[0], read(config))
+    return words
+
+
+def _spelled(setting: str, flag: str, value: Any) -> list[str]:
+    """Write one setting with its flag."""
+    if isinstance(value, bool):
+        return [flag]
+    if setting == "behaviour.verbosity":
+        return [flag] * value
+    if setting == "selection.filters":
+        return [flag, json.dumps(value, default=str)]
+    if isinstance(value, Mapping):
+        return [flag, *(f"{name}={item}" for name, item in value.items())]
+    if isinstance(value, tuple):
+        return [flag, *map(str, value)]
+    text = str(value)
+    # What begins with a hyphen would be taken for a flag; -1 would not, but this serves both.
+    return [f"--{flag.lstrip('-')}={text}"] if text.startswith("-") else [flag, text]
