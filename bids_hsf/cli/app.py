@@ -6,15 +6,19 @@ import sys
 from collections.abc import Sequence
 
 from bids_hsf.cli.arguments import config_of, parse
-from bids_hsf.cli.console import Console, RunLog, everything, handling, ours, show
-from bids_hsf.errors import BidsHsfError, StorageError
+from bids_hsf.cli.console import Advice, Console, RunLog, everything, exit_code_of, handling, ours, show
+from bids_hsf.errors import BidsHsfError
 from bids_hsf.runs.config import Config
-from bids_hsf.runs.signals import Stop, Stopped, stoppable
+from bids_hsf.runs.signals import stoppable
 
 logger = logging.getLogger("bids_hsf")
 
 
-INTERRUPTED = 130  # what shells report for Ctrl-C
+ADVICE = Advice(
+    stopped="Finished scans are kept, the same command goes on with the rest.",
+    out_of_memory="Lower --nprocs, or give the job more memory.",
+    internal="Please report it, with the file in logs/ of the output folder.",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,33 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.raiseExceptions = False
     console = Console()
     console.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+
+    def work() -> int:
+        config = config_of(parse(arguments), arguments)
+        console.setLevel(logging.DEBUG if config.behaviour.verbosity > 0 else logging.INFO)
+        console.addFilter(everything if config.behaviour.verbosity > 1 else ours)
+        return run(config, run_log)
+
     with handling(console), RunLog() as run_log, stoppable() as stop:
-        try:
-            config = config_of(parse(arguments), arguments)
-            console.setLevel(logging.DEBUG if config.behaviour.verbosity > 0 else logging.INFO)
-            console.addFilter(everything if config.behaviour.verbosity > 1 else ours)
-            return run(config, run_log)
-        except BidsHsfError as error:
-            return report_error(error)
-        except (KeyboardInterrupt, Stopped):
-            return report_stop(stop)
-        except MemoryError:
-            return report_error(BidsHsfError("Out of memory", "Lower --nprocs, or give the job more memory."))
-        except OSError as error:
-            logger.debug("Where it happened", exc_info=True)
-            place = f" ({error.filename})" if error.filename else ""
-            return report_error(
-                StorageError(f"{error.strerror or error}{place}", "Check disks, mounts and permissions.")
-            )
-        except Exception as error:
-            if stop.code:  # a library that is being imported turns the signal into an error of its own
-                return report_stop(stop)
-            logger.debug("Internal error", exc_info=True)
-            summary = f"Internal error: {type(error).__name__}: {' '.join(str(error).split())}"
-            return report_error(BidsHsfError(summary, "Please report it, with the file in logs/ of the output folder."))
+        return exit_code_of(work, report_error, stop, ADVICE)
 
 
-def run(config: Config, run_log: "RunLog") -> int:
+def run(config: Config, run_log: RunLog) -> int:
     """Run the workflow, whose imports take seconds."""
     from bids_hsf.runs.provenance import default_work_dir, keep_caches_out_of_the_way
 
@@ -61,12 +50,6 @@ def run(config: Config, run_log: "RunLog") -> int:
     from bids_hsf import workflow
 
     return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show))
-
-
-def report_stop(stop: Stop) -> int:
-    """Say that a signal ended the run; returns its exit code."""
-    logger.error("Stopped by a signal; finished scans are kept, the same command goes on with the rest")
-    return stop.code or INTERRUPTED
 
 
 def report_error(error: BidsHsfError) -> int:

@@ -1,13 +1,81 @@
-"""What people read: the terminal, the log of a run, texts that were asked for."""
+"""What people read: the terminal, the log of a run, texts that were asked for, errors; and the exit codes of these."""
 
 import logging.handlers
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from bids_hsf.errors import StorageError
+from bids_hsf.errors import BidsHsfError, StorageError
+from bids_hsf.runs.signals import Stop, Stopped
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = 130  # what shells report for Ctrl-C
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do next after an error that knows no hint of its own.
+
+    Attributes
+    ----------
+    stopped : str
+        After a signal.
+    out_of_memory : str
+    internal : str
+        After an error that nobody foresaw.
+    """
+
+    stopped: str
+    out_of_memory: str
+    internal: str
+
+
+def exit_code_of(work: Callable[[], int], report: Callable[[BidsHsfError], int], stop: Stop, advice: Advice) -> int:
+    """Do some work; whatever ends it is reported as one known error.
+
+    Parameters
+    ----------
+    work : callable
+        Returns its exit code.
+    report : callable
+        Says an error and its hint; returns its exit code.
+    stop : Stop
+        Handler of the signals, which knows which one came.
+    advice : Advice
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    try:
+        return work()
+    except BidsHsfError as error:
+        return report(error)
+    except (KeyboardInterrupt, Stopped):
+        return report(_stopped(stop, advice))
+    except MemoryError:
+        return report(BidsHsfError("Out of memory", advice.out_of_memory))
+    except Exception as error:
+        if stop.code:  # a library that is being imported turns the signal into an error of its own
+            return report(_stopped(stop, advice))
+        logger.debug("Where it happened", exc_info=True)
+        if isinstance(error, OSError):
+            place = f" ({error.filename})" if error.filename else ""
+            return report(StorageError(f"{error.strerror or error}{place}", "Check disks, mounts and permissions."))
+        summary = f"Internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+        return report(BidsHsfError(summary, advice.internal))
+
+
+def _stopped(stop: Stop, advice: Advice) -> BidsHsfError:
+    """Say that a signal ended the work."""
+    error = BidsHsfError("Stopped by a signal", advice.stopped)
+    error.exit_code = stop.code or INTERRUPTED
+    return error
 
 
 class Console(logging.StreamHandler):  # type: ignore[type-arg]

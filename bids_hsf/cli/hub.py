@@ -4,17 +4,17 @@ import argparse
 import json
 import logging
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_hsf import __version__
+from bids_hsf.cli.console import Advice, exit_code_of, show
 from bids_hsf.errors import BidsHsfError, UsageError
-from bids_hsf.runs.signals import Stop, Stopped, stoppable
+from bids_hsf.runs.signals import stoppable
+from bids_hsf.text_table import text_table
 
 if TYPE_CHECKING:
     from bids_hsf.hub.cards import ModelCard
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-INTERRUPTED = 130  # what shells report for Ctrl-C
+ADVICE = Advice(
+    stopped="Nothing half-written was left; run the same command again.",
+    out_of_memory="Close other programs, or use a smaller model.",
+    internal="Please report it with what -v prints.",
+)
+
 DESCRIPTION = "Models that bids-hsf can run: list them, fetch them ahead, check and judge your own."
 EPILOG = """environment: BIDS_HSF_CACHE: folder of downloaded models; BIDS_HSF_HUB: folders with further
 cards, separated by ':'; BIDS_HSF_ALLOW_HTTP=1: take http:// addresses.
@@ -55,56 +60,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    levels = {"bids_hsf": logging.WARNING, "bids_hsf.download": logging.INFO}
+    levels = {"bids_hsf": logging.WARNING, "bids_hsf.hub.download": logging.INFO}
     for name, level in levels.items():
         logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else level)
     logging.getLogger("bids_hsf").addHandler(handler)
     try:
         with stoppable() as stop:
-            return run(options, stop)
+            return exit_code_of(
+                lambda: _print(options.run(options), options.json),
+                lambda error: _report(error, options.json),
+                stop,
+                ADVICE,
+            )
     finally:
         logging.getLogger("bids_hsf").removeHandler(handler)
         for name in levels:
             logging.getLogger(name).setLevel(logging.NOTSET)
 
 
-def run(options: argparse.Namespace, stop: Stop) -> int:
-    """Run a command and print its answer or what went wrong; returns the exit code."""
-    try:
-        return _print(options.run(options), options.json)
-    except BidsHsfError as error:
-        return _report(error, options.json)
-    except (KeyboardInterrupt, Stopped):
-        return _report(stopped(stop), options.json)
-    except MemoryError:
-        return _report(BidsHsfError("out of memory", "Close other programs, or use a smaller model."), options.json)
-    except BrokenPipeError:  # `hsf-hub list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if stop.code:  # a library that is being imported turns the signal into an error of its own
-            return _report(stopped(stop), options.json)
-        logger.debug("internal error", exc_info=True)
-        summary = f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
-        return _report(BidsHsfError(summary, "Please report it with what -v prints."), options.json)
-
-
-def stopped(stop: Stop) -> BidsHsfError:
-    """Say that a signal ended the command."""
-    error = BidsHsfError("stopped by a signal", "Nothing half-written was left; run the same command again.")
-    error.exit_code = stop.code or INTERRUPTED
-    return error
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser with one sub-parser a command."""
-    parser = argparse.ArgumentParser(prog="hsf-hub", description=DESCRIPTION, epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="hsf-hub",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"hsf-hub (bids-hsf) v{__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands, "list", list_models, "show all models in a table")
-    show = _add(commands, "show", show_model, "show one model's card")
-    show.add_argument("model", metavar="NAME|CARD.yaml")
+    shown = _add(commands, "show", show_model, "show one model's card")
+    shown.add_argument("model", metavar="NAME|CARD.yaml")
     fetch = _add(commands, "fetch", fetch_models, "download models ahead, for images and nodes without internet")
     fetch.add_argument("models", nargs="*", metavar="NAME|CARD.yaml")
     fetch.add_argument("--all", action="store_true", help="every model that `hsf-hub list` shows")
@@ -123,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--reduced-precision", action="store_true", help="as bids-hsf computes by this option")
     checksum = _add(commands, "checksum", checksum_files, "print a card's lines for an ONNX file")
     checksum.add_argument("files", nargs="+", type=Path, metavar="FILE.onnx")
+    _add(commands, "schema", print_schema, "print the JSON schema of a card file, for editors")
     for command in (validate, evaluate):
         command.add_argument("--device", default="auto", help="auto, cpu, openvino, cuda, ... (default: %(default)s)")
     for command in (fetch, validate, evaluate):
@@ -144,7 +132,7 @@ def list_models(options: argparse.Namespace) -> Answer:
         if int8
         else "This CPU has neither VNNI nor AMX: int8 models (sq) gain little here."
     )
-    text = f"{format_table(columns, cells)}\n\n{reason}\nDownloads go to {cache_root()}"
+    text = "\n".join([*text_table(columns, cells), "", reason, f"Downloads go to {cache_root()}"])
     return Answer({"models": rows, "int8_feature": int8, "cache": str(cache_root())}, text)
 
 
@@ -156,7 +144,8 @@ def show_model(options: argparse.Namespace) -> Answer:
     members = []
     for member in card.members:
         path = member_path(member, card)
-        members.append({**asdict(member), "path": str(path), "problem": find_damage(path, member)})
+        problem = find_damage(path, member)
+        members.append({**asdict(member), "source": member.shown_source, "path": str(path), "problem": problem})
     data = {**_plain(card), "members": members}
     spoken = data | {"voxel_size_mm": card.voxel_size_mm or "native", "margin_mm": card.margin_mm or "default"}
     lines = [f"{key}: {_shown(value)}" for key, value in spoken.items() if key not in ("members", "labels", "merges")]
@@ -229,8 +218,10 @@ def validate_card(options: argparse.Namespace) -> Answer:
     from bids_hsf.segmentation.model_check import check_card
 
     trial = check_card(options.card, options.device, partial(fetch, allow_http=options.allow_http))
-    lines = [f"{'ok  ' if f.passed else 'FAIL'} {f.model + ': ' if f.model else ''}{f.step}: {f.detail}"
-             for f in trial.findings]  # fmt: skip
+    lines = [
+        f"{'ok  ' if f.passed else 'FAIL'} {f.model + ': ' if f.model else ''}{f.step}: {f.detail}"
+        for f in trial.findings
+    ]
     if trial.passed:
         lines += ["", "For the pull request:", trial.table_line]
     return Answer(trial, "\n".join(lines), 0 if trial.passed else ModelError.exit_code)
@@ -241,6 +232,7 @@ def evaluate_model(options: argparse.Namespace) -> Answer:
     from tqdm import tqdm
 
     from bids_hsf.errors import ScanError
+    from bids_hsf.files import write_text
     from bids_hsf.hub.models import fetch, find_card
     from bids_hsf.segmentation.evaluation import evaluate, find_cases, open_predictors, summarize
 
@@ -263,7 +255,7 @@ def evaluate_model(options: argparse.Namespace) -> Answer:
     means = summarize(scores)
     text = format_rows(scores)
     if options.output is not None:
-        write_whole(options.output, text)
+        write_text(options.output, text)
         text = f"{len(cases) - len(failures)} case(s) -> {options.output}\n"
     exit_code = 0 if not failures else 1 if scores else ScanError.exit_code
     data = {"model": card.name, "cases": scores, "means": means, "failures": failures}
@@ -284,16 +276,12 @@ def checksum_files(options: argparse.Namespace) -> Answer:
     return Answer({"files": rows}, "\n\n".join(blocks))
 
 
-def format_table(columns: list[str], rows: list[list[str]]) -> str:
-    """Columns in equal widths.
+def print_schema(_: argparse.Namespace) -> Answer:
+    """Print the JSON schema of a card file."""
+    from bids_hsf.hub.card_file import card_schema
 
-    >>> print(format_table(["model", "MB"], [["tiny", "1.5"]]))
-    model  MB
-    tiny   1.5
-    """
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [columns, *rows]]
-    return "\n".join(line.rstrip() for line in lines)
+    schema = card_schema()
+    return Answer(schema, json.dumps(schema, indent=2, ensure_ascii=False))
 
 
 def format_rows(scores: "list[Score]") -> str:
@@ -309,22 +297,7 @@ def format_means(means: "list[Mean]") -> str:
     """Table of means."""
     columns = ["label", "measure", "n", "mean", "sd", "standard_error"]
     cells = [[m.label, m.measure, str(m.n), *(_number(v, 4) for v in (m.mean, m.sd, m.standard_error))] for m in means]
-    return format_table(columns, cells)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
-    from bids_hsf.errors import StorageError
-
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    return "\n".join(text_table(columns, cells))
 
 
 def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], Answer], text: str) -> argparse.ArgumentParser:
@@ -332,8 +305,8 @@ def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], Answer], 
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     command.set_defaults(run=run)
     command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--hub-dir", type=Path, action="extend", nargs="+", default=[], metavar="DIR",
-        help="folders with further cards")  # fmt: skip
+    text = "folders with further cards"
+    command.add_argument("--hub-dir", type=Path, action="extend", nargs="+", default=[], metavar="DIR", help=text)
     command.add_argument("-v", "--verbose", action="store_true", help="more log")
     return command
 
@@ -344,8 +317,10 @@ def _row(card: "ModelCard", int8: str | None) -> dict[str, Any]:
 
     paths = [member_path(member, card) for member in card.members]
     here = [path.is_file() for path in paths]
-    sizes = [path.stat().st_size if there else member.size or 0
-             for path, there, member in zip(paths, here, card.members, strict=True)]  # fmt: skip
+    sizes = [
+        path.stat().st_size if there else member.size or 0
+        for path, there, member in zip(paths, here, card.members, strict=True)
+    ]
     state = "yes" if all(here) else "no" if not any(here) else f"{sum(here)}/{len(here)}"
     return {
         "model": card.name,
@@ -401,7 +376,7 @@ def _plain(value: Any) -> Any:
 
 def _print(answer: Answer, as_json: bool) -> int:
     """Print an answer; returns its exit code."""
-    print(json.dumps(_plain(answer.data), indent=2, ensure_ascii=False) if as_json else answer.text, flush=True)
+    show(json.dumps(_plain(answer.data), indent=2, ensure_ascii=False) if as_json else answer.text)
     return answer.exit_code
 
 
@@ -411,7 +386,7 @@ def _report(error: BidsHsfError, as_json: bool) -> int:
     if error.hint:
         print(f"hint: {error.hint}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}, indent=2))
+        show(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}, indent=2))
     return error.exit_code
 
 

@@ -161,14 +161,13 @@ def test_fetch_into_a_folder_and_verify(
 
 
 def test_fetch_without_network_says_what_helps(
-    capsys: pytest.CaptureFixture[str], server: LocalServer, tmp_path: Path
+    capsys: pytest.CaptureFixture[str], server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = write_hsf_twins(server, tmp_path / "hub")
     server.shutdown()
     server.server_close()
-    began = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("who is not there is not asked again"))
     assert hub.main(["fetch", "--all", "--hub-dir", str(card.parent)]) == 69
-    assert time.monotonic() - began < 30
     assert hub.main(["fetch", f"{card}:bagging_accurate"]) == 69
     error = capsys.readouterr().err
     for part in ("error: ", "hint: ", "arunet_4.0.0b0_1706633574.onnx", server.url, str(tmp_path / "cache"),
@@ -366,12 +365,12 @@ def test_signals_end_a_download_cleanly(server: LocalServer, tmp_path: Path, num
     until = time.monotonic() + 30
     while not server.requests["/twin.onnx"] and process.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
-    assert list(cache.rglob("*.part"))
+    assert [path for path in cache.rglob(".*") if files.TEMPORARY_NAME.fullmatch(path.name)]
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
     assert server.requests["/twin.onnx"] == 1, said
     assert process.returncode == code
-    assert said == ("error: stopped by a signal\nhint: Nothing half-written was left; run the same command again.\n")
+    assert said == ("error: Stopped by a signal\nhint: Nothing half-written was left; run the same command again.\n")
     assert [path.name for path in cache.rglob("*") if path.is_file() and not path.name.endswith(".lock")] == []
     assert hub.main(["fetch", model]) == 0
 
