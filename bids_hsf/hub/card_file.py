@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
@@ -111,31 +111,28 @@ Millimetres = Annotated[float, _number(0, 50)]
 
 @dataclass(frozen=True)
 class AugmentationRecipe:
-    """Test-time augmentation: how one random sample is drawn. Defaults are HSF's.
+    """Test-time augmentation: how one random sample is drawn. Defaults are HSF's."""
 
-    Attributes
-    ----------
-    flip_probability : float
-        Left-right flip.
-    affine_probability : float
-        Affine, else elastic, after the flip.
-    scales : tuple of float
-        Lowest and highest zoom an axis.
-    rotation_degrees, translation_mm : float
-        Uniform in +- this, an axis.
-    elastic_control_points : int
-        An axis.
-    elastic_displacement_mm : float
-        Largest displacement an axis.
-    """
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "allow_inf_nan": False,
+        "use_attribute_docstrings": True,
+    }
 
     flip_probability: Share = 0.5
+    """Of a left-right flip."""
     affine_probability: Share = 0.8
+    """Of an affine transform, else an elastic one, after the flip."""
     scales: Scales = (0.8, 1.2)
+    """Lowest and highest zoom an axis."""
     rotation_degrees: Annotated[float, _number(0, 180)] = 15.0
+    """Uniform in +- this, an axis."""
     translation_mm: Millimetres = 3.0
+    """Uniform in +- this, an axis."""
     elastic_control_points: Annotated[int, _whole(4, 64)] = 4
+    """An axis."""
     elastic_displacement_mm: Millimetres = 4.0
+    """Largest displacement an axis."""
 
     @property
     def mirrors_alone(self) -> bool:
