@@ -17,7 +17,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from bids_trees import Example, read_examples, write_scan, write_tree
-from fast_app import AFFINE, SHAPE, stand_in, write_card, write_dataset, write_head
+from fast_app import AFFINE, SEAMS, SHAPE, write_card, write_dataset, write_head
 from odd_images import BAD, sound_images
 
-from bids_hsf import workflow
 from bids_hsf.bids.validation import run_validator
 from bids_hsf.cli.app import main
-from bids_hsf.images import LoadedScan, load_scan
+from bids_hsf.localization.location import Location
+from bids_hsf.workflow import Seams
 
 APP = Path(__file__).parent / "support" / "fast_app.py"
 N_SUBJECTS = 4
@@ -75,11 +75,10 @@ class Place:
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **options)
 
 
-def run_here(*words: str) -> Result:
+def run_here(*words: str, seams: Seams = SEAMS) -> Result:
     stdout, stderr = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
-        stand_in(patch.setattr)
-        code = main(list(words))
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        code = main(list(words), seams)
     return Result(code, stdout.getvalue(), stderr.getvalue())
 
 
@@ -329,20 +328,15 @@ def test_replaced_image_is_noticed_and_done_again(place: Place, tmp_path: Path) 
     assert "0 to do" in other.run(out, "participant").stderr
 
 
-def test_image_that_changes_while_it_is_read_fails(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_image_that_changes_while_it_is_read_fails(place: Place, tmp_path: Path) -> None:
     root, out = write_dataset(tmp_path / "bids", 1), tmp_path / "out"
     other = Place(root, place.card, tmp_path)
 
-    def load_and_replace(path: Path) -> LoadedScan:
-        scan = load_scan(path)
-        write_head(path, seed=99)
-        return scan
+    def replace_and_locate(*scan: Any, **options: Any) -> Location:
+        write_head(root / "sub-01/anat/sub-01_T1w.nii.gz", seed=99)
+        return SEAMS.locate(*scan, **options)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(workflow, "load_scan", load_and_replace)
-        done = other.run(out, "participant")
+    done = run_here(*other.words(out, "participant"), seams=replace(SEAMS, locate=replace_and_locate))
     assert done.returncode == 65, done.stderr
     assert "sub-01/anat/sub-01_T1w.nii.gz changed while it was read" in done.stderr
     assert not list(out.glob("sub-*/anat/*"))

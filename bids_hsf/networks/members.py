@@ -40,6 +40,11 @@ class Members:
         first = next(iter(self))  # a card that does not fit its networks is found before the first scan
         self.all_open = len(paths) == 1 or len(paths) * first.open_bytes <= kept_bytes
 
+    @property
+    def n_open(self) -> int:
+        """Networks that are open now."""
+        return len(self._open)
+
     def __len__(self) -> int:
         return len(self._paths)
 
@@ -51,6 +56,11 @@ class Members:
                 self._open[path] = OnnxPredictor(path, self._card, self._device)
             yield self._open[path]
         self._close()  # the next round begins with another one
+
+    def close_all(self) -> None:
+        """Close what is open, for good."""
+        self._open.clear()
+        release_memory()
 
     def _close(self) -> None:
         if self._open and not self.all_open:

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from bids_hsf.segmentation.volumes import Row, per_mille
+from bids_hsf.segmentation.volumes import per_mille
+
+Row = dict[str, Any]
 
 
 def group_row(

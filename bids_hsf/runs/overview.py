@@ -15,18 +15,11 @@ from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
 from bids_hsf.runs import estimates
 from bids_hsf.runs.config import LEVELS, Config, config_from
+from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.logs import read_config
-from bids_hsf.runs.planning import (
-    PARTS_SUFFIX,
-    Job,
-    Plan,
-    State,
-    difference,
-    number_of_augmentations,
-    replaced,
-    state_of,
-)
+from bids_hsf.runs.planning import number_of_augmentations
 from bids_hsf.runs.scheduling import share_cores
+from bids_hsf.runs.states import State, difference, replaced, state_of
 
 COARSE_MM = 1.6
 
