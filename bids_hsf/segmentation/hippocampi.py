@@ -20,6 +20,7 @@ from bids_hsf.localization.coregistration import Coregistration
 from bids_hsf.localization.crops import crop_grid
 from bids_hsf.localization.location import Location
 from bids_hsf.machine import release_memory
+from bids_hsf.outliers import tissue_range, without_outliers
 from bids_hsf.segmentation.augmentation import draw
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
 from bids_hsf.segmentation.model import DEFAULTS, Model, Options
@@ -189,8 +190,7 @@ def segment_crop(contrast: Contrast, grid: Grid, model: Model, options: Options 
     model : Model
     options : Options
     """
-    data = resample(contrast.data, contrast.grid, grid, order=3, fill=float(contrast.data.min()))
-    crop = Crop(contrast, HEMISPHERES[0], data, grid)
+    crop = show(contrast, grid, HEMISPHERES[0])
     (votes,) = vote_on([crop], model, options)
     return decide_on_scan(crop, votes, model, options)
 
@@ -209,9 +209,19 @@ def cut_crops(
         )
     for contrast in contrasts:
         if contrast is contrasts[0] or field_of_view(contrast.grid, target).any():
-            # Splines keep the edges that the networks were trained on; where grids coincide nothing is interpolated.
-            data = resample(contrast.data, contrast.grid, target, order=3, fill=float(contrast.data.min()))
-            yield Crop(contrast, side, data, target)
+            yield show(contrast, target, side)
+
+
+def show(contrast: Contrast, target: Grid, side: str) -> Crop:
+    """Carry the part of a contrast that the networks are to see to its grid, free of intensities that no tissue has."""
+    near = contrast.data[covering_box(contrast.grid, target, side).slices]
+    data = contrast.data
+    if near.size:
+        tissue = tissue_range(near)
+        # Wild voxels further away do not matter: an image whose crop is sound is not touched.
+        data = data if without_outliers(near, tissue) is near else without_outliers(data, tissue)
+    # Splines keep the edges that the networks were trained on; where grids coincide nothing is interpolated.
+    return Crop(contrast, side, resample(data, contrast.grid, target, order=3, fill=float(data.min())), target)
 
 
 def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) -> list[Votes]:
