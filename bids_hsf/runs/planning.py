@@ -17,7 +17,7 @@ from bids_hsf.hub.models import find_card
 from bids_hsf.labels import Merge
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.jobs import FULL_UNCERTAINTY, PARTS_SUFFIX, Job, Plan, segmentation_name
-from bids_hsf.segmentation.model import Options
+from bids_hsf.segmentation.model import Options, find_merge
 
 logger = logging.getLogger(__name__)
 
@@ -172,17 +172,6 @@ def options_of(config: Config) -> Options:
         full_uncertainty=behaviour.full_uncertainty,
         probabilities=behaviour.write_probabilities,
     )
-
-
-def find_merge(card: ModelCard, ca_mode: str | None) -> Merge | None:
-    """Find the card's label set of a name; None stands for the labels as the network has them."""
-    if ca_mode is None:
-        return None
-    for merge in card.merges:
-        if merge.name == ca_mode:
-            return merge if merge.parts else None
-    offered = ", ".join(merge.name for merge in card.merges) or "none"
-    raise UsageError(f"--ca-mode {ca_mode} is not offered by {card.name}", f"It offers: {offered}")
 
 
 def suitable_scans(scans: Sequence[Scan], card: ModelCard, config: Config) -> list[Scan]:

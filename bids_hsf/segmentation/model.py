@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from threading import Thread
 from types import TracebackType
 
+from bids_hsf.errors import UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import Ensemble
 from bids_hsf.labels import Label, Merge
@@ -131,3 +132,14 @@ class Model:
     def _voter(self, network: Predictor) -> Predictor:
         """Prepare a network for voting: with a merge, its classes are merged before it does."""
         return MergingPredictor(network, self.merge, self.card.labels) if self.merge else network
+
+
+def find_merge(card: ModelCard, name: str | None) -> Merge | None:
+    """Find the card's label set of a name; None stands for the labels as the network has them."""
+    if name is None:
+        return None
+    for merge in card.merges:
+        if merge.name == name:
+            return merge if merge.parts else None
+    offered = ", ".join(merge.name for merge in card.merges) or "none"
+    raise UsageError(f"--ca-mode {name} is not offered by {card.name}", f"It offers: {offered}")
