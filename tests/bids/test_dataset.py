@@ -197,7 +197,7 @@ def test_spaces_and_unicode_in_the_path(tmp_path: Path) -> None:
     assert keys(root) == ["sub-01_T1w"]
 
 
-# As root, which tests in containers are, a chmod hinders nobody; see test_robustness for true permissions.
+# As root, which tests in containers are, a chmod hinders nobody; see robustness/test_permissions for true ones.
 @pytest.mark.parametrize("place", ["sub-02/ses-1/anat", "sub-02/ses-1"])
 def test_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     root = write_tree(tmp_path, [f"sub-0{i}/ses-1/anat/sub-0{i}_ses-1_T1w.nii.gz" for i in (1, 2)])
