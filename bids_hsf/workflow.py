@@ -69,7 +69,7 @@ from bids_hsf.runs.planning import (
     unfinished,
     with_helpers,
 )
-from bids_hsf.runs.scheduling import Outcome, run_jobs, share_cores
+from bids_hsf.runs.scheduling import Outcome, run_tasks, share_cores
 from bids_hsf.segmentation import volumes
 from bids_hsf.segmentation.augmentation import draw, import_libraries
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
@@ -267,7 +267,7 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, config_path: Path)
     make_tools = partial(open_tools, ensemble, plan.merge, device, config)
     outcomes = []
     by_key = {job.key: job for job in todo}
-    running = run_jobs(todo, make_tools, n_processes, config.behaviour.stop_on_first_crash)
+    running = run_tasks(todo, make_tools, n_processes, config.behaviour.stop_on_first_crash)
     for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
         outcomes.append(outcome)
         log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
