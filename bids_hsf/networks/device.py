@@ -28,7 +28,7 @@ from bids_hsf.machine import (
     release_memory,
     runtime_builds,
 )
-from bids_hsf.networks.onnx_file import NetworkFile
+from bids_hsf.networks.onnx_file import NetworkFacts
 from bids_hsf.networks.providers import PROVIDERS, Provider, provider_options
 from bids_hsf.networks.sessions import CPU, Network, compiled_providers, open_session
 
@@ -330,7 +330,7 @@ class _Probe:
 def difference_between(
     found: NDArray[np.float32],
     expected: NDArray[np.float32],
-    facts: NetworkFile,
+    facts: NetworkFacts,
     *,
     reduced_precision: bool = False,
 ) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_hsf.errors import DeviceError, ModelError
-from bids_hsf.networks.onnx_file import NetworkFile, examine, refuse_unsafe
+from bids_hsf.networks.onnx_file import NetworkFacts, examine, refuse_unsafe
 
 CPU = "CPUExecutionProvider"
 
@@ -22,14 +22,14 @@ class Network:
     ----------
     path : Path
     session : onnxruntime.InferenceSession
-    facts : NetworkFile
+    facts : NetworkFacts
     shapes : list of tuple of int
         Of the last tensor that was run.
     """
 
     path: Path
     session: Any
-    facts: NetworkFile
+    facts: NetworkFacts
     shapes: list[tuple[int, ...]] = field(default_factory=list, compare=False, repr=False)
 
     def run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -109,7 +109,7 @@ def open_session(path: Path, provider: str, options: Mapping[str, str], n_thread
 
 
 def session_options(provider: str, n_threads: int) -> Any:
-    """Options of every session: explicit threads, no hoarded memory, no spinning."""
+    """Options of every session: explicit threads, no hoarded memory, no spinning, the format that was examined."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -120,6 +120,8 @@ def session_options(provider: str, n_threads: int) -> Any:
     options.log_severity_level = 3
     # Python work alternates with the network: threads that spin between passes would take its cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Else ONNX Runtime would look whether the bytes could be its own format, which nobody has examined.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 
 
