@@ -50,7 +50,8 @@ from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location, head_axes
 from bids_hsf.localization.template import load_template
 from bids_hsf.machine import allowed_cores, allowed_memory, release_memory, return_large_arrays
 from bids_hsf.networks.device import Device, choose_device
-from bids_hsf.networks.members import Members
+from bids_hsf.networks.members import Members, member_files
+from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports import figures
 from bids_hsf.reports.methods import Methods
 from bids_hsf.reports.subject import write_group_report, write_subject_report
@@ -252,8 +253,9 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, config_path: Path)
     n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory(), scan_mb)
     memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
     compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
+    networks = member_files(ensemble.member_paths, ensemble.card)
     device = choose_device(
-        *(config.resources.device, ensemble.member_paths[0], n_threads, memory_bytes, compiled),
+        *(config.resources.device, networks[0], n_threads, memory_bytes, compiled),
         reduced_precision=config.method.reduced_precision,
     )
     logger.info(
@@ -264,7 +266,9 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, config_path: Path)
     used = replace(config.resources, omp_nthreads=n_threads, device=device.name)
     logs.write_config(config_path, replace(config, resources=used), plan.card)
     write_methods(plan, config, device.provider)
-    make_tools = partial(open_tools, ensemble, plan.merge, device, config)
+    if n_processes > 1:
+        networks[0].let_go()  # each process opens its own
+    make_tools = partial(open_tools, ensemble, plan.merge, device, config, networks)
     outcomes = []
     by_key = {job.key: job for job in todo}
     running = run_tasks(todo, make_tools, n_processes, config.behaviour.stop_on_first_crash)
@@ -328,7 +332,9 @@ class Tools:
         return MergingPredictor(network, self.merge, self.ensemble.card.labels)
 
 
-def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: Config) -> Tools:
+def open_tools(
+    ensemble: Ensemble, merge: Merge | None, device: Device, config: Config, networks: Sequence[MemberFile] = ()
+) -> Tools:
     """Make a process ready for scans."""
     return_large_arrays()
     card, paths = ensemble.card, ensemble.member_paths
@@ -340,7 +346,7 @@ def open_tools(ensemble: Ensemble, merge: Merge | None, device: Device, config: 
     if augmented and not card.recipe.mirrors_alone and device.n_threads > 1:
         # Until the first sample is made, loading and locating the scan leave a core idle.
         Thread(target=import_libraries, name="import torch").start()
-    return Tools(ensemble, labels, Members(paths, card, device, kept_bytes), merge, device, config)
+    return Tools(ensemble, labels, Members(networks or paths, card, device, kept_bytes), merge, device, config)
 
 
 def process_scan(job: Job, tools: Tools) -> None:

@@ -230,7 +230,7 @@ def test_members_that_vote_in_turn_are_the_ensemble(
 ) -> None:
     monkeypatch.setattr(workflow, "SMALL_ENSEMBLE_BYTES", kept_bytes)
     paths = tuple(write_twin(tmp_path / f"{n}.onnx", n_classes=3, shift=n / 5) for n in range(3))
-    card = model_card(n_augmentations=2)
+    card = model_card(n_augmentations=2, members=())
     cpu = Device("cpu", "CPUExecutionProvider", {}, n_threads=1)
     config = Config(tmp_path, tmp_path / "out", ("participant",))
     tools = open_tools(Ensemble(card, paths), None, cpu, config)

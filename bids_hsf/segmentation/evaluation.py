@@ -20,6 +20,7 @@ from bids_hsf.hub.models import Ensemble
 from bids_hsf.images import load_scan, open_scan
 from bids_hsf.machine import allowed_cores
 from bids_hsf.networks.device import choose_device
+from bids_hsf.networks.members import member_files
 from bids_hsf.networks.predictor import OnnxPredictor
 from bids_hsf.segmentation.augmentation import draw
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands
@@ -126,9 +127,10 @@ def open_predictors(
 ) -> tuple[Predictor, ...]:
     """Open all members on the device that was asked for."""
     n_threads = n_threads or allowed_cores()
-    device = choose_device(request, ensemble.member_paths[0], n_threads, reduced_precision=reduced_precision)
+    files = member_files(ensemble.member_paths, ensemble.card)
+    device = choose_device(request, files[0], n_threads, reduced_precision=reduced_precision)
     logger.info("%s on %s, %d thread(s) (%s)", ensemble.card.name, device.provider, device.n_threads, device.reason)
-    return tuple(OnnxPredictor(path, ensemble.card, device) for path in ensemble.member_paths)
+    return tuple(OnnxPredictor(file, ensemble.card, device) for file in files)
 
 
 def evaluate(case: Case, card: ModelCard, predictors: Sequence[Predictor], seed: int = 42) -> list[Score]:

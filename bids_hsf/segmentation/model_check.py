@@ -19,6 +19,7 @@ from bids_hsf.hub.download import UnreachableError
 from bids_hsf.hub.models import Ensemble, fetch, is_packaged
 from bids_hsf.machine import allowed_cores
 from bids_hsf.networks.device import choose_device
+from bids_hsf.networks.members import member_files
 from bids_hsf.networks.predictor import OnnxPredictor
 
 Field = NDArray[np.float32]
@@ -125,8 +126,9 @@ def _run(ensemble: Ensemble, device: str) -> tuple[list[Finding], float]:
     }
     step = "load"
     try:
-        used = choose_device(device, ensemble.member_paths[0], allowed_cores())
-        predictors = [OnnxPredictor(path, ensemble.card, used) for path in ensemble.member_paths]
+        files = member_files(ensemble.member_paths, ensemble.card)
+        used = choose_device(device, files[0], allowed_cores())
+        predictors = [OnnxPredictor(file, ensemble.card, used) for file in files]
         for step, check in checks.items():
             answers = dict.fromkeys(check(predictor) for predictor in predictors)
             findings.append(Finding(name, step, True, "; ".join(answers)))
