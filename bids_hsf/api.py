@@ -32,11 +32,9 @@ from bids_hsf.images import LoadedScan, load_scan, take_scan
 from bids_hsf.labels import Label
 from bids_hsf.localization.contrasts import View, locate_views
 from bids_hsf.localization.location import Location
-from bids_hsf.machine import allowed_cores, allowed_memory
-from bids_hsf.networks.device import choose_device
 from bids_hsf.results import ScanResult, describe, request_of, write_maps
 from bids_hsf.segmentation.hippocampi import segment as segment_views
-from bids_hsf.segmentation.model import DEFAULTS, Model, Options, find_merge
+from bids_hsf.segmentation.model import DEFAULTS, Model, Options, find_merge, open_ensemble
 from bids_hsf.segmentation.volumes import Volumes
 
 Image: TypeAlias = str | Path | nib.spatialimages.SpatialImage | tuple[NDArray[np.generic], NDArray[np.floating]]
@@ -226,8 +224,7 @@ def open_model(
     card = find_card(model, [Path(folder) for folder in hub_dirs])
     chosen = find_merge(card, merge)
     ensemble = fetch(card, offline=not download)
-    used = choose_device(device, ensemble.member_paths[0], n_threads or allowed_cores(), allowed_memory())
-    return OpenModel(Model(ensemble, used, chosen))
+    return OpenModel(open_ensemble(ensemble, device, n_threads, chosen))
 
 
 def segment(

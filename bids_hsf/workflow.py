@@ -33,7 +33,7 @@ from bids_hsf.errors import (
 from bids_hsf.files import claimed, read_json, write_json
 from bids_hsf.geometry import Grid
 from bids_hsf.hub.cards import ModelCard
-from bids_hsf.hub.models import Ensemble, fetch
+from bids_hsf.hub.models import fetch
 from bids_hsf.images import LoadedScan, load_scan, open_scan
 from bids_hsf.labels import Merge
 from bids_hsf.localization.coregistration import MIN_QUALITY, coregister
@@ -41,6 +41,8 @@ from bids_hsf.localization.locate import locate
 from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location, is_limited
 from bids_hsf.machine import allowed_cores, allowed_memory, release_memory
 from bids_hsf.networks.device import Device, choose_device
+from bids_hsf.networks.members import member_files
+from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.methods import Methods
 from bids_hsf.reports.subject import write_group_report, write_subject_report
 from bids_hsf.runs import estimates, group_table, logs, overview, provenance
@@ -48,7 +50,7 @@ from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.planning import make_plan, options_of
 from bids_hsf.runs.results import Draw, ScanResult, draw_figures, write_result
-from bids_hsf.runs.scheduling import Outcome, run_jobs, share_cores
+from bids_hsf.runs.scheduling import Outcome, run_tasks, share_cores
 from bids_hsf.runs.states import is_done_by_now, unfinished
 from bids_hsf.segmentation.hippocampi import Contrast, segment
 from bids_hsf.segmentation.long_axis import PARTS
@@ -222,9 +224,10 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
     n_processes, n_threads = share_cores(config.resources, len(todo), seams.allowed_cores(), allowed_memory(), scan_mb)
     memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
     compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
+    networks = member_files(ensemble.member_paths, ensemble.card)
     device = choose_device(
         config.resources.device,
-        ensemble.member_paths[0],
+        networks[0],
         n_threads,
         memory_bytes,
         compiled,
@@ -242,10 +245,12 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
     used = replace(config.resources, omp_nthreads=n_threads, device=device.name)
     logs.write_config(logs.config_path(config.output_dir, run_id), replace(config, resources=used), plan.card)
     write_methods(plan, config, device.provider)
-    open_worker = partial(Worker.open, ensemble, plan.merge, device, config, seams)
+    if n_processes > 1:
+        networks[0].let_go()  # each process opens its own
+    opened = partial(open_worker, plan.card, networks, plan.merge, device, config, seams)
     outcomes = []
     by_key = {job.key: job for job in todo}
-    running = run_jobs(todo, open_worker, n_processes, config.behaviour.stop_on_first_crash)
+    running = run_tasks(todo, opened, n_processes, config.behaviour.stop_on_first_crash)
     for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
         outcomes.append(outcome)
         log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
@@ -290,15 +295,22 @@ class Worker:
     config: Config
     seams: Seams
 
-    @classmethod
-    def open(cls, ensemble: Ensemble, merge: Merge | None, device: Device, config: Config, seams: Seams) -> "Worker":
-        """Make a process ready for scans."""
-        augmented = options_of(config).augmentations_of(ensemble.card) > 0
-        return cls(Model(ensemble, device, merge, augmented=augmented), config, seams)
-
     def __call__(self, job: Job) -> None:
         """Process one scan."""
         process_scan(job, self)
+
+
+def open_worker(
+    card: ModelCard,
+    networks: Sequence[MemberFile],
+    merge: Merge | None,
+    device: Device,
+    config: Config,
+    seams: Seams,
+) -> Worker:
+    """Make a process ready for scans."""
+    augmented = options_of(config).augmentations_of(card) > 0
+    return Worker(Model(card, networks, device, merge, augmented=augmented), config, seams)
 
 
 def process_scan(job: Job, worker: Worker) -> None:

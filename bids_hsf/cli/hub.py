@@ -242,24 +242,19 @@ def evaluate_model(options: argparse.Namespace) -> Answer:
 
     from bids_hsf.errors import ScanError
     from bids_hsf.hub.models import fetch, find_card
-    from bids_hsf.machine import allowed_cores
-    from bids_hsf.networks.device import choose_device
     from bids_hsf.segmentation.evaluation import evaluate, find_cases, summarize
-    from bids_hsf.segmentation.model import Model
+    from bids_hsf.segmentation.model import open_ensemble
 
     card = find_card(options.model, options.hub_dir)
     cases = find_cases(options.images, options.labels)
     if options.output is not None and not options.output.parent.is_dir():
         raise UsageError(f"--output {options.output}: its folder does not exist")
     ensemble = fetch(card, allow_http=options.allow_http)
-    n_threads = min(options.nthreads or allowed_cores(), allowed_cores())
-    device = choose_device(
-        options.device, ensemble.member_paths[0], n_threads, reduced_precision=options.reduced_precision
-    )
-    logger.info("%s on %s with %d thread(s): %s", card.name, device.provider, device.n_threads, device.reason)
     scores: list[Score] = []
     failures = {}
-    with Model(ensemble, device) as model:
+    with open_ensemble(
+        ensemble, options.device, options.nthreads, reduced_precision=options.reduced_precision
+    ) as model:
         for case in tqdm(cases, desc=card.name, unit="case", disable=None):
             try:
                 scores += evaluate(case, model)

@@ -8,35 +8,26 @@ from pathlib import Path
 from bids_hsf.files import read_json
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged
-
-# Measured with longaxis and networks of HSF's size on AVX2 cores; on the side of too much.
-BASE_MB = 320  # interpreter and libraries
-AUGMENTATION_MB = 230  # torch
-BYTES_PER_VOXEL = 20  # scan, its copies in other orders, maps and their files
-OPEN_NETWORK = 6  # bytes for each byte of its file
-PASS_MB, PASS_MB_OF_BYTES = 530, 150_000_000  # of HSF's networks; maps grow with the root of the weights
+from bids_hsf.networks.memory import HSF_FILE_BYTES, USUAL_CROP_VOXELS, NetworkMemory, peak_bytes
 
 # Headers that are read before a run: those of ten thousand scans would take minutes.
 SAMPLED_SCANS = 20
 FLOP_PER_VOXEL_AND_WEIGHT_BYTE = 0.018
 FLOP_PER_SECOND_AND_CORE = 40e9
-CROP_VOXELS = 64 * 64 * 56
 SECONDS_BESIDE_THE_NETWORK = 7.0  # localization, files, figures of a 1 mm scan on two cores
-UNKNOWN_MEMBER_BYTES = 150_000_000  # HSF's networks
 
 
 def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int) -> int:
     """Peak memory of one process at work on a scan of `n_voxels`, in MB; one network is open at a time."""
-    largest = max(member_sizes(card))
-    base = BASE_MB + (AUGMENTATION_MB if n_augmentations and not card.recipe.mirrors_alone else 0)
-    one_pass = PASS_MB * math.sqrt(largest / PASS_MB_OF_BYTES)
-    return round(base + one_pass + (BYTES_PER_VOXEL * n_voxels + OPEN_NETWORK * largest) / 2**20)
+    network = NetworkMemory.guess(max(member_sizes(card)), len(card.labels) + 1)
+    with_torch = n_augmentations > 0 and not card.recipe.mirrors_alone
+    return round(peak_bytes(network, n_voxels, with_torch=with_torch) / 2**20)
 
 
 def seconds(n_voxels: int, card: ModelCard, n_augmentations: int, n_threads: int) -> float:
     """Seconds of one scan on the CPU, both hippocampi."""
     passes = 2 * (1 + n_augmentations)
-    flop = passes * CROP_VOXELS * FLOP_PER_VOXEL_AND_WEIGHT_BYTE * sum(member_sizes(card))
+    flop = passes * USUAL_CROP_VOXELS * FLOP_PER_VOXEL_AND_WEIGHT_BYTE * sum(member_sizes(card))
     size = max(1.0, n_voxels / 8e6)
     return SECONDS_BESIDE_THE_NETWORK * math.sqrt(size) + flop / (FLOP_PER_SECOND_AND_CORE * n_threads)
 
@@ -57,7 +48,7 @@ def member_sizes(card: ModelCard) -> list[int]:
     for member in card.members:
         path = card.path.parent / member.source
         on_disk = path.stat().st_size if is_packaged(member) and path.is_file() else None
-        sizes.append(member.size or on_disk or UNKNOWN_MEMBER_BYTES)
+        sizes.append(member.size or on_disk or HSF_FILE_BYTES)
     return sizes
 
 

@@ -1,8 +1,9 @@
 """A model that is open, and what may be asked of it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from types import TracebackType
 
@@ -10,9 +11,10 @@ from bids_hsf.errors import UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import Ensemble
 from bids_hsf.labels import Label, Merge
-from bids_hsf.machine import return_large_arrays
-from bids_hsf.networks.device import Device
-from bids_hsf.networks.members import Members
+from bids_hsf.machine import allowed_cores, return_large_arrays
+from bids_hsf.networks.device import Device, choose_device
+from bids_hsf.networks.members import Members, member_files
+from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.segmentation.augmentation import import_libraries
 from bids_hsf.segmentation.votes import MergingPredictor, Predictor
 
@@ -64,8 +66,9 @@ class Model:
 
     Parameters
     ----------
-    ensemble : Ensemble
-        The card, and the files of its members.
+    card : ModelCard
+    files : sequence of MemberFile or Path
+        Of its members, in the card's order.
     device : Device
         Where they run, with how many threads, in how much memory.
     merge : Merge, optional
@@ -87,9 +90,15 @@ class Model:
     """
 
     def __init__(
-        self, ensemble: Ensemble, device: Device, merge: Merge | None = None, *, augmented: bool | None = None
+        self,
+        card: ModelCard,
+        files: Sequence[MemberFile | Path],
+        device: Device,
+        merge: Merge | None = None,
+        *,
+        augmented: bool | None = None,
     ) -> None:
-        self.card = ensemble.card
+        self.card = card
         self.device = device
         self.merge = merge
         if augmented is None:
@@ -101,7 +110,7 @@ class Model:
         half = device.memory_bytes // 2
         # With two passes a scan, opening would take as long as they do.
         kept_bytes = min(half, SMALL_ENSEMBLE_BYTES) if augmented else half
-        self.members = Members(ensemble.member_paths, self.card, device, kept_bytes)
+        self.members = Members(files, card, device, kept_bytes)
 
     def __enter__(self) -> "Model":
         return self
@@ -132,6 +141,42 @@ class Model:
     def _voter(self, network: Predictor) -> Predictor:
         """Prepare a network for voting: with a merge, its classes are merged before it does."""
         return MergingPredictor(network, self.merge, self.card.labels) if self.merge else network
+
+
+def open_ensemble(
+    ensemble: Ensemble,
+    device: str = "auto",
+    n_threads: int | None = None,
+    merge: Merge | None = None,
+    *,
+    reduced_precision: bool = False,
+) -> Model:
+    """Choose a device for an ensemble and open it there.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    device : str
+        "auto", or the name of a provider.
+    n_threads : int, optional
+        By default all cores that this process may use.
+    merge : Merge, optional
+        Labels to be joined before the vote.
+    reduced_precision : bool
+        Let providers compute in fewer bits than float32 where the hardware has them.
+
+    Raises
+    ------
+    DeviceError
+        The device is unknown, not there, or wrong.
+    ModelError
+        A file is no network of the contract, or does not fit its card.
+    """
+    files = member_files(ensemble.member_paths, ensemble.card)
+    threads = min(n_threads or allowed_cores(), allowed_cores())
+    chosen = choose_device(device, files[0], threads, reduced_precision=reduced_precision)
+    logger.info("%s on %s, %d thread(s) (%s)", ensemble.card.name, chosen.provider, chosen.n_threads, chosen.reason)
+    return Model(ensemble.card, files, chosen, merge)
 
 
 def find_merge(card: ModelCard, name: str | None) -> Merge | None:

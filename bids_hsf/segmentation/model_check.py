@@ -18,10 +18,8 @@ from bids_hsf.errors import BidsHsfError, ModelError
 from bids_hsf.hub.cards import ModelCard, load_cards
 from bids_hsf.hub.download import UnreachableError
 from bids_hsf.hub.models import Ensemble, fetch, is_packaged
-from bids_hsf.machine import allowed_cores
-from bids_hsf.networks.device import choose_device
 from bids_hsf.networks.predictor import OnnxPredictor
-from bids_hsf.segmentation.model import Model
+from bids_hsf.segmentation.model import open_ensemble
 
 Field = NDArray[np.float32]
 
@@ -127,8 +125,7 @@ def _run(ensemble: Ensemble, device_name: str) -> tuple[list[Finding], float]:
     answers: dict[str, dict[str, None]] = {each: {} for each in checks}  # ordered, each answer once
     failure: list[Finding] = []
     try:
-        device = choose_device(device_name, ensemble.member_paths[0], allowed_cores())
-        with Model(ensemble, device) as model:
+        with open_ensemble(ensemble, device_name) as model:
             for network in model.members:
                 for step, check in checks.items():
                     answers[step][check(network)] = None
@@ -136,7 +133,7 @@ def _run(ensemble: Ensemble, device_name: str) -> tuple[list[Finding], float]:
             seconds = time_pass(next(iter(model.members)))
         shape = "x".join(map(str, TIMED_SHAPE))
         answers[step] = {
-            f"{seconds:.2f} s a pass of {shape} voxels on {device.provider}, {device.n_threads} thread(s)": None
+            f"{seconds:.2f} s a pass of {shape} voxels on {model.device.provider}, {model.device.n_threads} thread(s)": None
         }
     except BidsHsfError as error:
         failure = [Finding(name, step, False, _told(error))]

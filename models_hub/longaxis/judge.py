@@ -19,7 +19,7 @@ import argparse
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +27,7 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from bids_hsf.hub.models import Ensemble, find_card
+from bids_hsf.hub.models import find_card
 from bids_hsf.images import load_scan
 from bids_hsf.machine import allowed_cores
 from bids_hsf.networks.device import choose_device
@@ -82,7 +82,7 @@ class Jury:
 
     @cache  # noqa: B019 - one jury a run; each set of members is opened once
     def model(self, paths: tuple[Path, ...]) -> Model:
-        return Model(Ensemble(self.card, paths), self.device)
+        return Model(replace(self.card, members=()), paths, self.device)
 
     def judge(self, case: Case, entropies: EntropyJudge) -> tuple[list[Score], list[Score], float]:
         """Scores of the unseen members together, of each alone, and the mean entropy of the labelled voxels."""

@@ -11,7 +11,6 @@ from twins import write_twin
 
 from bids_hsf.errors import ScanError
 from bids_hsf.geometry import Grid
-from bids_hsf.hub.models import Ensemble
 from bids_hsf.localization.location import Location
 from bids_hsf.networks import members
 from bids_hsf.networks.device import Device
@@ -31,8 +30,8 @@ def test_members_that_vote_in_turn_are_the_ensemble(
 ) -> None:
     monkeypatch.setattr(model, "SMALL_ENSEMBLE_BYTES", kept_bytes)
     paths = tuple(write_twin(tmp_path / f"{n}.onnx", n_classes=3, shift=n / 5) for n in range(3))
-    card = model_card(n_augmentations=2)
-    opened = Model(Ensemble(card, paths), CPU)
+    card = model_card(n_augmentations=2, members=())
+    opened = Model(card, paths, CPU)
     grid = Grid((24, 20, 22), np.eye(4))
     data = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
     contrast = Contrast("sub-01_T1w", data, grid)
@@ -73,7 +72,7 @@ UPRIGHT = Location(np.eye(4), 1.0, {"L": 1.0, "R": 1.0}, 1.5e6)
 @pytest.fixture
 def opened(tmp_path: Path) -> Model:
     path = write_twin(tmp_path / "toy.onnx", n_classes=3)
-    return Model(Ensemble(model_card(n_augmentations=0), (path,)), CPU)
+    return Model(model_card(n_augmentations=0, members=()), [path], CPU)
 
 
 def head(seed: int = 0) -> Contrast:
@@ -129,7 +128,7 @@ def test_a_second_contrast_elsewhere_is_passed_over(opened: Model) -> None:
 
 def test_seed_and_scan_decide_the_random_views(tmp_path: Path) -> None:
     path = write_twin(tmp_path / "toy.onnx", n_classes=3)
-    augmented = Model(Ensemble(model_card(n_augmentations=2), (path,)), CPU)
+    augmented = Model(model_card(n_augmentations=2, members=()), [path], CPU)
     one, same, other = (segment([head()], UPRIGHT, augmented, Options(seed=seed)).maps["entropy"] for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
@@ -139,7 +138,7 @@ def test_a_hippocampus_outside_the_scan_is_refused(tmp_path: Path) -> None:
     low = Grid((46, 55, 8), HEAD.affine + np.array([[0, 0, 0, 0]] * 2 + [[0, 0, 0, 120.0]] + [[0, 0, 0, 0]]))
     contrast = Contrast("sub-01_T1w", head().data[:, :, :8], low)
     path = write_twin(tmp_path / "toy.onnx", n_classes=3)
-    opened = Model(Ensemble(model_card(n_augmentations=0, voxel_size_mm=None), (path,)), CPU)
+    opened = Model(model_card(n_augmentations=0, voxel_size_mm=None, members=()), [path], CPU)
     with pytest.raises(ScanError, match="the left hippocampus lies outside the field of view"):
         segment([contrast], UPRIGHT, opened)
 
@@ -155,6 +154,6 @@ def test_a_ready_made_crop_comes_back_on_its_own_voxels(opened: Model) -> None:
 
 def test_a_closed_model_has_no_network_open(tmp_path: Path) -> None:
     path = write_twin(tmp_path / "toy.onnx", n_classes=3)
-    with Model(Ensemble(model_card(n_augmentations=0), (path,)), CPU) as opened:
+    with Model(model_card(n_augmentations=0, members=()), [path], CPU) as opened:
         assert opened.members.n_open == 1
     assert opened.members.n_open == 0
