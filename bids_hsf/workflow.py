@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,11 @@ from bids_hsf import files
 from bids_hsf.bids import lookup_tables, maps, output_dataset, sidecars, tables
 from bids_hsf.bids.contrasts import contrast_of
 from bids_hsf.bids.dataset import Scan, check_dataset, find_scans
+from bids_hsf.bids.derivatives import find_derivatives
+from bids_hsf.bids.group_table import write_group_table
 from bids_hsf.bids.label_maps import read_hippocampi
+from bids_hsf.bids.provenance import Failure, Input
+from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.validation import validating
 from bids_hsf.errors import (
     BidsHsfError,
@@ -54,8 +57,9 @@ from bids_hsf.networks.members import Members
 from bids_hsf.reports import figures
 from bids_hsf.reports.methods import Methods
 from bids_hsf.reports.subject import write_group_report, write_subject_report
-from bids_hsf.runs import estimates, group_table, logs, overview, provenance
+from bids_hsf.runs import estimates, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
+from bids_hsf.runs.group_table import group_row
 from bids_hsf.runs.planning import (
     FULL_UNCERTAINTY,
     PARTS_SUFFIX,
@@ -213,23 +217,19 @@ def status(config: Config, terminal: Terminal) -> int:
 def group(config: Config, terminal: Terminal) -> int:
     """Collect the volumes of all finished scans; the raw data are not needed."""
     rows = []
-    for sidecar_path in sorted(config.output_dir.glob("sub-*/**/anat/*_dseg.json")):
-        sidecar = files.read_json(sidecar_path)
-        structures = tables.read_tsv(sidecar_path.with_suffix(".tsv"))
-        if sidecar is None or not structures:
-            logger.warning("%s is left out: it is not whole; run the participant level again", sidecar_path)
+    for derivative in find_derivatives(config.output_dir):
+        if derivative.sidecar is None or derivative.fault is not None:
+            logger.warning("%s is left out: %s", derivative.table, derivative.fault)
             continue
-        etiv = sidecar.get("eTIV_mm3"), sidecar.get("eTIVReason")
-        rows.append(group_table.group_row(sidecars.identity_columns(sidecar), structures, *etiv))
+        rows.append(group_row(derivative.sidecar, derivative.structures))
     if not rows:
         raise NoInputError(
             f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
         )
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
-    columns, table = group_table.stack_rows(rows)
-    tables.write_tsv(config.output_dir / "group_volumes.tsv", columns, table)
+    path = write_group_table(config.output_dir, rows)
     write_group_report(config.output_dir)
-    logger.info("%d row(s) -> %s", len(rows), config.output_dir / "group_volumes.tsv")
+    logger.info("%d row(s) -> %s", len(rows), path)
     return 0
 
 
@@ -369,10 +369,10 @@ def process_scan(job: Job, tools: Tools) -> None:
                 if job.splits:
                     write_parts(job, scan, location, result, sidecar)
             record = provenance.record(job.request, inputs, tools.device, tools.config, clock)
-            files.write_json(job.outputs.provenance, record)
+            files.write_json(job.outputs.provenance, record.to_json())
             job.outputs.failure.unlink(missing_ok=True)
             # Last of all: a scan with a sidecar is done.
-            files.write_json(job.outputs.sidecar, sidecar)
+            files.write_json(job.outputs.sidecar, sidecar.to_json())
 
 
 def check_memory(job: Job, tools: Tools) -> None:
@@ -386,7 +386,7 @@ def check_memory(job: Job, tools: Tools) -> None:
         )
 
 
-def check_unchanged(job: Job, inputs: Sequence[Mapping[str, Any]]) -> None:
+def check_unchanged(job: Job, inputs: Sequence[Input]) -> None:
     """Make sure that what was read is what was described before: what is being copied there changes under us."""
     changed = provenance.replaced_inputs(inputs, job.inputs)
     if changed:
@@ -698,7 +698,7 @@ def write_outputs(job: Job, scan: LoadedScan, location: Location, result: Result
     maps.write_image(outputs.dseg, from_canonical(result.label_map, affine), scan.image)
 
 
-def write_parts(job: Job, scan: LoadedScan, location: Location, result: Result, sidecar: Mapping[str, Any]) -> None:
+def write_parts(job: Job, scan: LoadedScan, location: Location, result: Result, sidecar: Sidecar) -> None:
     """Write the map of head, body and tail that the label map gives; `sidecar` is the label map's."""
     outputs = job.parts
     split = split_long_axis(result.label_map, scan.grid, head_axes(location)[:, 1], result.head_indices)
@@ -707,7 +707,7 @@ def write_parts(job: Job, scan: LoadedScan, location: Location, result: Result, 
     files.write_text(outputs.figure("segmentation"), picture)
     tables.write_table(outputs.table, rows)
     maps.write_image(outputs.dseg, from_canonical(split.label_map, scan.image.affine), scan.image)
-    files.write_json(outputs.sidecar, sidecars.parts_sidecar(sidecar, job.outputs, outputs, split.rule))
+    files.write_json(outputs.sidecar, sidecar.of_parts(job.outputs, outputs, split.rule).to_json())
 
 
 def draw_figures(job: Job, scan: LoadedScan, location: Location, result: Result, tools: Tools) -> None:
@@ -728,49 +728,58 @@ def draw_figures(job: Job, scan: LoadedScan, location: Location, result: Result,
         files.write_text(job.outputs.figure(name), picture.result())
 
 
-def describe(
-    job: Job, contrasts: Sequence[Contrast], location: Location, result: Result, tools: Tools
-) -> dict[str, Any]:
+def describe(job: Job, contrasts: Sequence[Contrast], location: Location, result: Result, tools: Tools) -> Sidecar:
     """Content of the label map's sidecar: only what is equal in equal runs."""
-    card = tools.ensemble.card
-    joined = {}
+    joined = None
     for contrast in contrasts:
         if contrast.coregistration is not None:
-            joined = {"Coregistration": {"Scan": contrast.key, **contrast.coregistration.as_record()}}
-    return sidecars.dseg_sidecar(
-        job.sources,
-        {
-            "Scan": job.key,
-            "Segmentation": job.outputs.segmentation,
-            "Request": dict(job.request),
-            "Model": {
-                "Name": card.name,
-                "Version": card.version,
-                "Family": card.family,
-                "Description": card.description,
-                "License": card.license,
-                "Authors": list(card.authors),
-                "Citation": card.citation,
-                "TrainingData": card.training_data,
-                "Evaluation": card.evaluation,
-                "VoxelSizeMm": card.voxel_size_mm or "native",
-            },
-            "Passes": result.hippocampi[0].segmentation.n_passes,
-            "Components": {side.hemisphere: side.n_components for side in result.hippocampi},
-            "localization_quality": round(location.quality, 4),
-            "Localization": {
-                "Quality": round(location.quality, 4),
-                "DoubtfulBelow": DOUBTFUL_QUALITY,
-                "Coverage": {side: round(share, 4) for side, share in location.coverage.items()},
-                "ScanFromTemplate": np.round(location.scan_from_template, 5).tolist(),
-                **location.provenance,
-                "Warnings": list(location.warnings),
-            },
-            **joined,
-            "eTIV_mm3": None if location.etiv_mm3 is None else round(location.etiv_mm3),
-            "eTIVReason": location.etiv_reason,
-        },
+            joined = sidecars.Coregistration(
+                scan=contrast.key,
+                quality=round(contrast.coregistration.quality, 4),
+                disagreement_mm=round(contrast.coregistration.disagreement_mm, 3),
+                reference_from_scan=rounded_rows(contrast.coregistration.reference_from_second),
+            )
+    return Sidecar(
+        scan=job.key,
+        segmentation=job.outputs.segmentation,
+        sources=sidecars.source_uris(job.sources),
+        request=job.request,
+        model=describe_model(tools.ensemble.card),
+        localization=sidecars.Localization(
+            quality=round(location.quality, 4),
+            doubtful_below=DOUBTFUL_QUALITY,
+            coverage={side: round(share, 4) for side, share in location.coverage.items()},
+            scan_from_template=rounded_rows(location.scan_from_template),
+            basis=location.provenance,
+            warnings=location.warnings,
+        ),
+        passes=result.hippocampi[0].segmentation.n_passes,
+        components={side.hemisphere: side.n_components for side in result.hippocampi},
+        coregistration=joined,
+        etiv_mm3=None if location.etiv_mm3 is None else round(location.etiv_mm3),
+        etiv_reason=location.etiv_reason,
     )
+
+
+def describe_model(card: ModelCard) -> sidecars.Model:
+    """Collect what a sidecar tells of the model."""
+    return sidecars.Model(
+        name=card.name,
+        version=card.version,
+        family=card.family,
+        description=card.description,
+        license=card.license,
+        authors=tuple(card.authors),
+        citation=card.citation,
+        training_data=card.training_data,
+        evaluation=card.evaluation,
+        voxel_size_mm=card.voxel_size_mm,
+    )
+
+
+def rounded_rows(matrix: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
+    """Rows of a matrix (4, 4) as plain numbers, as many digits as mean anything."""
+    return tuple(map(tuple, np.round(matrix, 5).tolist()))
 
 
 def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
@@ -784,8 +793,8 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     if isinstance(outcome.error, StorageError):
         return
     with suppress(BidsHsfError):
-        reason = {"Error": outcome.error.message, "Hint": outcome.error.hint, "ExitCode": outcome.error.exit_code}
-        files.write_json(job.outputs.failure, reason)
+        failure = Failure(outcome.error.message, outcome.error.hint, outcome.error.exit_code)
+        files.write_json(job.outputs.failure, failure.to_json())
 
 
 def summarize(jobs: Sequence[Job], todo: Sequence[Job], outcomes: Sequence[Outcome]) -> int:

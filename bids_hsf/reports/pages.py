@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -44,33 +43,6 @@ def citation_link(output_dir: Path) -> str | None:
     """Address of the methods text, where there is one."""
     path = Path("logs") / "CITATION.html"
     return link_to(path) if (output_dir / path).exists() else None
-
-
-def find(content: Any, *names: str) -> Any:
-    """Follow names into nested objects; None where one is missing."""
-    for name in names:
-        content = content.get(name) if isinstance(content, Mapping) else None
-    return content
-
-
-def find_mapping(content: Any, *names: str) -> Mapping[str, Any]:
-    """Follow names into nested objects; empty where there is no object at their end."""
-    found = find(content, *names)
-    return found if isinstance(found, Mapping) else {}
-
-
-def find_text(content: Any, *names: str) -> str:
-    """Follow names into nested objects; "n/a" where one is missing."""
-    return to_text(find(content, *names))
-
-
-def to_number(value: Any) -> float | None:
-    """Read a finite number; None for "n/a" and all else."""
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
 
 
 def to_text(value: Any) -> str:
