@@ -85,6 +85,7 @@ logger = logging.getLogger(__name__)
 
 SOME_FAILED, ALL_FAILED = 1, 65
 SMALL_ENSEMBLE_BYTES = 512 << 20  # stays open as a whole, and shares each random view
+SAMPLED_HEADERS = 500  # the first whole head decides: a dataset of slabs alone is not read to its end
 UNCAL_LABEL = "anterior"
 MAP_ATTRIBUTES = {
     "entropy": "entropy",
@@ -287,6 +288,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         n_augmentations=number_of_augmentations(card, config.method),
         mirrors_alone=card.recipe.mirrors_alone,
         contrasts=tuple(sorted({scan.suffix for job in plan.jobs for scan in job.scans})),
+        with_etiv=any(may_show_a_head(job) for job in plan.jobs[:SAMPLED_HEADERS]),
         with_joined_votes=any(job.second is not None for job in plan.jobs),
         voxel_size_mm=card.voxel_size_mm,
         provider=provider,
@@ -295,6 +297,19 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         label_maps=tuple(config.method.derivatives),
     )
     logs.write_citation(config.output_dir, methods)
+
+
+def may_show_a_head(job: Job) -> bool:
+    """Whether a scan that the hippocampi are found in is large enough for a whole head, by its header."""
+    for path in job.inputs.values():
+        try:
+            image = open_scan(path)
+        except BidsHsfError:  # whoever loads it says why
+            continue
+        x, y, z = (int(n) for n in image.shape[:3])
+        if not is_limited(Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))):
+            return True
+    return False
 
 
 @dataclass(frozen=True, eq=False)

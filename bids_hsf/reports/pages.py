@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -74,17 +75,22 @@ def to_words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
 
 
-def render(template: str, **values: Any) -> str:
-    """Fill a template; all that comes from files is escaped."""
-    page = _environment().get_template(template)
+def render(template: str, kind: str = "html", **values: Any) -> str:
+    """Fill a template; all that comes from files is escaped for the kind of page: "html", "md" or "bib".
+
+    What is `Markup` is of that kind already.
+    """
+    page = _environment(kind).get_template(template)
     return page.render(version=__version__, unknown=UNKNOWN, **values).rstrip() + "\n"
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
+@lru_cache(maxsize=3)
+def _environment(kind: str) -> Environment:
+    escape = {"html": None, "md": escape_markdown, "bib": escape_bibtex}[kind]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=escape is None,  # noqa: S701 - `finalize` escapes for what is no HTML
+        finalize=None if escape is None else lambda value: value if isinstance(value, Markup) else escape(str(value)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -99,6 +105,51 @@ def _environment() -> Environment:
     }
     environment.filters |= {"mm3": _mm3, "percent": _percent, "fixed": _fixed}
     return environment
+
+
+def escape_markdown(text: str) -> str:
+    r"""Write a line so that Markdown shows it as it is; underscores within words need nothing.
+
+    >>> print(escape_markdown("single_fast <b> *x* [y](z) _a_ &lt;"))
+    single_fast \<b\> \*x\* \[y\](z) \_a\_ \&lt;
+    """
+    text = re.sub(r"[\\`*\[\]<>~|]", r"\\\g<0>", text)
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text)
+    text = re.sub(r"&(?=#?\w+;)", r"\&", text)
+    # What would begin a heading or a list.
+    text = re.sub(r"^([#+-])(?=[#\s])", r"\\\1", text)
+    return re.sub(r"^(\d+)(?=[.)]\s)", r"\1\\", text)
+
+
+BIBTEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\textbraceleft{}",
+    "}": r"\textbraceright{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+}
+ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"'}
+
+
+def escape_bibtex(text: str) -> str:
+    r"""Write a text as the value of a BibTeX field; a brace in it is never one of BibTeX's, which count.
+
+    >>> print(escape_bibtex("50 % {of} Ibáñez"))
+    50 \% \textbraceleft{}of\textbraceright{} Ib{\'a}{\~n}ez
+    """
+    return "".join(_bibtex_letter(letter) for letter in text)
+
+
+def _bibtex_letter(letter: str) -> str:
+    base, accent = (*unicodedata.normalize("NFD", letter), "")[:2]
+    if base.isascii() and accent in ACCENTS:
+        return f"{{\\{ACCENTS[accent]}{base}}}"
+    return BIBTEX.get(letter, letter)
 
 
 def _mm3(value: float | None) -> str:
