@@ -100,7 +100,7 @@ class Result:
         result = self.scan_result
         outputs = loose_outputs(Path(folder), name or result.key, result.card.family)
         write_maps(result, outputs, (result.key,))
-        write_json(outputs.sidecar, describe(result, outputs, (result.key,)))
+        write_json(outputs.sidecar, describe(result, outputs, (result.key,)).to_json())
         names = [None] if self.probabilities else []
         maps = [outputs.map(each) for each in [*(name.replace("_", "") for name in self.maps), *names]]
         return [outputs.dseg, outputs.table, outputs.sidecar, *maps]

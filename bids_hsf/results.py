@@ -10,8 +10,9 @@ import numpy as np
 from bids_hsf.bids import sidecars
 from bids_hsf.bids.maps import write_image, write_map, write_probabilities
 from bids_hsf.bids.names import ScanOutputs
+from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.tables import write_table
-from bids_hsf.geometry import from_canonical
+from bids_hsf.geometry import Matrix, from_canonical
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.labels import Merge
 from bids_hsf.localization.contrasts import AlignedView
@@ -83,44 +84,56 @@ def write_maps(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str])
     write_image(outputs.dseg, from_canonical(hippocampi.label_map, affine), result.image)
 
 
-def describe(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -> dict[str, Any]:
-    """Content of the label map's sidecar: only what is equal in equal runs."""
-    card, location, hippocampi = result.card, result.location, result.hippocampi
-    joined = {}
+def describe(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -> Sidecar:
+    """Collect the sidecar of the label map: only what is equal in equal runs."""
+    location, hippocampi = result.location, result.hippocampi
+    joined = None
     for view in result.views:
         if view.coregistration is not None:
-            joined = {"Coregistration": {"Scan": view.key, **view.coregistration.as_record()}}
-    return sidecars.dseg_sidecar(
-        sources,
-        {
-            "Scan": result.key,
-            "Segmentation": outputs.segmentation,
-            "Request": dict(result.request),
-            "Model": {
-                "Name": card.name,
-                "Version": card.version,
-                "Family": card.family,
-                "Description": card.description,
-                "License": card.license,
-                "Authors": list(card.authors),
-                "Citation": card.citation,
-                "TrainingData": card.training_data,
-                "Evaluation": card.evaluation,
-                "VoxelSizeMm": card.voxel_size_mm or "native",
-            },
-            "Passes": hippocampi.n_passes,
-            "Components": {side.hemisphere: side.n_components for side in hippocampi.sides},
-            "localization_quality": round(location.quality, 4),
-            "Localization": {
-                "Quality": round(location.quality, 4),
-                "DoubtfulBelow": DOUBTFUL_QUALITY,
-                "Coverage": {side: round(share, 4) for side, share in location.coverage.items()},
-                "ScanFromTemplate": np.round(location.scan_from_template, 5).tolist(),
-                **location.provenance,
-                "Warnings": list(location.warnings),
-            },
-            **joined,
-            "eTIV_mm3": None if location.etiv_mm3 is None else round(location.etiv_mm3),
-            "eTIVReason": location.etiv_reason,
-        },
+            joined = sidecars.Coregistration(
+                scan=view.key,
+                quality=round(view.coregistration.quality, 4),
+                disagreement_mm=round(view.coregistration.disagreement_mm, 3),
+                reference_from_scan=_rounded_rows(view.coregistration.reference_from_second),
+            )
+    return Sidecar(
+        scan=result.key,
+        segmentation=outputs.segmentation,
+        sources=sidecars.source_uris(sources),
+        request=result.request,
+        model=_describe_model(result.card),
+        localization=sidecars.Localization(
+            quality=round(location.quality, 4),
+            doubtful_below=DOUBTFUL_QUALITY,
+            coverage={side: round(share, 4) for side, share in location.coverage.items()},
+            scan_from_template=_rounded_rows(location.scan_from_template),
+            basis=location.provenance,
+            warnings=location.warnings,
+        ),
+        passes=hippocampi.n_passes,
+        components={side.hemisphere: side.n_components for side in hippocampi.sides},
+        coregistration=joined,
+        etiv_mm3=None if location.etiv_mm3 is None else round(location.etiv_mm3),
+        etiv_reason=location.etiv_reason,
     )
+
+
+def _describe_model(card: ModelCard) -> sidecars.Model:
+    """Collect what a sidecar tells of the model."""
+    return sidecars.Model(
+        name=card.name,
+        version=card.version,
+        family=card.family,
+        description=card.description,
+        license=card.license,
+        authors=tuple(card.authors),
+        citation=card.citation,
+        training_data=card.training_data,
+        evaluation=card.evaluation,
+        voxel_size_mm=card.voxel_size_mm,
+    )
+
+
+def _rounded_rows(matrix: Matrix) -> tuple[tuple[float, ...], ...]:
+    """Rows of a matrix (4, 4) as plain numbers, as many digits as mean anything."""
+    return tuple(map(tuple, np.round(matrix, 5).tolist()))

@@ -12,14 +12,17 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from bids_hsf.bids import lookup_tables, output_dataset, sidecars, tables
 from bids_hsf.bids.contrasts import contrast_of
 from bids_hsf.bids.dataset import Scan
+from bids_hsf.bids.derivatives import find_derivatives
+from bids_hsf.bids.group_table import write_group_table
 from bids_hsf.bids.label_maps import read_hippocampi
+from bids_hsf.bids.provenance import Failure, Input
+from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.validation import validating
 from bids_hsf.errors import (
     BidsHsfError,
@@ -45,8 +48,9 @@ from bids_hsf.networks.members import member_files
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.methods import Methods
 from bids_hsf.reports.subject import write_group_report, write_subject_report
-from bids_hsf.runs import estimates, group_table, logs, overview, provenance
+from bids_hsf.runs import estimates, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
+from bids_hsf.runs.group_table import group_row
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.planning import make_plan, options_of
 from bids_hsf.runs.results import Draw, ScanResult, draw_figures, write_result
@@ -62,6 +66,7 @@ Locate = Callable[..., Location]
 
 
 SOME_FAILED, ALL_FAILED = 1, 65
+SAMPLED_HEADERS = 500  # the first whole head decides: a dataset of slabs alone is not read to its end
 
 
 @dataclass(frozen=True)
@@ -185,23 +190,19 @@ def status(config: Config, terminal: Terminal) -> int:
 def group(config: Config, terminal: Terminal) -> int:
     """Collect the volumes of all finished scans; the raw data are not needed."""
     rows = []
-    for sidecar_path in sorted(config.output_dir.glob("sub-*/**/anat/*_dseg.json")):
-        sidecar = read_json(sidecar_path)
-        structures = tables.read_tsv(sidecar_path.with_suffix(".tsv"))
-        if sidecar is None or not structures:
-            logger.warning("%s is left out: it is not whole; run the participant level again", sidecar_path)
+    for derivative in find_derivatives(config.output_dir):
+        if derivative.sidecar is None or derivative.fault is not None:
+            logger.warning("%s is left out: %s", derivative.table, derivative.fault)
             continue
-        etiv = sidecar.get("eTIV_mm3"), sidecar.get("eTIVReason")
-        rows.append(group_table.group_row(sidecars.identity_columns(sidecar), structures, *etiv))
+        rows.append(group_row(derivative.sidecar, derivative.structures))
     if not rows:
         raise NoInputError(
             f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
         )
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
-    columns, table = group_table.stack_rows(rows)
-    tables.write_tsv(config.output_dir / "group_volumes.tsv", columns, table)
+    path = write_group_table(config.output_dir, rows)
     write_group_report(config.output_dir)
-    logger.info("%d row(s) -> %s", len(rows), config.output_dir / "group_volumes.tsv")
+    logger.info("%d row(s) -> %s", len(rows), path)
     return 0
 
 
@@ -270,6 +271,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         n_augmentations=options_of(config).augmentations_of(card),
         mirrors_alone=card.recipe.mirrors_alone,
         contrasts=tuple(sorted({scan.suffix for job in plan.jobs for scan in job.scans})),
+        with_etiv=any(may_show_a_head(job) for job in plan.jobs[:SAMPLED_HEADERS]),
         with_joined_votes=any(job.second is not None for job in plan.jobs),
         voxel_size_mm=card.voxel_size_mm,
         provider=provider,
@@ -278,6 +280,19 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         label_maps=tuple(config.method.derivatives),
     )
     logs.write_citation(config.output_dir, methods)
+
+
+def may_show_a_head(job: Job) -> bool:
+    """Whether a scan that the hippocampi are found in is large enough for a whole head, by its header."""
+    for path in job.inputs.values():
+        try:
+            image = open_scan(path)
+        except BidsHsfError:  # whoever loads it says why
+            continue
+        x, y, z = (int(n) for n in image.shape[:3])
+        if not is_limited(Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))):
+            return True
+    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,10 +351,10 @@ def process_scan(job: Job, worker: Worker) -> None:
             with clock.stage("write"):
                 sidecar = write_result(job, result, worker.seams.draw, model.device.n_threads)
             record = provenance.record(job.request, inputs, model.device, config, clock)
-            write_json(job.outputs.provenance, record)
+            write_json(job.outputs.provenance, record.to_json())
             job.outputs.failure.unlink(missing_ok=True)
             # Last of all: a scan with a sidecar is done.
-            write_json(job.outputs.sidecar, sidecar)
+            write_json(job.outputs.sidecar, sidecar.to_json())
 
 
 def check_memory(job: Job, card: ModelCard, config: Config, allowed_bytes: int) -> None:
@@ -362,7 +377,7 @@ def expected_memory_mb(job: Job, card: ModelCard, config: Config) -> int:
     return estimates.memory_mb(n_voxels, card, options_of(config).augmentations_of(card))
 
 
-def check_unchanged(job: Job, inputs: Sequence[Mapping[str, Any]]) -> None:
+def check_unchanged(job: Job, inputs: Sequence[Input]) -> None:
     """Make sure that what was read is what was described before: what is being copied there changes under us."""
     changed = provenance.replaced_inputs(inputs, job.inputs)
     if changed:
@@ -442,8 +457,8 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     if isinstance(outcome.error, StorageError):
         return
     with suppress(BidsHsfError):
-        reason = {"Error": outcome.error.message, "Hint": outcome.error.hint, "ExitCode": outcome.error.exit_code}
-        write_json(job.outputs.failure, reason)
+        failure = Failure(outcome.error.message, outcome.error.hint, outcome.error.exit_code)
+        write_json(job.outputs.failure, failure.to_json())
 
 
 def summarize(jobs: Sequence[Job], todo: Sequence[Job], outcomes: Sequence[Outcome]) -> int:

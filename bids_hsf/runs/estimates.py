@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_hsf.files import read_json
+from bids_hsf.bids.provenance import read_provenance
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged
 from bids_hsf.networks.memory import HSF_FILE_BYTES, USUAL_CROP_VOXELS, NetworkMemory, peak_bytes
@@ -36,9 +36,9 @@ def seconds_so_far(provenances: Sequence[Path]) -> float | None:
     """Median of the seconds that finished scans took, None where there are none."""
     totals = []
     for path in provenances:
-        stages = (read_json(path) or {}).get("Seconds")
-        if isinstance(stages, dict) and stages:
-            totals.append(sum(float(value) for value in stages.values()))
+        stages = read_provenance(path).seconds
+        if stages:
+            totals.append(sum(stages.values()))
     return statistics.median(totals) if totals else None
 
 

@@ -34,7 +34,8 @@ def finish(job: Job, **sidecar: Any) -> None:
     for path in job.expected_files:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    content = {"Request": dict(job.request), "GeneratedBy": {"Version": __version__}, **sidecar}
+    maker = {"Name": "bids-hsf", "Version": __version__}
+    content = {"Scan": job.key, "Model": {"Name": "m"}, "Request": dict(job.request), "GeneratedBy": maker, **sidecar}
     job.outputs.sidecar.write_text(json.dumps(content))
 
 
