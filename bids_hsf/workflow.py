@@ -6,8 +6,7 @@ measure, write. Group level: stack the tables that the participant level left.
 """
 
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,58 +14,50 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bids_hsf.bids import lookup_tables, output_dataset, sidecars, tables
-from bids_hsf.bids.contrasts import contrast_of
-from bids_hsf.bids.dataset import Scan
+from bids_hsf.bids import lookup_tables, output_dataset
 from bids_hsf.bids.derivatives import find_derivatives
 from bids_hsf.bids.group_table import write_group_table
-from bids_hsf.bids.label_maps import read_hippocampi
 from bids_hsf.bids.provenance import Failure, Input
-from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.validation import validating
 from bids_hsf.errors import (
     BidsHsfError,
-    MemoryLimitError,
     NoInputError,
     OutputError,
     ScanError,
     StorageError,
-    UnreadableImageError,
 )
-from bids_hsf.files import claimed, read_json, write_json
-from bids_hsf.geometry import Grid
+from bids_hsf.files import claimed, write_json
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import fetch
-from bids_hsf.images import LoadedScan, load_scan, open_scan
+from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
-from bids_hsf.localization.coregistration import MIN_QUALITY, coregister
 from bids_hsf.localization.locate import locate
-from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location, is_limited
+from bids_hsf.localization.locator import Locator
 from bids_hsf.machine import allowed_cores, allowed_memory, release_memory
 from bids_hsf.networks.device import Device, choose_device
 from bids_hsf.networks.members import member_files
 from bids_hsf.networks.sessions import MemberFile
-from bids_hsf.reports.methods import Methods
 from bids_hsf.reports.subject import write_group_report, write_subject_report
-from bids_hsf.runs import estimates, logs, overview, provenance
+from bids_hsf.results import ScanResult
+from bids_hsf.runs import logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
+from bids_hsf.runs.estimates import SAMPLED_SCANS, check_memory, expected_memory_mb
 from bids_hsf.runs.group_table import group_row
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
+from bids_hsf.runs.methods import write_methods
 from bids_hsf.runs.planning import make_plan, options_of
-from bids_hsf.runs.results import Draw, ScanResult, draw_figures, write_result
+from bids_hsf.runs.results import Draw, draw_figures, write_result
 from bids_hsf.runs.scheduling import Outcome, run_tasks, share_cores
 from bids_hsf.runs.states import is_done_by_now, unfinished
-from bids_hsf.segmentation.hippocampi import Contrast, segment
+from bids_hsf.runs.views import locate_scans
+from bids_hsf.segmentation.hippocampi import segment
 from bids_hsf.segmentation.long_axis import PARTS
 from bids_hsf.segmentation.model import Model
 
 logger = logging.getLogger(__name__)
 
-Locate = Callable[..., Location]
-
 
 SOME_FAILED, ALL_FAILED = 1, 65
-SAMPLED_HEADERS = 500  # the first whole head decides: a dataset of slabs alone is not read to its end
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,7 @@ class Seams:
         Tells how many cores this process may use.
     """
 
-    locate: Locate = locate
+    locate: Locator = locate
     draw: Draw = draw_figures
     allowed_cores: Callable[[], int] = allowed_cores
 
@@ -221,7 +212,7 @@ def work_dir(config: Config) -> Path:
 def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams: Seams) -> list[Outcome]:
     """Process scans, one or several at once; returns how each ended."""
     ensemble = fetch(plan.card)
-    scan_mb = max(expected_memory_mb(job, plan.card, config) for job in todo[: estimates.SAMPLED_SCANS])
+    scan_mb = max(expected_memory_mb(job, plan.card, config) for job in todo[:SAMPLED_SCANS])
     n_processes, n_threads = share_cores(config.resources, len(todo), seams.allowed_cores(), allowed_memory(), scan_mb)
     memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
     compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
@@ -256,43 +247,6 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
         outcomes.append(outcome)
         log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
     return outcomes
-
-
-def write_methods(plan: Plan, config: Config, provider: str | None = None) -> None:
-    """Write the methods text of this run."""
-    card = plan.card
-    methods = Methods(
-        model=card.name,
-        model_version=card.version,
-        model_license=card.license,
-        model_citation=card.citation,
-        labels=tuple(label.name for label in plan.labels),
-        n_members=len(card.members),
-        n_augmentations=options_of(config).augmentations_of(card),
-        mirrors_alone=card.recipe.mirrors_alone,
-        contrasts=tuple(sorted({scan.suffix for job in plan.jobs for scan in job.scans})),
-        with_etiv=any(may_show_a_head(job) for job in plan.jobs[:SAMPLED_HEADERS]),
-        with_joined_votes=any(job.second is not None for job in plan.jobs),
-        voxel_size_mm=card.voxel_size_mm,
-        provider=provider,
-        reduced_precision=config.method.reduced_precision,
-        packages=provenance.package_versions(),
-        label_maps=tuple(config.method.derivatives),
-    )
-    logs.write_citation(config.output_dir, methods)
-
-
-def may_show_a_head(job: Job) -> bool:
-    """Whether a scan that the hippocampi are found in is large enough for a whole head, by its header."""
-    for path in job.inputs.values():
-        try:
-            image = open_scan(path)
-        except BidsHsfError:  # whoever loads it says why
-            continue
-        x, y, z = (int(n) for n in image.shape[:3])
-        if not is_limited(Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))):
-            return True
-    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,12 +295,12 @@ def process_scan(job: Job, worker: Worker) -> None:
             inputs = provenance.describe_inputs(job.inputs)
             scan, *others = [load_scan(source.path) for source in job.scans]
         with clock.stage("locate"):
-            contrasts, location = locate_contrasts(job, scan, others, worker.seams.locate)
+            located = locate_scans(job, scan, others, worker.seams.locate)
             check_unchanged(job, inputs)
             release_memory()  # what registration has freed, before the networks take theirs
         with clock.stage("segment"):
-            hippocampi = segment(contrasts, location, model, options_of(config))
-        result = ScanResult(scan.image, contrasts, location, hippocampi, model.card)
+            hippocampi = segment(located.views, located.location, model, options_of(config))
+        result = ScanResult(job.key, scan.image, located.views, located.location, hippocampi, model.card, job.request)
         with output_dataset.together(job.outputs, job.parts):
             with clock.stage("write"):
                 sidecar = write_result(job, result, worker.seams.draw, model.device.n_threads)
@@ -357,93 +311,11 @@ def process_scan(job: Job, worker: Worker) -> None:
             write_json(job.outputs.sidecar, sidecar.to_json())
 
 
-def check_memory(job: Job, card: ModelCard, config: Config, allowed_bytes: int) -> None:
-    """Refuse a scan by its header when it would be killed half-way."""
-    needed = expected_memory_mb(job, card, config)
-    allowed = allowed_bytes >> 20
-    if needed > allowed:
-        raise MemoryLimitError(
-            f"{job.scan.path} would take about {needed:,} MB, {allowed:,} MB are allowed",
-            "Lower --nprocs, raise --mem-mb or the memory of the job, or resample the scan.",
-        )
-
-
-def expected_memory_mb(job: Job, card: ModelCard, config: Config) -> int:
-    """Estimate the memory that a scan takes, from its header and the model's card; what cannot be read takes none."""
-    n_voxels = 0
-    for scan in job.scans if job.guide is None else (*job.scans, job.guide):
-        with suppress(UnreadableImageError):
-            n_voxels += math.prod(open_scan(scan.path).shape)
-    return estimates.memory_mb(n_voxels, card, options_of(config).augmentations_of(card))
-
-
 def check_unchanged(job: Job, inputs: Sequence[Input]) -> None:
     """Make sure that what was read is what was described before: what is being copied there changes under us."""
     changed = provenance.replaced_inputs(inputs, job.inputs)
     if changed:
         raise ScanError(f"{', '.join(changed)} changed while it was read", "Run again once nothing writes there.")
-
-
-def locate_contrasts(
-    job: Job, scan: LoadedScan, others: Sequence[LoadedScan], locate: Locate
-) -> tuple[list[Contrast], Location]:
-    """Find the hippocampi in the space of the job's first scan, and bring a second contrast there."""
-    contrasts = [Contrast(job.scan.key, scan.data, scan.grid)]
-    if job.second is None:
-        return contrasts, locate_scan(job, scan, locate)
-    (second,) = others
-    together = coregister(scan.data, scan.grid, second.data, second.grid)
-    together.checked(job.scan.key, job.second.key)
-    rigid = together.reference_from_second
-    moved = Grid(second.grid.shape, rigid @ second.grid.affine)
-    contrasts.append(Contrast(job.second.key, second.data, moved, together))
-    if contrast_of(job.scan.suffix) == "T1w":
-        return contrasts, locate_alone(job, job.scan, scan, locate)
-    # The template is a T1w brain, and a T2w scan often a slab that cannot be located by itself.
-    there = locate_alone(job, job.second, second, locate)
-    location = locate(scan.data, scan.grid, reference=there.moved(rigid))
-    return contrasts, replace(location, provenance={**there.provenance, "Through": job.second.key})
-
-
-def locate_scan(job: Job, scan: LoadedScan, locate: Locate) -> Location:
-    """Find the hippocampi of a job's one scan: a slab, and what is doubtful by itself, through its session's T1w."""
-    if job.guide is None:
-        return locate_alone(job, job.scan, scan, locate)
-    borrows = job.guide.key in job.label_maps and job.scan.key not in job.label_maps
-    if is_limited(scan.grid) or borrows:
-        return locate_guided(job, job.guide, scan, locate) or locate_alone(job, job.scan, scan, locate)
-    alone = locate_alone(job, job.scan, scan, locate)
-    return alone if not alone.doubtful else locate_guided(job, job.guide, scan, locate) or alone
-
-
-def locate_alone(job: Job, source: Scan, scan: LoadedScan, locate: Locate) -> Location:
-    """Find the hippocampi in one scan of a job, and take those of its label map if other software made one."""
-    label_map = job.label_maps.get(source.key)
-    own = None if label_map is None else read_hippocampi(label_map)
-    location = locate(scan.data, scan.grid, orientation_known=scan.orientation_known, own=own)
-    if label_map is None:
-        return location
-    return replace(location, provenance={"LabelMap": f"{label_map.name}:{label_map.relative_path}"})
-
-
-def locate_guided(job: Job, guide: Scan, scan: LoadedScan, locate: Locate) -> Location | None:
-    """Find the hippocampi in another scan of the session and carry them over; None where that cannot be trusted."""
-    try:
-        other = load_scan(guide.path)
-        there = locate_alone(job, guide, other, locate)
-    except ScanError as error:
-        logger.warning("%s is located without %s: %s", job.key, guide.key, error.message)
-        return None
-    together = coregister(scan.data, scan.grid, other.data, other.grid)
-    if there.doubtful or not together.is_usable():
-        logger.warning(
-            "%s is located without %s: quality there %.2f, of the coregistration %.2f (expected %g and %g or more)",
-            *(job.key, guide.key, there.quality, together.quality, DOUBTFUL_QUALITY, MIN_QUALITY),
-        )
-        return None
-    location = locate(scan.data, scan.grid, reference=there.moved(together.reference_from_second))
-    through = {"Through": guide.key, "CoregistrationQuality": round(together.quality, 4)}
-    return replace(location, provenance={**there.provenance, **through})
 
 
 def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:

@@ -3,12 +3,18 @@
 import math
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bids_hsf.bids.provenance import read_provenance
+from bids_hsf.errors import MemoryLimitError, UnreadableImageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged
+from bids_hsf.images import open_scan
 from bids_hsf.networks.memory import HSF_FILE_BYTES, USUAL_CROP_VOXELS, NetworkMemory, peak_bytes
+from bids_hsf.runs.config import Config
+from bids_hsf.runs.jobs import Job
+from bids_hsf.runs.planning import options_of
 
 # Headers that are read before a run: those of ten thousand scans would take minutes.
 SAMPLED_SCANS = 20
@@ -63,3 +69,23 @@ def readable(total_seconds: float) -> str:
     if total_seconds < 3600:
         return f"{total_seconds / 60:.0f} min"
     return f"{total_seconds / 3600:.1f} h" if total_seconds < 86400 else f"{total_seconds / 86400:.1f} days"
+
+
+def check_memory(job: Job, card: ModelCard, config: Config, allowed_bytes: int) -> None:
+    """Refuse a scan by its header when it would be killed half-way."""
+    needed = expected_memory_mb(job, card, config)
+    allowed = allowed_bytes >> 20
+    if needed > allowed:
+        raise MemoryLimitError(
+            f"{job.scan.path} would take about {needed:,} MB, {allowed:,} MB are allowed",
+            "Lower --nprocs, raise --mem-mb or the memory of the job, or resample the scan.",
+        )
+
+
+def expected_memory_mb(job: Job, card: ModelCard, config: Config) -> int:
+    """Estimate the memory that a scan takes, from its header and the model's card; what cannot be read takes none."""
+    n_voxels = 0
+    for scan in job.scans if job.guide is None else (*job.scans, job.guide):
+        with suppress(UnreadableImageError):
+            n_voxels += math.prod(open_scan(scan.path).shape)
+    return memory_mb(n_voxels, card, options_of(config).augmentations_of(card))

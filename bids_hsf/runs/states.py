@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
 from bids_hsf import __version__
-from bids_hsf.errors import OutputError
 from bids_hsf.bids.provenance import read_provenance
 from bids_hsf.bids.sidecars import Sidecar, find_sidecar
+from bids_hsf.errors import OutputError
 from bids_hsf.runs.jobs import Job
 from bids_hsf.runs.provenance import replaced_inputs
 

@@ -1,12 +1,14 @@
 """A job's images and what helps to locate them, as the core takes them."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from bids_hsf.bids.contrasts import contrast_of
 from bids_hsf.bids.dataset import Scan
 from bids_hsf.bids.label_maps import read_hippocampi
 from bids_hsf.images import LoadedScan, load_scan
-from bids_hsf.localization.contrasts import Guide, View
+from bids_hsf.localization.contrasts import Guide, LocatedViews, View, locate_views
+from bids_hsf.localization.locator import Locator
 from bids_hsf.runs.jobs import Job
 
 
@@ -30,3 +32,10 @@ def guide_of(job: Job) -> Guide | None:
     if guide is None:
         return None
     return Guide(guide.key, guide.key in job.label_maps, lambda: view_of(job, guide, load_scan(guide.path)))
+
+
+def locate_scans(job: Job, scan: LoadedScan, others: Sequence[LoadedScan], locator: Locator) -> LocatedViews:
+    """Find the hippocampi of a job in the space of its first scan; `others` holds its second contrast, if any."""
+    first = view_of(job, job.scan, scan)
+    second = None if job.second is None else view_of(job, job.second, others[0])
+    return locate_views(first, second, guide_of(job), locator)

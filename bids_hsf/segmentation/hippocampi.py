@@ -16,7 +16,7 @@ from tqdm import tqdm
 from bids_hsf.errors import ScanError
 from bids_hsf.geometry import Grid, covering_box, field_of_view, resample
 from bids_hsf.labels import HEMISPHERES, SIDE_NAMES, Label, hemisphere_offset
-from bids_hsf.localization.coregistration import Coregistration
+from bids_hsf.localization.contrasts import AlignedView
 from bids_hsf.localization.crops import crop_grid
 from bids_hsf.localization.location import Location
 from bids_hsf.machine import release_memory
@@ -32,48 +32,27 @@ CERTAIN = {"vote_share": 1.0}  # what a map says where nothing is in doubt; 0 fo
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast:
-    """A scan as the networks see it.
-
-    Attributes
-    ----------
-    key : str
-        Of the scan; seeds its random views.
-    data : array, (X, Y, Z) float32
-        Canonical.
-    grid : Grid
-        Of `data`, in the millimetres of the first scan.
-    coregistration : Coregistration or None
-        How it came there; None for the first scan itself.
-    """
-
-    key: str
-    data: NDArray[np.float32]
-    grid: Grid
-    coregistration: Coregistration | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Crop:
     """One hippocampus in one contrast, as the networks are shown it.
 
     Attributes
     ----------
-    contrast : Contrast
+    view : AlignedView
+        Of the scan; its key seeds the random views of the crop.
     hemisphere : str
     data : array, (X, Y, Z) float32
     grid : Grid
         Of `data`: the same for all contrasts of a hemisphere.
     """
 
-    contrast: Contrast
+    view: AlignedView
     hemisphere: str
     data: NDArray[np.float32]
     grid: Grid
 
     def random_state(self, seed: int) -> np.random.Generator:
         """Seed its random views: the same for each network, whatever the order of scans and workers."""
-        text = f"{seed}/{self.contrast.key}/{self.hemisphere}"
+        text = f"{seed}/{self.view.key}/{self.hemisphere}"
         return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
 
 
@@ -144,12 +123,12 @@ class Hippocampi:
         return measure(self.label_map, self.grid, self.labels, self.maps["entropy"], self.spreads, etiv_mm3)
 
 
-def segment(contrasts: Sequence[Contrast], location: Location, model: Model, options: Options = DEFAULTS) -> Hippocampi:
+def segment(views: Sequence[AlignedView], location: Location, model: Model, options: Options = DEFAULTS) -> Hippocampi:
     """Crop both hippocampi, let all networks vote on each contrast, and decide on the first scan's own voxels.
 
     Parameters
     ----------
-    contrasts : sequence of Contrast
+    views : sequence of AlignedView
         The scan, and perhaps a second one of the same head whose votes are joined.
     location : Location
         Where the hippocampi lie in the first scan.
@@ -165,41 +144,41 @@ def segment(contrasts: Sequence[Contrast], location: Location, model: Model, opt
     MemoryLimitError
         Not even a part of a crop fits into the memory.
     """
-    crops = [crop for side in HEMISPHERES for crop in cut_crops(contrasts, location, side, model, options)]
+    crops = [crop for side in HEMISPHERES for crop in cut_crops(views, location, side, model, options)]
     votes = vote_on(crops, model, options)
     sides = []
     for side in HEMISPHERES:
         (first, joined), *others = [pair for pair in zip(crops, votes, strict=True) if pair[0].hemisphere == side]
         for crop, voted in others:
-            joined += voted.within(field_of_view(crop.contrast.grid, crop.grid), joined)
+            joined += voted.within(field_of_view(crop.view.grid, crop.grid), joined)
         sides.append(decide_on_scan(first, joined, model, options))
     del votes, joined
     release_memory()
-    return join_sides(sides, contrasts[0].grid, model.labels, options)
+    return join_sides(sides, views[0].grid, model.labels, options)
 
 
-def segment_crop(contrast: Contrast, grid: Grid, model: Model, options: Options = DEFAULTS) -> Hippocampus:
+def segment_crop(view: AlignedView, grid: Grid, model: Model, options: Options = DEFAULTS) -> Hippocampus:
     """Segment a ready-made crop around one hippocampus, on its own voxels.
 
     Parameters
     ----------
-    contrast : Contrast
-        The crop; its `hemisphere` does not matter, since left and right share the networks.
+    view : AlignedView
+        The crop; which side it is does not matter, since left and right share the networks.
     grid : Grid
         What the networks are shown: the crop's own grid, or one of the model's voxel size over it.
     model : Model
     options : Options
     """
-    crop = show(contrast, grid, HEMISPHERES[0])
+    crop = show(view, grid, HEMISPHERES[0])
     (votes,) = vote_on([crop], model, options)
     return decide_on_scan(crop, votes, model, options)
 
 
 def cut_crops(
-    contrasts: Sequence[Contrast], location: Location, side: str, model: Model, options: Options
+    views: Sequence[AlignedView], location: Location, side: str, model: Model, options: Options
 ) -> Iterator[Crop]:
     """Cut one hippocampus out of each contrast that shows any of it, by its place in space."""
-    card, grid = model.card, contrasts[0].grid
+    card, grid = model.card, views[0].grid
     margin_mm = card.margin_mm if options.margin_mm is None else options.margin_mm
     target = crop_grid(location, grid, side, card.voxel_size_mm, margin_mm)
     if 0 in target.shape:
@@ -207,21 +186,20 @@ def cut_crops(
             f"the {SIDE_NAMES[side]} hippocampus lies outside the field of view: there is no voxel to crop",
             "Take a scan that shows both, or a --model with voxels of its own size (see `hsf-hub list`).",
         )
-    for contrast in contrasts:
-        if contrast is contrasts[0] or field_of_view(contrast.grid, target).any():
-            yield show(contrast, target, side)
+    for view in views:
+        if view is views[0] or field_of_view(view.grid, target).any():
+            yield show(view, target, side)
 
 
-def show(contrast: Contrast, target: Grid, side: str) -> Crop:
-    """Carry the part of a contrast that the networks are to see to its grid, free of intensities that no tissue has."""
-    near = contrast.data[covering_box(contrast.grid, target, side).slices]
-    data = contrast.data
+def show(view: AlignedView, target: Grid, side: str) -> Crop:
+    """Carry the part of a scan that the networks are to see to its grid, free of intensities that no tissue has."""
+    near, data = view.data[covering_box(view.grid, target, side).slices], view.data
     if near.size:
         tissue = tissue_range(near)
-        # Wild voxels further away do not matter: an image whose crop is sound is not touched.
+        # Wild voxels further away do not matter: a scan whose crop is sound is not touched.
         data = data if without_outliers(near, tissue) is near else without_outliers(data, tissue)
     # Splines keep the edges that the networks were trained on; where grids coincide nothing is interpolated.
-    return Crop(contrast, side, resample(data, contrast.grid, target, order=3, fill=float(data.min())), target)
+    return Crop(view, side, resample(data, view.grid, target, order=3, fill=float(data.min())), target)
 
 
 def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) -> list[Votes]:
@@ -232,7 +210,7 @@ def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) ->
     # Shown on a terminal alone, and where there is something to wait for.
     silent = None if n_passes > 1 else True
     sums: list[Votes] = []
-    with tqdm(total=n_passes * len(crops), desc=crops[0].contrast.key, unit="pass", leave=False, disable=silent) as bar:
+    with tqdm(total=n_passes * len(crops), desc=crops[0].view.key, unit="pass", leave=False, disable=silent) as bar:
         for predictors in model.rounds():
             counted = [CountedPredictor(predictor, bar.update) for predictor in predictors]
             votes = [
@@ -246,7 +224,7 @@ def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) ->
 
 def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> Hippocampus:
     """Carry the votes on one hippocampus to the scan's own voxels, and decide there."""
-    grid = crop.contrast.grid
+    grid = crop.view.grid
     box = covering_box(grid, crop.grid, crop.hemisphere)
     native = grid.subgrid(box.start, box.stop)
     carried = votes.carried(lambda sums: resample(sums, crop.grid, native))

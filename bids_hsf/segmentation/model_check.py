@@ -132,9 +132,9 @@ def _run(ensemble: Ensemble, device_name: str) -> tuple[list[Finding], float]:
             step = "time"
             seconds = time_pass(next(iter(model.members)))
         shape = "x".join(map(str, TIMED_SHAPE))
-        answers[step] = {
-            f"{seconds:.2f} s a pass of {shape} voxels on {model.device.provider}, {model.device.n_threads} thread(s)": None
-        }
+        device = model.device
+        timed = f"{seconds:.2f} s a pass of {shape} voxels on {device.provider}, {device.n_threads} thread(s)"
+        answers[step] = {timed: None}
     except BidsHsfError as error:
         failure = [Finding(name, step, False, _told(error))]
         answers = dict(takewhile(lambda item: item[0] != step, answers.items()))
