@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}")
 
+MAX_TEXT_BYTES = 64 << 20  # a group table of 50,000 scans; a sparse file of terabytes is one line of a shell
 STALE_SECONDS = 3600.0  # no file takes that long to write, and clocks of file servers differ less
 
 
@@ -66,11 +68,30 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_text(path: Path) -> str:
+    """Text of a file that anybody may have put there: nothing waits for a pipe or reads a device without end.
+
+    Raises
+    ------
+    OSError
+        There is none, it may not be read, is no regular file, or larger than any text of this app.
+    UnicodeDecodeError
+        It is not UTF-8.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "No regular file", str(path))
+        if found.st_size > MAX_TEXT_BYTES:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return stream.read().decode("utf-8")
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Content of a sidecar, or None where there is none or it is damaged."""
+    """Content of a JSON file, or None where there is none or it is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -170,7 +191,6 @@ def _is_same(descriptor: int, path: Path) -> bool:
 
 def checksums(path: Path, algorithms: Sequence[str] = ("sha256", "xxh3_64")) -> dict[str, str]:
     """Checksums of a file by algorithm, hexadecimal."""
-    # Not pooch's: it takes 0.2 s to import, and this runs at the start of each run.
     digests: dict[str, Any] = {"sha256": "sha256", "xxh3_64": xxhash.xxh3_64}
     found = {}
     for algorithm in algorithms:

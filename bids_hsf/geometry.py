@@ -57,6 +57,20 @@ class Grid:
         """Carry voxel indices (N, 3) to RAS+ mm."""
         return np.asarray(apply_affine(self.affine, indices))
 
+    def holds(self, points: FloatArray) -> NDArray[np.bool_]:
+        """Which of the points (N, 3) in RAS+ mm lie within a voxel, (N,): half a voxel beyond the outermost centres.
+
+        >>> Grid((2, 2, 2), np.eye(4)).holds(np.array([[1.5, 0, 0], [1.6, 0, 0], [-0.5, 1, 1]])).tolist()
+        [True, False, True]
+        """
+        indices = self.to_voxels(points)
+        return np.asarray(((indices >= -0.5) & (indices <= np.array(self.shape) - 0.5)).all(axis=1))
+
+    def corners(self) -> NDArray[np.float64]:
+        """Outer corners (8, 3) in RAS+ mm; those that share an edge differ in one bit of their number."""
+        ends = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in self.shape], indexing="ij"))
+        return self.to_mm(ends.reshape(3, -1).T)
+
     def subgrid(self, start: tuple[int, int, int], stop: tuple[int, int, int]) -> "Grid":
         """Grid of the voxels from `start` up to, not including, `stop`."""
         affine = self.affine.copy()
@@ -120,9 +134,7 @@ def box_around(indices: NDArray[Any], margins: NDArray[Any], shape: tuple[int, .
 
 def covering_box(source: Grid, target: Grid, hemisphere: str) -> CropBox:
     """Box of the voxels of `source` whose centres can lie in `target`, cut to the grid."""
-    last = [(-0.5, n - 0.5) for n in target.shape]
-    corners = np.array(np.meshgrid(*last)).reshape(3, -1).T
-    indices = source.to_voxels(target.to_mm(corners))
+    indices = source.to_voxels(target.corners())
     # Half a voxel beyond the outermost centres: a coinciding grid gives back exactly its own voxels.
     inner = np.clip(indices, indices.min(axis=0) + 0.5, indices.max(axis=0) - 0.5)
     return box_around(np.round(inner, 3), np.zeros(3), source.shape, hemisphere)
@@ -141,9 +153,8 @@ def integer_offset(source: Grid, target: Grid) -> tuple[int, int, int] | None:
 
 def field_of_view(source: Grid, target: Grid) -> NDArray[np.bool_]:
     """Which voxels of `target` (*target.shape) have their centre in the field of view of `source`."""
-    indices = source.to_voxels(target.to_mm(np.indices(target.shape).reshape(3, -1).T))
-    inside = (indices >= -0.5) & (indices <= np.array(source.shape) - 0.5)
-    return np.asarray(inside.all(axis=1).reshape(target.shape))
+    centres = target.to_mm(np.indices(target.shape).reshape(3, -1).T)
+    return source.holds(centres).reshape(target.shape)
 
 
 def resample(data: FloatArray, source: Grid, target: Grid, order: int = 1, fill: float = 0.0) -> NDArray[np.float32]:

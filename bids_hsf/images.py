@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import StorageError, UnreadableImageError
 from bids_hsf.geometry import Grid, to_canonical
+from bids_hsf.outliers import tissue_range, without_outliers
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ VOXEL_SIZE_RANGE_MM = (0.05, 20.0)
 
 MIN_AXIS_VOXELS = 8
 MAX_DEFLATE_RATIO = 1032  # of any gzip file, from the format itself
-MAX_BAD_SHARE = 0.5  # of NaN and infinite voxels
+MAX_BAD_SHARE = 0.98  # of NaN and infinite voxels: a brain fills at least as much of its own box
 CHUNK_BYTES = 1 << 20
 
 
@@ -108,7 +109,7 @@ def _raise_if_lost(path: Path, error: Exception) -> None:
         raise StorageError(f"Cannot read {path}: {error.strerror}", "Check disks and mounts.") from error
 
 
-def _check_shape(image: nib.Nifti1Image, path: Path) -> None:
+def _check_shape(image: nib.Nifti1Image, path: Path | str) -> None:
     shape = tuple(int(n) for n in image.shape)
     spatial = shape[:3] if all(n == 1 for n in shape[3:]) else shape
     if len(spatial) != 3:
@@ -122,14 +123,14 @@ def _check_shape(image: nib.Nifti1Image, path: Path) -> None:
         raise UnreadableImageError(f"{path} claims {_times(spatial)} voxels; at most {MAX_VOXELS:,} are accepted")
 
 
-def _check_values(image: nib.Nifti1Image, path: Path) -> None:
+def _check_values(image: nib.Nifti1Image, path: Path | str) -> None:
     kind = image.get_data_dtype()
     if kind.names or kind.kind not in "iuf":
         name = "RGB" if kind.names else "complex" if kind.kind == "c" else str(kind)
         raise UnreadableImageError(f"{path} holds {name} values, expected real numbers")
 
 
-def _check_affine(image: nib.Nifti1Image, path: Path) -> None:
+def _check_affine(image: nib.Nifti1Image, path: Path | str) -> None:
     affine = np.asarray(image.affine, dtype=float)
     with np.errstate(over="ignore", invalid="ignore"):
         sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
@@ -167,10 +168,40 @@ def load_scan(path: Path) -> LoadedScan:
         As `open_scan`, and where the voxels are truncated, damaged, all equal, or mostly not finite.
     """
     image = open_scan(path)
-    data = _finite(_read_voxels(image, path), path)
+    return _in_canonical_order(image, _read_voxels(image, path), path)
+
+
+def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
+    """Take an image that is in memory already, by the same rules as `load_scan`.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image
+        Or another of nibabel's images in space, whose affine maps to RAS+ mm.
+    name : str
+        What errors call it.
+
+    Raises
+    ------
+    UnreadableImageError
+        As `load_scan`.
+    """
+    if not isinstance(image, nib.Nifti1Pair):
+        image = nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine)
+    _check_shape(image, name)
+    _check_values(image, name)
+    _check_affine(image, name)
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    return _in_canonical_order(image, data.reshape(data.shape[:3]), name)
+
+
+def _in_canonical_order(image: nib.Nifti1Image, voxels: NDArray[np.float32], name: Path | str) -> LoadedScan:
+    """Check voxels (X, Y, Z) in storage order and turn them to RAS+."""
+    data = _finite(voxels, name)
     if float(data.max()) == float(data.min()):
-        raise UnreadableImageError(f"{path} is constant: every voxel is {float(data.flat[0]):g}")
-    _warn_of_doubtful_orientation(image, path)
+        raise UnreadableImageError(f"{name} is constant: every voxel is {float(data.flat[0]):g}")
+    data = _of_tissue(data, name)
+    _warn_of_doubtful_orientation(image, name)
     canonical, grid = to_canonical(data, np.asarray(image.affine, dtype=float))
     return LoadedScan(image, np.ascontiguousarray(canonical), grid)
 
@@ -207,7 +238,7 @@ def _drain(stream: gzip.GzipFile) -> None:
             raise
 
 
-def _finite(data: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
+def _finite(data: NDArray[np.float32], path: Path | str) -> NDArray[np.float32]:
     """Replace a few NaN and infinite voxels by the minimum; refuse many."""
     finite = np.isfinite(data)
     if finite.all():
@@ -219,7 +250,24 @@ def _finite(data: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
     return np.where(finite, data, data[finite].min())
 
 
-def _warn_of_doubtful_orientation(image: nib.Nifti1Image, path: Path) -> None:
+def _of_tissue(data: NDArray[np.float32], name: Path | str) -> NDArray[np.float32]:
+    """Replace intensities that no tissue has, and say so."""
+    tissue = tissue_range(data)
+    cut = without_outliers(data, tissue)
+    if cut is not data:
+        count = int((cut != data).sum())
+        logger.warning(
+            "%s: %s voxel(s) with intensities that no tissue has, outside %.4g to %.4g%s, are replaced",
+            name,
+            f"{count:,}",
+            tissue.low,
+            tissue.high,
+            f" (background {', '.join(f'{fill:g}' for fill in tissue.fills)})" if tissue.fills else "",
+        )
+    return cut
+
+
+def _warn_of_doubtful_orientation(image: nib.Nifti1Image, path: Path | str) -> None:
     """Say where left and right rest on a guess."""
     header = image.header
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])

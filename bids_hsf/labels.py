@@ -76,15 +76,17 @@ def merge_channels(probabilities: NDArray[Any], merge: Merge | None, labels: tup
     return np.stack(channels)
 
 
-def hemisphere_index(label: Label, hemisphere: str) -> int:
-    """Value of a label in the bilateral map.
+def hemisphere_offset(hemisphere: str) -> int:
+    """Tell what is added to a label's index in the bilateral map.
 
-    >>> hemisphere_index(Label(2, "Cornu Ammonis 1", "CA1", "#00ff00"), "R")
-    102
+    >>> hemisphere_offset("L"), hemisphere_offset("R")
+    (0, 100)
     """
-    return label.index + (RIGHT_OFFSET if hemisphere == "R" else 0)
+    return RIGHT_OFFSET if hemisphere == "R" else 0
 
 
 def bilateral(labels: tuple[Label, ...]) -> list[tuple[str, Label]]:
     """Hemisphere and label with its bilateral index, all left ones first."""
-    return [(side, replace(label, index=hemisphere_index(label, side))) for side in HEMISPHERES for label in labels]
+    return [
+        (side, replace(label, index=label.index + hemisphere_offset(side))) for side in HEMISPHERES for label in labels
+    ]

@@ -81,3 +81,24 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="Cannot write"), claimed(tmp_path / "file" / "x" / ".scan.lock"):
         pass
+
+
+def test_failure_while_writing_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        _ = 1 / 0
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["table.tsv"]
+
+
+def test_full_disk_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match="No space left") as caught,
+        files.replacing(tmp_path / "x") as temporary,
+    ):
+        temporary.write_text("half")
+        raise OSError(28, os.strerror(28))
+    assert str(tmp_path / "x") in caught.value.message
+    assert list(tmp_path.iterdir()) == []

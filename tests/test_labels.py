@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_hsf.labels import Label, Merge, bilateral, hemisphere_index, merge_channels
+from bids_hsf.labels import Label, Merge, bilateral, hemisphere_offset, merge_channels
 
 DG, CA1, CA2, CA3 = [
     Label(index, name, name, "#112233") for index, name in enumerate(("DG", "CA1", "CA2", "CA3"), start=1)
@@ -22,6 +22,5 @@ def test_without_a_merge_nothing_changes() -> None:
 
 
 def test_right_structures_are_a_hundred_higher() -> None:
-    assert hemisphere_index(CA3, "L") == 4
-    assert hemisphere_index(CA3, "R") == 104
+    assert (hemisphere_offset("L"), hemisphere_offset("R")) == (0, 100)
     assert [(side, label.index) for side, label in bilateral((DG, CA1))] == [("L", 1), ("L", 2), ("R", 101), ("R", 102)]

@@ -23,7 +23,8 @@ from bids_hsf.cli.app import main
 from bids_hsf.errors import UsageError
 from bids_hsf.geometry import Grid, field_of_view
 from bids_hsf.runs.config import Config, Method
-from bids_hsf.runs.planning import Job, plan_jobs
+from bids_hsf.runs.jobs import Job
+from bids_hsf.runs.planning import plan_jobs
 from bids_hsf.segmentation.long_axis import THIRDS, UNCAL_APEX
 from bids_hsf.segmentation.votes import Votes
 

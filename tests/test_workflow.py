@@ -1,7 +1,6 @@
 """The main job, end to end, on real brains: the example dataset and a turned head that lies elsewhere."""
 
 import csv
-import gc
 import hashlib
 import json
 import re
@@ -10,23 +9,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from bids_trees import model_card
 from example_data import carry_back
 from segmented_example import MODEL, Segmented
-from twins import write_twin
 
-from bids_hsf import workflow
 from bids_hsf.bids.validation import run_validator
 from bids_hsf.cli.app import main
-from bids_hsf.geometry import Grid
-from bids_hsf.hub.models import Ensemble
-from bids_hsf.networks import members
-from bids_hsf.networks.device import Device
-from bids_hsf.networks.predictor import OnnxPredictor
-from bids_hsf.runs.config import Config
-from bids_hsf.segmentation.augmentation import draw
-from bids_hsf.segmentation.votes import vote
-from bids_hsf.workflow import Contrast, Crop, open_tools, vote_on
 
 SCANS = ["sub-colin27_T1w", "sub-icbm152_T1w", "sub-icbm152_T2w", "sub-rotated_T1w"]
 
@@ -222,45 +209,3 @@ def test_a_scan_that_would_not_fit_is_refused_with_the_figure(
     assert re.search(r"sub-colin27_T1w.nii.gz would take about [5-7]\d\d MB, 400 MB are allowed", said)
     assert "--mem-mb" in said
     assert not list(tmp_path.rglob("*_dseg.nii.gz"))
-
-
-@pytest.mark.parametrize("kept_bytes", [0, 1 << 30])
-def test_members_that_vote_in_turn_are_the_ensemble(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
-) -> None:
-    monkeypatch.setattr(workflow, "SMALL_ENSEMBLE_BYTES", kept_bytes)
-    paths = tuple(write_twin(tmp_path / f"{n}.onnx", n_classes=3, shift=n / 5) for n in range(3))
-    card = model_card(n_augmentations=2)
-    cpu = Device("cpu", "CPUExecutionProvider", {}, n_threads=1)
-    config = Config(tmp_path, tmp_path / "out", ("participant",))
-    tools = open_tools(Ensemble(card, paths), None, cpu, config)
-    grid = Grid((24, 20, 22), np.eye(4))
-    data = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
-    contrast = Contrast("sub-01_T1w", data, grid)
-    crops = [Crop(contrast, side, data[:: 1 if side == "L" else -1], grid) for side in "LR"]
-    alive: list[int] = []
-
-    gc.collect()  # what other tests left goes now, not while it is counted
-
-    def count_open() -> int:
-        return sum(type(thing) is OnnxPredictor for thing in gc.get_objects())
-
-    elsewhere = count_open() - 1  # other tests' networks in this process, without the one that `tools` has open
-
-    def counted_open(*arguments: object) -> OnnxPredictor:
-        alive.append(count_open() - elsewhere)
-        return OnnxPredictor(*arguments)
-
-    monkeypatch.setattr(members, "OnnxPredictor", counted_open)
-    votes = vote_on(crops, tools)
-    # The first was open already; in turn, it was closed before the second was opened.
-    assert alive == ([1, 2] if kept_bytes else [0, 0])
-    monkeypatch.undo()
-    for crop, found in zip(crops, votes, strict=True):
-        networks = [OnnxPredictor(path, card, cpu) for path in paths]
-        samples = draw(card.recipe, 2, crop.random_state(config.method.seed))
-        together = vote(crop.data, networks, grid, samples)
-        assert found.n_passes == together.n_passes == 9
-        np.testing.assert_allclose(found.vote_counts, together.vote_counts, atol=1e-4)
-        np.testing.assert_allclose(found.probability_sum, together.probability_sum, atol=1e-4)
-    assert not np.allclose(votes[0].vote_counts, votes[1].vote_counts[:, ::-1])  # other random samples

@@ -1,23 +1,19 @@
-"""Find the scans of a BIDS dataset: everything that knows pybids, input side."""
+"""Find the scans of a BIDS dataset, and make sure that each has outputs of its own."""
 
+import errno
 import json
 import logging
 import os
-import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from bids_hsf.bids.entities import in_order, legal_label, split_name
+from bids_hsf.bids.queries import query
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import InvalidDatasetError, NoInputError, NothingSelectedError, StorageError, UsageError
 
 logger = logging.getLogger(__name__)
-
-
-# Entities of anatomical images, in the order of BIDS names.
-ENTITY_ORDER = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "flip", "inv", "mt", "part", "chunk")
 
 EXTENSIONS = (".nii", ".nii.gz")
 
@@ -99,6 +95,10 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
     ------
     NothingSelectedError
         An unknown participant or session label (the known ones are listed), or nothing is left.
+    InvalidDatasetError
+        The folder of an image contradicts its name, or two participants or sessions have outputs of one name.
+    UsageError
+        Two images have outputs of one name, or a filter is not understood.
     StorageError
         A folder of a selected participant cannot be listed, for another reason than its permissions.
     """
@@ -112,7 +112,9 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
     sessions = sorted({session for session, _ in folders if session is not None})
     wanted_sessions = _checked_labels("session", selection.sessions, sessions)
     images, closed = _images(folder for session, folder in folders if session in wanted_sessions or not wanted_sessions)
-    found = [_scan(path, bids_dir) for path in _query(bids_dir, images, selection, database_dir)]
+    picked = query(bids_dir, images, selection, database_dir)
+    _check_labels(picked, bids_dir)
+    found = _without_phase([_scan(path, bids_dir) for path in picked])
     found += [_closed_scan(folder, bids_dir, suffix) for folder in closed for suffix in selection.modalities]
     wanted_suffixes = " or ".join(selection.modalities)
     if not found:
@@ -125,7 +127,8 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
         # Who names a participant waits for it.
         level = logging.WARNING if wanted else logging.INFO
         logger.log(level, "No %s image of %d participant(s): %s", wanted_suffixes, len(without), _shortened(without))
-    return _without_collisions(found)
+    _check_outputs(found)
+    return sorted(found, key=lambda scan: scan.key)
 
 
 def known_participants(bids_dir: Path) -> list[str]:
@@ -141,6 +144,10 @@ def _folders(parent: Path) -> list[str]:
             return entry.is_dir()
         except PermissionError:
             return True
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link that leads to itself is no folder
+                return False
+            raise
 
     try:
         with os.scandir(parent) as entries:
@@ -180,7 +187,7 @@ def _images(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
         except OSError as error:
             raise _unlisted(folder, error) from error
         for name in sorted(name for name in names if name.endswith(EXTENSIONS) and not name.startswith(".")):
-            if name.startswith(f"{owner}_"):
+            if name.startswith("sub-"):
                 images.append(folder / name)
             else:
                 logger.warning("%s is left out: its name does not begin with %s_", folder / name, owner)
@@ -190,8 +197,7 @@ def _images(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
 def _closed_scan(folder: Path, bids_dir: Path, suffix: str) -> Scan:
     """Stand-in for the scans of a folder that may not be listed: it fails like one that may not be read."""
     relative_path = folder.relative_to(bids_dir).as_posix()
-    labels = [part.split("-", 1) for part in relative_path.split("/") if part.startswith(("sub-", "ses-"))]
-    return Scan(folder, relative_path, suffix, tuple((name, _legal(label)) for name, label in labels))
+    return Scan(folder, relative_path, suffix, in_order(_folder_labels(folder, bids_dir)))
 
 
 def _unlisted(folder: Path, error: OSError) -> StorageError:
@@ -216,118 +222,94 @@ def _shortened(labels: Sequence[str]) -> str:
     return ", ".join(labels[:SHOWN_LABELS]) + (f", ... ({len(labels)} in all)" if len(labels) > SHOWN_LABELS else "")
 
 
-def _query(bids_dir: Path, images: list[Path], selection: Selection, database_dir: Path | None) -> list[Path]:
-    """Let pybids pick, out of some image files, those of the wanted suffixes that pass the filters.
+def _folder_labels(path: Path, bids_dir: Path) -> dict[str, str]:
+    """Labels of the participant and the session, by the folders from the root of the dataset to a path."""
+    folders = [part.partition("-") for part in path.relative_to(bids_dir).parts]
+    return {name: label for name, _, label in folders if name in ("sub", "ses")}
 
-    pybids knows the files by name alone, so that what is not asked for (functional images, other
-    subjects, metadata) costs no time.
+
+def _name_labels(path: Path, subject: str) -> tuple[dict[str, str], str]:
+    """Entities with their labels, and the suffix, by a name; the label of a subject may hold what BIDS forbids."""
+    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    own = f"sub-{subject}_"
+    if not stem.startswith(own):
+        return split_name(stem)
+    labels, suffix = split_name(stem.removeprefix(own))
+    return {**labels, "sub": subject}, suffix
+
+
+def _labels(path: Path, bids_dir: Path) -> tuple[dict[str, str], str]:
+    """Entities with their labels, and the suffix, by the name, and by the folders what the name leaves out.
+
+    Raises
+    ------
+    InvalidDatasetError
+        They contradict each other: nobody but the user knows which is right.
     """
-    layout = _open_layout(bids_dir, images, database_dir)
-    candidates = set(images)
-    picked: set[Path] = set()
-    for suffix in selection.modalities:
-        filters = _pybids_filters(selection.filters.get(suffix.lower(), {}))
-        try:
-            # The suffix only opens the choice: a filter file may say another, as nipreps ones do.
-            found = layout.get(return_type="filename", **{"suffix": suffix, **filters})
-        except (ValueError, TypeError, re.error) as error:
-            message = f"--bids-filter-file, {suffix.lower()}: {' '.join(str(error).split())}"
-            raise UsageError(message, "Use pybids' names, such as session, acquisition, run.") from error
-        # Not through resolve(): a DataLad file is a link, and its target has no BIDS name.
-        picked |= {Path(path) for path in found} & candidates
-    return sorted(picked)
-
-
-def _open_layout(bids_dir: Path, images: Sequence[Path], database_dir: Path | None) -> Any:
-    """Index some images in memory, or open (or make) the complete index that the user keeps in a folder."""
-    with warnings.catch_warnings():
-        # pybids warns of its own future.
-        warnings.simplefilter("ignore")
-        from bids import BIDSLayout, BIDSLayoutIndexer
-
-        class NamedFilesIndexer(BIDSLayoutIndexer):  # type: ignore[misc]
-            """Index the files that are named, walking no folder."""
-
-            def _index_dir(self, _path: Any, config: list[Any], _force: Any = None) -> tuple[list[Any], list[Any]]:
-                entities = {name: entity for part in config for name, entity in part.entities.items()}
-                pairs = [self._index_file(path, entities) for path in images]
-                return [file for file, _ in pairs], [tag for _, tags in pairs for tag in tags]
-
-        if database_dir is None:
-            indexer = NamedFilesIndexer(validate=False, index_metadata=False)
-            # With the entities of derivatives, so that filters know desc-.
-            return BIDSLayout(bids_dir, validate=False, indexer=indexer, config=["bids", "derivatives"])
-        try:
-            layout = BIDSLayout(bids_dir, validate=False, database_path=database_dir)
-        except Exception as error:  # SQLAlchemy's tree of errors, and pybids' own
-            raise StorageError(
-                f"--bids-database-dir {database_dir} cannot be used: {' '.join(str(error).split())}",
-                "Delete it to have it made anew, or leave the flag out.",
-            ) from error
-    indexed = {Path(path) for path in layout.files}
-    missing = [path for path in images if path not in indexed]
-    if missing:
-        logger.warning(
-            "--bids-database-dir %s does not know %d image(s), first %s; delete it to have it made anew",
-            *(database_dir, len(missing), missing[0]),
-        )
-    return layout
-
-
-def _pybids_filters(filters: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate a filter file's values: null means absent, "*" means any that is there."""
-    from bids.layout import Query
-
-    special = {None: Query.NONE, "*": Query.ANY}
-
-    def translate(value: Any) -> Any:
-        if isinstance(value, list):
-            return [translate(item) for item in value]
-        return special.get(value, value) if isinstance(value, str | None) else value
-
-    return {entity: translate(value) for entity, value in filters.items()}
+    folders = _folder_labels(path.parent, bids_dir)
+    names, suffix = _name_labels(path, folders["sub"])
+    for name, label in folders.items():
+        if names.get(name, label) != label:
+            raise InvalidDatasetError(
+                f"{path.relative_to(bids_dir)} lies in {name}-{label}, but its name says {name}-{names[name]}",
+                "Move or rename it; or leave it out with --exclude-participant-label, --session-label or a filter.",
+            )
+    return {**folders, **names}, suffix
 
 
 def _scan(path: Path, bids_dir: Path) -> Scan:
-    """Read a scan's entities off its name, so that no two files share a key."""
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    *pairs, suffix = stem.split("_")
-    labels: dict[str, str] = {}
-    for pair in pairs:
-        name, _, label = pair.partition("-")
-        labels.setdefault(name, _legal(label))
-    ordered = tuple((name, labels[name]) for name in ENTITY_ORDER if labels.get(name))
-    return Scan(path, path.relative_to(bids_dir).as_posix(), suffix, ordered)
+    """Read a scan's entities off its name and its folders."""
+    labels, suffix = _labels(path, bids_dir)
+    if "ses" in labels and f"_ses-{labels['ses']}_" not in path.name:
+        logger.warning("%s is taken for ses-%s, as its folder says: its name tells no session", path, labels["ses"])
+    return Scan(path, path.relative_to(bids_dir).as_posix(), suffix, in_order(labels))
 
 
-def _legal(label: str) -> str:
-    """Make a label alphanumeric, as BIDS has it; HSF users write acq-0.8mm, which no output name may hold."""
-    return re.sub(r"[^A-Za-z0-9+]", "p", label)
+def _without_phase(scans: Sequence[Scan]) -> list[Scan]:
+    """Leave out phases, real and imaginary parts: brains are seen in magnitudes."""
+    parts = {scan.path: dict(scan.entities).get("part", "mag") for scan in scans}
+    for path, part in parts.items():
+        if part != "mag":
+            logger.info("%s is left out: part-%s is no magnitude", path, part)
+    return [scan for scan in scans if parts[scan.path] == "mag"]
 
 
-def _without_collisions(scans: list[Scan]) -> list[Scan]:
-    """Sort by key, and drop the later of two files that would be written to one output, saying so.
+def _check_labels(images: Sequence[Path], bids_dir: Path) -> None:
+    """Make sure that no two participants, nor sessions of one, become one in the names of the outputs.
 
-    A raw name is preferred to one with entities that outputs cannot keep. Of a .nii and a .nii.gz, the compressed
-    one is taken: it is what converters write.
+    Raises
+    ------
+    InvalidDatasetError
+        Two do.
+    """
+    owners: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for path in images:
+        labels, _ = _labels(path, bids_dir)
+        for entities in (("sub",), ("sub", "ses")):
+            own = tuple(labels.get(name, "") for name in entities)
+            taken = owners.setdefault(tuple(map(legal_label, own)), own)
+            if taken != own:
+                first, second = ("/".join(map("-".join, zip(entities, who, strict=True))) for who in (taken, own))
+                raise InvalidDatasetError(
+                    f"Results of {first} and of {second} would have the same names, which are letters and digits",
+                    "Rename one of them, or give each an output folder of its own by --participant-label.",
+                )
+
+
+def _check_outputs(scans: Iterable[Scan]) -> None:
+    """Make sure that no two images would be written to one output.
 
     Raises
     ------
     UsageError
-        Derivatives that differ in such entities alone (``space-``, ``desc-``): nobody but the user can choose.
+        Two would: nobody but the user can choose.
     """
-
-    def n_lost(scan: Scan) -> int:
-        return scan.path.name.count("_") - len(scan.entities)
-
-    unique: dict[str, Scan] = {}
-    for scan in sorted(scans, key=lambda scan: (scan.key, n_lost(scan), scan.path.suffix != ".gz", scan.relative_path)):
-        taken = unique.setdefault(scan.key, scan)
-        if n_lost(taken) and taken.relative_path.split(".nii")[0] != scan.relative_path.split(".nii")[0]:
+    first: dict[str, Scan] = {}
+    for scan in sorted(scans, key=lambda scan: scan.relative_path):
+        taken = first.setdefault(scan.key, scan)
+        if taken is not scan:
             raise UsageError(
                 f"Results of {taken.relative_path} and of {scan.relative_path} would have the same names",
-                'Choose with --bids-filter-file, for example {"t1w": {"space": null, "desc": "preproc"}}.',
+                "Remove one, or choose with --bids-filter-file, for example "
+                '{"t1w": {"space": null, "desc": "preproc", "extension": ".nii.gz"}}.',
             )
-        if taken is not scan:
-            logger.warning("%s is left out: its results would have the names of those of %s", scan.path, taken.path)
-    return list(unique.values())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_hsf.files import write_text
-from bids_hsf.labels import Label, bilateral
+from bids_hsf.labels import SIDE_NAMES, Label, bilateral
 
 
 def write_label_files(
@@ -23,8 +23,10 @@ def write_label_files(
         Out of `config.VIEWERS`.
     """
     formats = {"itksnap": (_itksnap, "txt"), "freesurfer": (_freesurfer, "txt"), "fsleyes": (_fsleyes, "lut")}
-    sides = {"L": "Left", "R": "Right"}
-    rows = [(label.index, f"{sides[side]} {label.name}", _rgb(label.color)) for side, label in bilateral(labels)]
+    sides = {side: name.capitalize() for side, name in SIDE_NAMES.items()}
+    rows = [
+        (label.index, f"{sides[side]} {_plain(label.name)}", _rgb(label.color)) for side, label in bilateral(labels)
+    ]
     paths = []
     for viewer in viewers:
         write, extension = formats[viewer]
@@ -49,6 +51,11 @@ def _freesurfer(rows: Rows) -> list[str]:
 
 def _fsleyes(rows: Rows) -> list[str]:
     return [f"{index} {r / 255:.5f} {g / 255:.5f} {b / 255:.5f} {name}" for index, name, (r, g, b) in rows]
+
+
+def _plain(name: str) -> str:
+    """Name from a card without what would end its field or its line."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split()).replace('"', "'")
 
 
 def _rgb(color: str) -> tuple[int, int, int]:

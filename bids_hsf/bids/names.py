@@ -108,3 +108,12 @@ def scan_outputs(
 def bids_uri(dataset: str, relative_path: str) -> str:
     """BIDS URI of a file, such as "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"."""
     return f"bids:{dataset}:{relative_path}"
+
+
+def loose_outputs(folder: Path, name: str, segmentation: str) -> ScanOutputs:
+    """Name the outputs of an image that belongs to no dataset: all beside each other.
+
+    >>> loose_outputs(Path("/out"), "scan", "hsf").dseg.as_posix()
+    '/out/scan_seg-hsf_dseg.nii.gz'
+    """
+    return ScanOutputs(folder, f"{name}_seg-{segmentation}", f"figures/{name}_seg-{segmentation}")

@@ -15,6 +15,7 @@ from bids_hsf.files import claimed, read_json, sweep, write_if_changed
 
 BIDS_VERSION = "1.11.1"
 CODE_URL = "https://github.com/clementpoiret/bids-hsf"
+README = Path(__file__).parents[1] / "data" / "templates" / "dataset_README.md"
 BIDSIGNORE = "*.html\nfigures\ngroup_*\n"
 
 
@@ -120,7 +121,7 @@ def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> N
         description = dataset_description(bids_dir, _all_licenses(earlier, license_text))
         write_if_changed(output_dir / "dataset_description.json", json.dumps(description, indent=2) + "\n")
     write_if_changed(output_dir / ".bidsignore", BIDSIGNORE)
-    write_if_changed(output_dir / "README.md", README)
+    write_if_changed(output_dir / "README.md", README.read_text(encoding="utf-8"))
     write_if_changed(output_dir / "descriptions.tsv", DESCRIPTIONS_TSV)
     write_if_changed(output_dir / "descriptions.json", json.dumps(DESCRIPTIONS_JSON, indent=2) + "\n")
 
@@ -156,20 +157,6 @@ def dataset_description(bids_dir: Path, license_text: str) -> dict[str, Any]:
         "HowToAcknowledge": "See logs/CITATION.md",
     }
 
-
-README = """# Hippocampal segmentation by bids-hsf
-
-Each scan has one label map on its own voxel grid (`*_dseg.nii.gz`; left structures have the model's
-index k, right ones 100 + k), a table of its structures with volumes in mm3 (`*_dseg.tsv`), a sidecar
-with the model, the settings and the localization (`*_dseg.json`) and a map of the normalised predictive
-entropy (`*_desc-entropy_probseg.nii.gz`; 0 certain, 1 all classes equally likely). Where the votes of a T1w
-and a T2w scan were joined, `desc-multispectral` says so. `seg-*HBT` are maps of head, body and tail.
-
-`sub-*.html` are the reports to look at, `group_volumes.tsv` collects the volumes of all scans once the
-group level has run, `logs/` keeps what differs between equal runs: seconds, memory, commands.
-
-For research use only; not for clinical use.
-"""
 
 JOINED = "The votes of a T1w and a T2w scan of one session, joined"
 ALL_DESCRIPTIONS = {

@@ -2,12 +2,18 @@
 
 import csv
 import io
+import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bids_hsf.files import write_text
-from bids_hsf.labels import SIDE_NAMES
+from bids_hsf.bids.typed_json import NotWholeError
+from bids_hsf.files import read_text, write_text
+from bids_hsf.labels import HEMISPHERES, SIDE_NAMES
+
+MISSING = "n/a"
 
 TSV_COLUMNS: dict[str, dict[str, Any]] = {
     "index": {
@@ -30,22 +36,135 @@ TSV_COLUMNS: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Structure:
+    """One structure of one hemisphere, as a ``dseg.tsv`` tells it.
+
+    Attributes
+    ----------
+    index : int
+        In the label map: left k, right 100 + k.
+    name : str
+        Such as "Left Subiculum".
+    abbreviation : str
+        Such as "L_Sub".
+    color : str
+        "#rrggbb", as written; empty where there is none.
+    hemisphere : str
+        "L" or "R".
+    volume_mm3 : float or None
+        None for "n/a", as for all that follow.
+    entropy_mean : float or None
+        Mean normalised predictive entropy, 0-1.
+    volume_low, volume_high : float or None
+        Central 95 % of the volume over the passes, in mm3.
+    """
+
+    index: int
+    name: str
+    abbreviation: str
+    color: str
+    hemisphere: str
+    volume_mm3: float | None
+    entropy_mean: float | None = None
+    volume_low: float | None = None
+    volume_high: float | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> "Structure":
+        """Read a row of the table.
+
+        Raises
+        ------
+        NotWholeError
+            It lacks what tells the structure, or has another thing than a number in the place of one.
+        """
+        absent = [name for name in ("index", "abbreviation", "hemisphere", "volume_mm3") if row.get(name) is None]
+        if absent:
+            raise NotWholeError(f"it has no {absent[0]}")
+        if not re.fullmatch("[0-9]{1,4}", row["index"]) or row["hemisphere"] not in HEMISPHERES:
+            raise NotWholeError(f"its index is {row['index']!r}, its hemisphere {row['hemisphere']!r}")
+        return cls(
+            index=int(row["index"]),
+            name=row.get("name") or MISSING,
+            abbreviation=row["abbreviation"],
+            color=row.get("color") or "",
+            hemisphere=row["hemisphere"],
+            volume_mm3=parse_number(row["volume_mm3"]),
+            entropy_mean=parse_number(row.get("entropy_mean")),
+            volume_low=parse_number(row.get("volume_mm3_low")),
+            volume_high=parse_number(row.get("volume_mm3_high")),
+        )
+
+
+def parse_number(text: str | None) -> float | None:
+    """Read a cell, whole numbers as such; None for "n/a", and where there is none.
+
+    Raises
+    ------
+    NotWholeError
+        It holds anything but a finite number.
+
+    >>> parse_number("812.25"), parse_number("n/a")
+    (812.25, None)
+    """
+    if text is None or text == MISSING:
+        return None
+    try:
+        found = int(text) if text.isdecimal() else float(text)
+        is_finite = math.isfinite(found)
+    except (ValueError, OverflowError):  # a number of a thousand digits
+        is_finite = False
+    if not is_finite:
+        raise NotWholeError(f"it has {text!r} in the place of a number")
+    return found
+
+
 def write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a BIDS table; None becomes "n/a"."""
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(["n/a" if row.get(c) is None else row[c] for c in columns] for row in rows)
+    writer.writerows([MISSING if row.get(c) is None else row[c] for c in columns] for row in rows)
     write_text(path, stream.getvalue())
 
 
 def read_tsv(path: Path) -> list[dict[str, str]]:
-    """Read a BIDS table as text; empty where there is none, or where another run has just taken it away."""
+    """Read a BIDS table as text.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none, or another run has just taken it away.
+    NotWholeError
+        It cannot be read, or is cut short.
+    """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream, delimiter="\t"))
+        text = read_text(path)
     except FileNotFoundError:
-        return []
+        raise
+    except OSError as error:
+        raise NotWholeError(f"it cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise NotWholeError("it is not UTF-8") from error
+    # Cut within a number, a table would still be one.
+    if not text.endswith("\n"):
+        raise NotWholeError("its last line does not end")
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
+    except csv.Error as error:
+        raise NotWholeError(f"it is no table ({error})") from error
+    if any(None in row or None in row.values() for row in rows):
+        raise NotWholeError("its lines are not of one length")
+    return rows
+
+
+def read_structures(path: Path) -> list[Structure]:
+    """Read the structures of a ``dseg.tsv``; raises as `read_tsv` does, and where a row is none of this app's."""
+    structures = [Structure.from_row(row) for row in read_tsv(path)]
+    if not structures:
+        raise NotWholeError("it has no rows")
+    return structures
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -4,6 +4,7 @@ import logging
 import logging.handlers
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bids_hsf.cli.arguments import config_of, parse
 from bids_hsf.cli.console import Advice, Console, RunLog, everything, exit_code_of, handling, ours, show
@@ -11,8 +12,10 @@ from bids_hsf.errors import BidsHsfError
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.signals import stoppable
 
-logger = logging.getLogger("bids_hsf")
+if TYPE_CHECKING:
+    from bids_hsf.workflow import Seams
 
+logger = logging.getLogger("bids_hsf")
 
 ADVICE = Advice(
     stopped="Finished scans are kept, the same command goes on with the rest.",
@@ -21,7 +24,7 @@ ADVICE = Advice(
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, seams: "Seams | None" = None) -> int:
     """Run the app; returns the exit code.
 
     Known errors become one line in the log, unknown ones one line and a traceback in the file.
@@ -36,20 +39,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = config_of(parse(arguments), arguments)
         console.setLevel(logging.DEBUG if config.behaviour.verbosity > 0 else logging.INFO)
         console.addFilter(everything if config.behaviour.verbosity > 1 else ours)
-        return run(config, run_log)
+        return run(config, run_log, seams)
 
     with handling(console), RunLog() as run_log, stoppable() as stop:
         return exit_code_of(work, report_error, stop, ADVICE)
 
 
-def run(config: Config, run_log: RunLog) -> int:
+def run(config: Config, run_log: RunLog, seams: "Seams | None" = None) -> int:
     """Run the workflow, whose imports take seconds."""
     from bids_hsf.runs.provenance import default_work_dir, keep_caches_out_of_the_way
 
     keep_caches_out_of_the_way(config.work_dir or default_work_dir(config.output_dir))
     from bids_hsf import workflow
 
-    return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show))
+    return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show), seams)
 
 
 def report_error(error: BidsHsfError) -> int:

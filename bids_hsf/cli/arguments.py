@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 from bids_hsf import __version__
 from bids_hsf.cli.console import show
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
+from bids_hsf.hub import DEFAULT_MODEL
 from bids_hsf.runs.command_line import FLAGS
-from bids_hsf.runs.config import DEFAULT_MODEL, LEVELS, REFERENCES, UNCERTAINTIES, VIEWERS, Config, Method, config_from
+from bids_hsf.runs.config import LEVELS, REFERENCES, UNCERTAINTIES, VIEWERS, Config, Method, config_from
 
 USAGE = "bids-hsf BIDS_DIR OUTPUT_DIR {participant,group,status} [{participant,group,status} ...] [options]"
 

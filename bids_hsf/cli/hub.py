@@ -234,24 +234,25 @@ def evaluate_model(options: argparse.Namespace) -> Answer:
     from bids_hsf.errors import ScanError
     from bids_hsf.files import write_text
     from bids_hsf.hub.models import fetch, find_card
-    from bids_hsf.segmentation.evaluation import evaluate, find_cases, open_predictors, summarize
+    from bids_hsf.segmentation.evaluation import evaluate, find_cases, summarize
+    from bids_hsf.segmentation.model import open_ensemble
 
     card = find_card(options.model, options.hub_dir)
     cases = find_cases(options.images, options.labels)
     if options.output is not None and not options.output.parent.is_dir():
         raise UsageError(f"--output {options.output}: its folder does not exist")
     ensemble = fetch(card, allow_http=options.allow_http)
-    predictors = open_predictors(
-        ensemble, options.device, options.nthreads, reduced_precision=options.reduced_precision
-    )
     scores: list[Score] = []
     failures = {}
-    for case in tqdm(cases, desc=card.name, unit="case", disable=None):
-        try:
-            scores += evaluate(case, card, predictors)
-        except ScanError as error:
-            failures[case.name] = error.message
-            logger.error("%s: %s", case.name, error.message)
+    with open_ensemble(
+        ensemble, options.device, options.nthreads, reduced_precision=options.reduced_precision
+    ) as model:
+        for case in tqdm(cases, desc=card.name, unit="case", disable=None):
+            try:
+                scores += evaluate(case, model)
+            except ScanError as error:
+                failures[case.name] = error.message
+                logger.error("%s: %s", case.name, error.message)
     means = summarize(scores)
     text = format_rows(scores)
     if options.output is not None:

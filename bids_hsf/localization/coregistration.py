@@ -16,13 +16,10 @@ from scipy import ndimage
 
 from bids_hsf.errors import ScanError
 from bids_hsf.geometry import Grid, Matrix
-from bids_hsf.localization.metric import Matcher, channel, foreground_edges
+from bids_hsf.localization.intensities import Intensities, foreground_threshold, from_background, shrink
+from bids_hsf.localization.metric import MutualInformation, bin_intensities, foreground_edges
 from bids_hsf.localization.refinement import refine_rigid
-from bids_hsf.localization.search import search
-from bids_hsf.localization.volume import Volume, foreground_threshold, from_background, shrink
-
-WORK_VOXEL_MM = 2.0
-DISPLACEMENT_MM = 4.0
+from bids_hsf.localization.search import SearchSettings, search
 
 # Pairs of one head have 0.4 and more, 0.33 with slices of 4 mm, 0.31 with voxels of 3 mm, 0.15 with strong shading and
 # noise in both; two different heads 0.18 to 0.26; what does not fit at all below 0.06, or a second search ends
@@ -31,13 +28,42 @@ MIN_JOINED_QUALITY = 0.28  # two heads' votes must never be joined, whatever tha
 MIN_QUALITY = 0.1  # to look for the hippocampi where the other scan has them: the place is judged afterwards
 MAX_DISAGREEMENT_MM = 3.0
 
-# The hippocampi lie within this distance of the middle of the head.
-REACH_MM = 40.0
-N_BINS = 24
-N_POINTS = 8000
+# Heads move little between two scans of a session, and do not change their size.
+RIGID_SEARCH = SearchSettings(shift_mm=5.0, turn_degrees=4.0, log_scale=0.0)
 
-# Shift in mm, turn in degrees, no scale: how far a search strays from its starts at first.
-SPREAD = np.array([5.0, 5.0, 5.0, 4.0, 4.0, 4.0, 0.0])
+
+@dataclass(frozen=True)
+class CoregistrationSettings:
+    """How two contrasts are brought together, and how the answer is judged.
+
+    Attributes
+    ----------
+    voxel_mm : float
+        At most, of both scans once they are reduced.
+    n_points : int
+        Of the head on which a search compares the two; a few more are taken.
+    n_bins : int
+        Of the joint histogram, an axis, background included.
+    rim_voxels : int
+        Of air around the head, which tells where it ends.
+    search : SearchSettings
+        Near its starts.
+    displacement_mm : float
+        By which the answer is displaced to see how sharp it is.
+    reach_mm : float
+        Distance from the middle of the head within which the hippocampi lie: there two answers are compared.
+    """
+
+    voxel_mm: float = 2.0
+    n_points: int = 8000
+    n_bins: int = 24
+    rim_voxels: int = 2
+    search: SearchSettings = RIGID_SEARCH
+    displacement_mm: float = 4.0
+    reach_mm: float = 40.0
+
+
+COREGISTRATION = CoregistrationSettings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +115,11 @@ class Coregistration:
 
 
 def coregister(
-    reference: NDArray[Any], reference_grid: Grid, second: NDArray[Any], second_grid: Grid
+    reference: NDArray[Any],
+    reference_grid: Grid,
+    second: NDArray[Any],
+    second_grid: Grid,
+    settings: CoregistrationSettings = COREGISTRATION,
 ) -> Coregistration:
     """Register two contrasts of one head rigidly.
 
@@ -99,6 +129,7 @@ def coregister(
         Canonical (RAS+) intensities of any kind, on any grids.
     reference_grid, second_grid : Grid
         Of the two.
+    settings : CoregistrationSettings
 
     Returns
     -------
@@ -107,84 +138,91 @@ def coregister(
     """
     # The smaller field of view is sampled: a slab lies in the whole head, not the head in the slab.
     second_is_smaller = _extent(second_grid) < _extent(reference_grid)
-    volumes = [_work_volume(reference, reference_grid), _work_volume(second, second_grid)]
-    fixed, moving = reversed(volumes) if second_is_smaller else volumes
-    pair = _Pair.of(fixed, moving)
-    solution, again = pair.solved(seed=0), pair.solved(seed=1)
+    reduced = [
+        from_background(shrink(Intensities(data, grid), settings.voxel_mm))
+        for data, grid in ((reference, reference_grid), (second, second_grid))
+    ]
+    fixed, moving = reversed(reduced) if second_is_smaller else reduced
+    heads = _Heads.of(fixed, moving, settings)
+    solution, again = heads.solved(seed=0), heads.solved(seed=1)
     return Coregistration(
         solution if second_is_smaller else np.asarray(np.linalg.inv(solution)),
-        pair.sharpness(solution),
-        pair.distance_mm(solution, again),
+        heads.sharpness(solution),
+        heads.distance_mm(solution, again),
     )
 
 
 def _extent(grid: Grid) -> float:
+    """Volume of a field of view in mm3."""
     return float(np.prod(grid.shape)) * grid.voxel_volume
 
 
 @dataclass(frozen=True, eq=False)
-class _Pair:
+class _Heads:
     """Two contrasts, reduced for registration; transforms lead from `fixed` to `moving` mm.
 
     Attributes
     ----------
-    fixed, moving : Volume
+    fixed, moving : Intensities
         At about 2 mm.
-    head : array, (X, Y, Z) bool
+    mask : array, (X, Y, Z) bool
         Head in `fixed`, with its rim.
-    matcher : Matcher
-        Judges transforms on a few thousand points of the head.
+    metric : MutualInformation
+        On a few thousand points of the head.
+    settings : CoregistrationSettings
     """
 
-    fixed: Volume
-    moving: Volume
-    head: NDArray[np.bool_]
-    matcher: Matcher
+    fixed: Intensities
+    moving: Intensities
+    mask: NDArray[np.bool_]
+    metric: MutualInformation
+    settings: CoregistrationSettings
 
     @classmethod
-    def of(cls, fixed: Volume, moving: Volume) -> "_Pair":
-        """Draw the points on which two volumes are compared."""
-        head = ndimage.binary_dilation(_foreground(fixed), iterations=2)
-        indices = np.argwhere(head)
-        indices = indices[:: max(1, len(indices) // N_POINTS)]
-        codes = channel(
+    def of(cls, fixed: Intensities, moving: Intensities, settings: CoregistrationSettings) -> "_Heads":
+        """Draw the points on which the two are compared."""
+        mask = ndimage.binary_dilation(_foreground(fixed), iterations=settings.rim_voxels)
+        indices = np.argwhere(mask)
+        indices = indices[:: max(1, len(indices) // settings.n_points)]
+        binned = bin_intensities(
             fixed.values[tuple(indices.T)],
-            foreground_edges(fixed.values, N_BINS),
+            foreground_edges(fixed.values, settings.n_bins),
             moving.values,
-            foreground_edges(moving.values, N_BINS),
+            foreground_edges(moving.values, settings.n_bins),
         )
-        return cls(fixed, moving, head, Matcher(fixed.grid.to_mm(indices), (codes,), moving.grid))
+        metric = MutualInformation(fixed.grid.to_mm(indices), (binned,), moving.grid)
+        return cls(fixed, moving, mask, metric, settings)
 
     @property
     def center(self) -> Matrix:
         """Middle (3,) of the head in `fixed`."""
-        return np.asarray(self.matcher.points.mean(axis=0))
+        return np.asarray(self.metric.points.mean(axis=0))
 
     def solved(self, seed: int) -> Matrix:
         """Search from the scanner's geometry and, should that be lost, from the middles of the heads."""
         starts = np.tile(np.eye(4), (2, 1, 1))
         starts[1, :3, 3] = self.moving.grid.to_mm(np.argwhere(_foreground(self.moving))).mean(axis=0) - self.center
-        found = search(self.matcher, starts, self.center, SPREAD, seed)
-        return refine_rigid(self.fixed, self.head, self.moving, found, self.center)
+        found = search(self.metric, starts, self.center, seed, self.settings.search)
+        return refine_rigid(self.fixed, self.mask, self.moving, found, self.center)
 
     def sharpness(self, solution: Matrix) -> float:
         """Share of the mutual information that a displacement costs, mean over six directions."""
         displaced = np.tile(solution, (7, 1, 1))
-        displaced[1:, :3, 3] += np.concatenate([np.eye(3), -np.eye(3)]) * DISPLACEMENT_MM
-        information, *others = self.matcher.scores(displaced)
+        displaced[1:, :3, 3] += _six_directions() * self.settings.displacement_mm
+        information, *others = self.metric.scores(displaced)
         return float(np.clip(1 - np.mean(others) / information, 0, 1)) if information > 0 else 0.0
 
     def distance_mm(self, first: Matrix, second: Matrix) -> float:
         """Largest distance between two answers near the middle of the head."""
-        points = self.center + np.concatenate([np.eye(3), -np.eye(3)]) * REACH_MM
+        points = self.center + _six_directions() * self.settings.reach_mm
         return float(np.linalg.norm(apply_affine(first, points) - apply_affine(second, points), axis=1).max())
 
 
-def _work_volume(data: NDArray[Any], grid: Grid) -> Volume:
-    """Average blocks of voxels to at most 2 mm."""
-    return from_background(shrink(Volume(data, grid), WORK_VOXEL_MM))
+def _six_directions() -> Matrix:
+    """Both ways along each axis, (6, 3)."""
+    return np.concatenate([np.eye(3), -np.eye(3)])
 
 
-def _foreground(volume: Volume) -> NDArray[np.bool_]:
+def _foreground(intensities: Intensities) -> NDArray[np.bool_]:
     """Head against air."""
-    return np.asarray(ndimage.binary_fill_holes(volume.values > foreground_threshold(volume.values)))
+    return np.asarray(ndimage.binary_fill_holes(intensities.values > foreground_threshold(intensities.values)))

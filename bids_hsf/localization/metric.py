@@ -1,4 +1,4 @@
-"""How well a transform carries the template into a scan: mutual information, and edges that run alike."""
+"""How well a transform carries the template into a scan: mutual information, and the normalised gradient field."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,28 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from bids_hsf.geometry import FloatArray, Grid, Matrix
-from bids_hsf.localization.volume import Volume, foreground_threshold, gradients_at, in_view
+from bids_hsf.localization.intensities import Intensities, foreground_threshold, gradients_at, in_view
 
 # Scores compare so many transforms at a time: more do not fit the cache.
 BATCH = 8
-MIN_EDGE_POINTS = 50
+
+# With fewer of the template's gradients in view their mean says nothing.
+MIN_GRADIENTS = 50
+
+# Mean of the squared cosine between two directions that have nothing to do with each other.
+CHANCE = 1 / 3
 
 
 @dataclass(frozen=True, eq=False)
-class Channel:
-    """One view of template and scan, as small integers.
+class BinnedIntensities:
+    """Intensities of template and scan as small integers, the axes of a joint histogram.
 
     Attributes
     ----------
     expected : array, (N,) int64
-        Code of the template at each of the matcher's points.
+        Bin of the template at each of the metric's points.
     observed : array, (X + 2, Y + 2, Z + 2) int64
-        Codes of the scan, with a border of `n_bins` that means outside the field of view.
+        Bins of the scan, with a border of `n_bins` that means outside the field of view.
     n_bins : int
     """
 
@@ -33,24 +38,25 @@ class Channel:
 
 
 @dataclass(frozen=True, eq=False)
-class Matcher:
-    """Judges transforms by the mutual information of template and scan.
+class MutualInformation:
+    """Mutual information of template and scan under transforms.
 
     Attributes
     ----------
     points : array, (N, 3) float64
         Template mm.
-    channels : tuple of Channel
+    binned : tuple of BinnedIntensities
+        The same two images in several ways, such as with and without shading; all of one shape.
     grid : Grid
-        Of the scan's codes, without their border.
+        Of the scan's bins, without their border.
     """
 
     points: Matrix
-    channels: tuple[Channel, ...]
+    binned: tuple[BinnedIntensities, ...]
     grid: Grid
 
     def scores(self, matrices: Matrix) -> Matrix:
-        """Mutual information in nats, summed over the channels, times the share of points in view; (B,)."""
+        """Mutual information in nats, summed over `binned`, times the share of points in view; (B,)."""
         batches = [matrices[first : first + BATCH] for first in range(0, len(matrices), BATCH)]
         return np.concatenate([self._batch_scores(batch) for batch in batches])
 
@@ -58,18 +64,18 @@ class Matcher:
         """Scores of so few transforms that all points of all fit the cache."""
         to_voxels = (np.linalg.inv(self.grid.affine) @ matrices).astype(np.float32)
         indices = to_voxels[:, :3, :3] @ self.points.T.astype(np.float32) + to_voxels[:, :3, 3:] + np.float32(1.5)
-        shape = self.channels[0].observed.shape
+        shape = self.binned[0].observed.shape
         x, y, z = (np.clip(indices[:, axis].astype(np.int32), 0, shape[axis] - 1) for axis in range(3))
         flat = ((x * shape[1] + y) * shape[2] + z).astype(np.intp)
-        return np.asarray(sum(_information(channel, flat) for channel in self.channels))
+        return np.asarray(sum(_information(binned, flat) for binned in self.binned))
 
 
-def _information(channel: Channel, flat: NDArray[np.intp]) -> Matrix:
+def _information(binned: BinnedIntensities, flat: NDArray[np.intp]) -> Matrix:
     """Mutual information times the share in view, for each row of voxel indices (B, N)."""
-    n_bins = channel.n_bins
+    n_bins = binned.n_bins
     # All indices are within: "clip" only spares take's check of each, and a copy.
-    keys = channel.observed.ravel().take(flat, mode="clip")
-    keys += channel.expected * (n_bins + 1)
+    keys = binned.observed.ravel().take(flat, mode="clip")
+    keys += binned.expected * (n_bins + 1)
     counts = np.array([np.bincount(row, minlength=n_bins * (n_bins + 1)) for row in keys])
     counts = counts.reshape(-1, n_bins, n_bins + 1)[..., :n_bins]
     n_seen = counts.sum(axis=(1, 2))
@@ -93,20 +99,24 @@ def foreground_edges(reference: FloatArray, n_bins: int) -> FloatArray:
     return np.asarray([threshold, *np.maximum(edges, threshold)], dtype=np.float32)
 
 
-def channel(expected: FloatArray, expected_edges: FloatArray, observed: FloatArray, edges: FloatArray) -> Channel:
-    """Code template values (N,) and a scan (X, Y, Z) by the edges of their bins."""
-    n_bins = len(edges) + 1
+def bin_intensities(
+    expected: FloatArray, expected_edges: FloatArray, observed: FloatArray, observed_edges: FloatArray
+) -> BinnedIntensities:
+    """Sort intensities of the template (N,) and of a scan (X, Y, Z) into bins, given the inner edges of these."""
+    n_bins = len(observed_edges) + 1
     bordered = np.full([n + 2 for n in observed.shape], n_bins, dtype=np.int64)
-    bordered[1:-1, 1:-1, 1:-1] = np.searchsorted(edges, observed)
-    return Channel(np.searchsorted(expected_edges, expected).astype(np.int64), bordered, n_bins)
+    bordered[1:-1, 1:-1, 1:-1] = np.searchsorted(observed_edges, observed)
+    return BinnedIntensities(np.searchsorted(expected_edges, expected).astype(np.int64), bordered, n_bins)
 
 
-def edge_likeness(scan: Volume, matrix: Matrix, points: Matrix, gradients: NDArray[np.floating]) -> float | None:
+def normalised_gradient_field(
+    scan: Intensities, matrix: Matrix, points: Matrix, gradients: NDArray[np.floating]
+) -> float | None:
     """How far edges of scan and template run in the same directions: 1 always, 0 no more than by chance.
 
     Parameters
     ----------
-    scan : Volume
+    scan : Intensities
         As smooth as the template was.
     matrix : array, (4, 4)
     points, gradients : array, (N, 3)
@@ -120,15 +130,15 @@ def edge_likeness(scan: Volume, matrix: Matrix, points: Matrix, gradients: NDArr
     Notes
     -----
     Mean of the squared cosine between the gradients, weighted by the template's: neither contrast nor shading
-    enters. By chance it is 1/3. After Haber and Modersitzki, MICCAI 2006, doi:10.1007/11866763_89.
+    enters. By chance it is 1/3, which becomes 0. After Haber and Modersitzki, MICCAI 2006, doi:10.1007/11866763_89.
     """
     carried = apply_affine(matrix, points)
     seen = in_view(scan.grid, carried)
-    if seen.sum() < MIN_EDGE_POINTS:
+    if seen.sum() < MIN_GRADIENTS:
         return None
     # A gradient is a covector: it goes back to the template by the transposed matrix.
     observed = gradients_at(scan, carried[seen]) @ matrix[:3, :3]
     expected = gradients[seen]
     strength, weight = np.linalg.norm(observed, axis=1), np.linalg.norm(expected, axis=1)
     cosines = (observed * expected).sum(axis=1) / np.maximum(strength * weight, 1e-12)
-    return float(1.5 * (np.average(cosines**2, weights=weight) - 1 / 3))
+    return float(1.5 * (np.average(cosines**2, weights=weight) - CHANCE))

@@ -1,6 +1,7 @@
 """Improve a transform that is nearly right, by SimpleITK."""
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,53 +10,125 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from bids_hsf.geometry import FloatArray, Grid, Matrix
-from bids_hsf.localization.volume import Volume
+from bids_hsf.localization.intensities import Intensities
 
 logger = logging.getLogger(__name__)
 
 
-def refine_affine(template: Volume, mask: NDArray[np.bool_], scan: Volume, start: Matrix, center: Matrix) -> Matrix:
-    """Improve all twelve parameters by SimpleITK: Mattes mutual information within `mask` of the template."""
+@dataclass(frozen=True)
+class RefinementSettings:
+    """How SimpleITK's regular-step gradient descent and its Mattes mutual information are set.
+
+    Attributes
+    ----------
+    first_step_mm : float
+        How far the points move at first.
+    last_step_mm : float
+        Below this the descent ends: an affine has to be right to a small part of a voxel, a rigid motion by which
+        votes are joined to a smaller one.
+    max_iterations : int
+    relaxation : float
+        Share of a step that is left where the direction turns round.
+    n_bins : int
+        Of the joint histogram, an axis.
+    sampled_share : float or None
+        Of the voxels within the mask, on a regular lattice; None for all.
+    sampling_seed : int
+        A fixed one makes the answer repeatable.
+    ceiling_percentile : float
+        Of the intensities above zero; brighter voxels, such as vessels, would take most of the histogram.
+    """
+
+    first_step_mm: float
+    last_step_mm: float
+    max_iterations: int
+    relaxation: float = 0.6
+    n_bins: int = 32
+    sampled_share: float | None = None
+    sampling_seed: int = 1
+    ceiling_percentile: float = 99.5
+
+
+AFFINE_REFINEMENT = RefinementSettings(first_step_mm=2.0, last_step_mm=0.05, max_iterations=30)
+RIGID_REFINEMENT = RefinementSettings(first_step_mm=1.0, last_step_mm=0.01, max_iterations=80, sampled_share=1 / 16)
+
+
+def refine_affine(
+    template: Intensities,
+    mask: NDArray[np.bool_],
+    scan: Intensities,
+    start: Matrix,
+    center: Matrix,
+    settings: RefinementSettings = AFFINE_REFINEMENT,
+) -> Matrix:
+    """Improve all twelve parameters of a transform from the template to a scan.
+
+    Parameters
+    ----------
+    template, scan : Intensities
+    mask : array, (X, Y, Z) bool
+        Where in the template the two are compared.
+    start : array, (4, 4)
+        Template mm to scan mm.
+    center : array, (3,)
+        Template mm around which the parameters turn.
+    settings : RefinementSettings
+
+    Returns
+    -------
+    array, (4, 4) float64
+        `start` itself where hardly anything of the mask lies in the scan.
+    """
     # SimpleITK knows no sheared grids: the scan is given in a space whose axes are its voxels' and whose unit is mm.
     sizes = scan.grid.voxel_sizes
     scan_from_work = scan.grid.affine @ np.diag([*(1 / sizes), 1.0])
-    moving = Volume(_darkened(scan.values), Grid(scan.grid.shape, np.diag([*sizes, 1.0])))
+    work_grid = Grid(scan.grid.shape, np.diag([*sizes, 1.0]))
+    moving = Intensities(_darkened(scan.values, settings), work_grid)
     transform = sitk.AffineTransform(3)
     _give(transform, np.linalg.inv(scan_from_work) @ start, center)
-    registration = _mattes_registration(template, mask)
-    registration.SetOptimizerAsRegularStepGradientDescent(2.0, 0.05, 30, 0.6)
-    found = _optimized(registration, transform, template, moving)
+    found = _optimized(_mattes_registration(template, mask, settings), transform, template, moving)
     return start if found is None else np.asarray(scan_from_work @ found)
 
 
-def refine_rigid(fixed: Volume, mask: NDArray[np.bool_], moving: Volume, start: Matrix, center: Matrix) -> Matrix:
-    """Improve a rigid transform by SimpleITK, on one in sixteen voxels within `mask` of the fixed volume."""
+def refine_rigid(
+    fixed: Intensities,
+    mask: NDArray[np.bool_],
+    moving: Intensities,
+    start: Matrix,
+    center: Matrix,
+    settings: RefinementSettings = RIGID_REFINEMENT,
+) -> Matrix:
+    """Improve the six parameters of a rigid transform (4, 4) from one scan to another; otherwise as `refine_affine`."""
     transform = sitk.Euler3DTransform()
     _give(transform, start, center)
-    registration = _mattes_registration(fixed, mask)
-    registration.SetMetricSamplingStrategy(registration.REGULAR)
-    registration.SetMetricSamplingPercentage(1 / 16, seed=1)
-    registration.SetOptimizerAsRegularStepGradientDescent(1.0, 0.01, 80, 0.6)
-    dark = Volume(_darkened(moving.values), moving.grid)
-    found = _optimized(registration, transform, Volume(_darkened(fixed.values), fixed.grid), dark)
+    darkened = [Intensities(_darkened(scan.values, settings), scan.grid) for scan in (fixed, moving)]
+    found = _optimized(_mattes_registration(fixed, mask, settings), transform, darkened[0], darkened[1])
     return start if found is None else found
 
 
-def _mattes_registration(fixed: Volume, mask: NDArray[np.bool_]) -> sitk.ImageRegistrationMethod:
-    """Prepare what all registrations share."""
+def _mattes_registration(
+    fixed: Intensities, mask: NDArray[np.bool_], settings: RefinementSettings
+) -> sitk.ImageRegistrationMethod:
+    """Prepare metric and optimizer."""
     registration = sitk.ImageRegistrationMethod()
-    registration.SetMetricAsMattesMutualInformation(32)
+    registration.SetMetricAsMattesMutualInformation(settings.n_bins)
     registration.SetMetricFixedMask(_itk_image(mask.astype(np.uint8), fixed.grid))
     registration.SetInterpolator(sitk.sitkLinear)
+    if settings.sampled_share is not None:
+        registration.SetMetricSamplingStrategy(registration.REGULAR)
+        registration.SetMetricSamplingPercentage(settings.sampled_share, seed=settings.sampling_seed)
+    registration.SetOptimizerAsRegularStepGradientDescent(
+        settings.first_step_mm, settings.last_step_mm, settings.max_iterations, settings.relaxation
+    )
     # The metric adds up its work units in no fixed order: one makes the answer repeatable.
     registration.SetNumberOfWorkUnits(1)
     return registration
 
 
 def _optimized(
-    registration: sitk.ImageRegistrationMethod, transform: sitk.Transform, fixed: Volume, moving: Volume
+    registration: sitk.ImageRegistrationMethod, transform: sitk.Transform, fixed: Intensities, moving: Intensities
 ) -> Matrix | None:
-    """Run a registration from a transform; None where the two volumes hardly overlap."""
+    """Run a registration from a transform; None where the two images hardly overlap."""
     registration.SetOptimizerScalesFromPhysicalShift()
     registration.SetInitialTransform(transform, inPlace=True)
     try:
@@ -76,10 +149,10 @@ def _give(transform: sitk.Transform, matrix: Matrix, center: Matrix) -> None:
     transform.SetTranslation((apply_affine(matrix, center) - center).tolist())
 
 
-def _darkened(values: FloatArray) -> FloatArray:
-    """Cut off the brightest voxels: vessels would take most of the histogram."""
+def _darkened(values: FloatArray, settings: RefinementSettings) -> FloatArray:
+    """Cut off the brightest voxels."""
     bright = values[values > 0]
-    ceiling = np.float32(np.percentile(bright, 99.5) if bright.size else 1.0)
+    ceiling = np.float32(np.percentile(bright, settings.ceiling_percentile) if bright.size else 1.0)
     return np.minimum(values, ceiling)
 
 

@@ -1,16 +1,82 @@
-"""Search for a transform without gradients: from many poses, and around a place."""
+"""Search for a transform without gradients: an evolution strategy, and the poses it starts from."""
 
+from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from bids_hsf.geometry import Matrix
-from bids_hsf.localization.metric import Matcher
+from bids_hsf.localization.metric import MutualInformation
 
-# One standard deviation of head size, as the logarithm of a scale: adult heads lie within +-0.2.
-SCALE_SIGMA = 0.15
-SCALE_PENALTY = 0.03
+
+@dataclass(frozen=True)
+class StartSettings:
+    """Which poses a search of a whole head starts from.
+
+    Attributes
+    ----------
+    turn_degrees : float
+        About each axis, to either side and not at all: a search finds what is no more than half of this away.
+    log_scale : float
+        Heads so much larger and smaller than the template, as the logarithm of a scale.
+    """
+
+    turn_degrees: float = 24.0
+    log_scale: float = 0.1
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How an evolution strategy breeds; the defaults find a head in a scan.
+
+    Attributes
+    ----------
+    shift_mm, turn_degrees, log_scale : float
+        Standard deviations of the first generation's steps, an axis: how far a search strays from its starts. A
+        scale of 0 makes it rigid.
+    n_parents : int
+        Of the first generation: more follow more valleys.
+    n_children : int
+        Of each generation.
+    n_generations : int
+        After so many the steps are a sixteenth of the first ones.
+    step_decay : float
+        Share of a generation's steps that the next one takes.
+    parent_decay : float
+        Share of the parents that are left in the next generation.
+    min_parents : int
+        As many are left however late it is.
+    scale_sigma : float
+        One standard deviation of head size, as the logarithm of a scale: adult heads lie within +-0.2.
+    scale_penalty : float
+        Share of the score that a head one standard deviation from the template's size loses.
+    """
+
+    shift_mm: float = 14.0
+    turn_degrees: float = 10.0
+    log_scale: float = 0.08
+    n_parents: int = 24
+    n_children: int = 96
+    n_generations: int = 14
+    step_decay: float = 0.82
+    parent_decay: float = 0.88
+    min_parents: int = 4
+    scale_sigma: float = 0.15
+    scale_penalty: float = 0.03
+
+    @property
+    def spread(self) -> Matrix:
+        """Standard deviations (7,) of the first steps, in the order of `turned`."""
+        return np.array([*[self.shift_mm] * 3, *[self.turn_degrees] * 3, self.log_scale])
+
+    def parents_after(self, generation: int) -> int:
+        """How many parents are left after a generation, the first being 0."""
+        return max(self.min_parents, int(self.n_parents * self.parent_decay**generation))
+
+
+HEAD_STARTS = StartSettings()
+HEAD_SEARCH = SearchSettings()
 
 
 def turned(matrices: Matrix, center: Matrix, steps: Matrix) -> Matrix:
@@ -43,13 +109,15 @@ def cube_rotations() -> Matrix:
     return np.array(sorted(found, key=lambda rotation: -np.trace(rotation)))
 
 
-def start_matrices(center: Matrix, targets: Matrix, orientations: Matrix) -> Matrix:
-    """Carry `center` onto every target (T, 3) in every orientation (O, 3, 3), turned by 0 or +-24 degrees an axis.
+def start_matrices(
+    center: Matrix, targets: Matrix, orientations: Matrix, settings: StartSettings = HEAD_STARTS
+) -> Matrix:
+    """Carry `center` onto every target (T, 3) in every orientation (O, 3, 3), turned a little about each axis.
 
-    Returns the transforms, (T * O * 54, 4, 4): heads a tenth larger and smaller than the template.
+    Returns the transforms, (T * O * 54, 4, 4): heads a little larger and smaller than the template.
     """
-    angles = np.array(list(product((0.0, -24.0, 24.0), repeat=3)))
-    scales = (-0.1, 0.1)
+    angles = np.array(list(product((0.0, -settings.turn_degrees, settings.turn_degrees), repeat=3)))
+    scales = (-settings.log_scale, settings.log_scale)
     rows = []
     for target, orientation in product(targets, orientations):
         base = np.eye(4)
@@ -61,18 +129,19 @@ def start_matrices(center: Matrix, targets: Matrix, orientations: Matrix) -> Mat
     return turned(bases, center, np.tile(steps, (len(rows), 1)))
 
 
-def search(matcher: Matcher, starts: Matrix, center: Matrix, spread: Matrix, seed: int) -> Matrix:
+def search(
+    metric: MutualInformation, starts: Matrix, center: Matrix, seed: int, settings: SearchSettings = HEAD_SEARCH
+) -> Matrix:
     """Breed better transforms from given ones.
 
     Parameters
     ----------
-    matcher : Matcher
+    metric : MutualInformation
     starts : array, (B, 4, 4)
     center : array, (3,)
         Template mm around which transforms turn.
-    spread : array, (7,)
-        Standard deviations of the first generation's steps, as in `turned`; a rigid search has no last one.
     seed : int
+    settings : SearchSettings
 
     Returns
     -------
@@ -86,71 +155,25 @@ def search(matcher: Matcher, starts: Matrix, center: Matrix, spread: Matrix, see
     it follows several valleys until late.
     """
     rng = np.random.default_rng(seed)
-    parents, merits = _fittest(starts, _merits(matcher, starts), 24)
-    for generation in range(14):
-        chosen = parents[np.arange(96) % len(parents)]
-        children = turned(chosen, center, rng.standard_normal((96, 7)) * spread * 0.82**generation)
+    parents, fitness = _fittest(starts, _fitness(metric, starts, settings), settings.n_parents)
+    for generation in range(settings.n_generations):
+        chosen = parents[np.arange(settings.n_children) % len(parents)]
+        steps = rng.standard_normal((settings.n_children, 7)) * settings.spread * settings.step_decay**generation
+        children = turned(chosen, center, steps)
         family = np.concatenate([parents, children])
-        merits = np.concatenate([merits, _merits(matcher, children)])
-        parents, merits = _fittest(family, merits, max(4, int(24 * 0.88**generation)))
+        fitness = np.concatenate([fitness, _fitness(metric, children, settings)])
+        parents, fitness = _fittest(family, fitness, settings.parents_after(generation))
     return np.asarray(parents[0])
 
 
-def _merits(matcher: Matcher, matrices: Matrix) -> Matrix:
+def _fitness(metric: MutualInformation, matrices: Matrix, settings: SearchSettings) -> Matrix:
     """Scores, a little lower for heads of unlikely size."""
     log_scale = np.log(np.abs(np.linalg.det(matrices[:, :3, :3]))) / 3
-    return np.asarray(matcher.scores(matrices) * (1 - SCALE_PENALTY * (log_scale / SCALE_SIGMA) ** 2))
+    penalty = settings.scale_penalty * (log_scale / settings.scale_sigma) ** 2
+    return np.asarray(metric.scores(matrices) * (1 - penalty))
 
 
-def _fittest(matrices: Matrix, merits: Matrix, n_kept: int) -> tuple[Matrix, Matrix]:
+def _fittest(matrices: Matrix, fitness: Matrix, n_kept: int) -> tuple[Matrix, Matrix]:
     """Keep the best of a population, best first."""
-    order = np.argsort(-merits, kind="stable")[:n_kept]
-    return matrices[order], merits[order]
-
-
-def climb(matcher: Matcher, matrix: Matrix, center: Matrix) -> Matrix:
-    """Fit a part of the template more closely than the transform of the whole does.
-
-    Parameters
-    ----------
-    matcher : Matcher
-        Of the part and its surroundings.
-    matrix : array, (4, 4)
-        Of the whole.
-    center : array, (3,)
-        Of the part, template mm.
-
-    Returns
-    -------
-    array, (4, 4) float64
-        Template mm to template mm, to be applied before `matrix`: a shift, a turn and a stretch along each axis.
-
-    Notes
-    -----
-    Steps of 3 mm, 6 degrees and 10 %, then halves and quarters of them, while they raise the score, and no more than
-    9 mm, 18 degrees and 20 %. A tenth of the score is the price of 25 mm, of 20 degrees, of 25 %: edges in the noise
-    are no reason to move.
-    """
-    prices, limits = np.repeat([25.0, 20.0, 0.25], 3), np.repeat([9.0, 18.0, 0.2], 3)
-    shifts = np.array(list(product((0.0, -3.0, 3.0), repeat=3)))
-    turns_and_stretches = np.repeat([0.0, 6.0, 0.1], 3) * np.eye(9)[3:]
-    neighbours = np.concatenate([np.pad(shifts, ((0, 0), (0, 6))), turns_and_stretches, -turns_and_stretches])
-    best = np.zeros(9)
-    for scale in (1.0, 0.5, 0.25):
-        for _ in range(6):
-            tried = np.clip(best + scale * neighbours, -limits, limits)
-            merits = matcher.scores(matrix @ _local(tried, center)) * (1 - 0.1 * ((tried / prices) ** 2).sum(axis=1))
-            winner = tried[int(np.argmax(merits))]
-            if np.array_equal(winner, best):
-                break
-            best = winner
-    return np.asarray(_local(best[None], center)[0])
-
-
-def _local(parameters: Matrix, center: Matrix) -> Matrix:
-    """Make transforms (B, 4, 4) about a centre of shifts in mm, rotation vectors in degrees, log stretches (B, 9)."""
-    turns = Rotation.from_rotvec(parameters[:, 3:6], degrees=True).as_matrix()
-    matrices = np.tile(np.eye(4), (len(parameters), 1, 1))
-    matrices[:, :3, :3] = turns * np.exp(parameters[:, 6:])[:, None, :]
-    matrices[:, :3, 3] = center + parameters[:, :3] - matrices[:, :3, :3] @ center
-    return matrices
+    order = np.argsort(-fitness, kind="stable")[:n_kept]
+    return matrices[order], fitness[order]

@@ -1,23 +1,14 @@
-"""Which execution provider runs the networks: probed, not assumed.
-
-ONNX Runtime's list of providers tells what was compiled in, not what works, and a session that cannot
-have the provider that it was asked for takes another one in silence. A provider is therefore used only
-after a session of the very model has reported it, and has agreed with the CPU provider on a small crop.
-"""
+"""Which execution provider runs the networks: probed, not assumed, and what is told of the choice."""
 
 import logging
 import platform
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bids_hsf.errors import DeviceError, ModelError
+from bids_hsf.errors import DeviceError
 from bids_hsf.machine import (
     RUNTIME_PLUGINS,
     allowed_cores,
@@ -28,51 +19,21 @@ from bids_hsf.machine import (
     release_memory,
     runtime_builds,
 )
-from bids_hsf.networks.onnx_file import NetworkFile
-from bids_hsf.networks.providers import PROVIDERS, Provider, provider_options
-from bids_hsf.networks.sessions import CPU, Network, compiled_providers, open_session
+from bids_hsf.networks.probing import Probe, ProviderTrial
+from bids_hsf.networks.providers import PROVIDERS
+from bids_hsf.networks.sessions import MemberFile, SessionSettings, member_file
 from bids_hsf.text_table import text_table
 
 logger = logging.getLogger(__name__)
 
-
-TOLERANCE = 1e-2  # of probabilities, against the CPU provider
-
-# A multiple of every usual pad_multiple; 32768 voxels take some 10 ms.
-PROBE_SIZE = 32
 TOY_NETWORK = Path(__file__).parents[1] / "data" / "probe.onnx"
 
 HINT = "See `bids-hsf --device list`, or use --device auto"
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What came of looking at one provider.
-
-    Attributes
-    ----------
-    name, provider : str
-        As given to ``--device``, and as ONNX Runtime has it.
-    state : str
-        "works", "fails", "not installed", "no hardware" or "not tried".
-    reason : str
-    seconds : float or None
-        One pass over a crop of 32x32x32 voxels.
-    difference : float or None
-        Largest difference of a probability from the CPU provider's.
-    """
-
-    name: str
-    provider: str
-    state: str
-    reason: str = ""
-    seconds: float | None = None
-    difference: float | None = None
-
-
-@dataclass(frozen=True)
 class Device:
-    """An execution provider that has been seen to work.
+    """An execution provider that has been seen to work: a value, which goes to other processes as it is.
 
     Attributes
     ----------
@@ -86,10 +47,8 @@ class Device:
         Why this one.
     memory_bytes : int
         Memory that one process may take.
-    trials : tuple of Trial
+    trials : tuple of ProviderTrial
         The whole decision, for the provenance.
-    spare_networks : dict of Path to Network
-        What the probe opened; whoever needs a network takes it from here first.
     """
 
     name: str
@@ -98,15 +57,12 @@ class Device:
     n_threads: int
     reason: str = ""
     memory_bytes: int = field(default_factory=allowed_memory)
-    trials: tuple[Trial, ...] = ()
-    spare_networks: dict[Path, Network] = field(default_factory=dict, compare=False, repr=False)
+    trials: tuple[ProviderTrial, ...] = ()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the sessions behind when the device crosses a process boundary."""
-        return {**self.__dict__, "spare_networks": {}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+    @property
+    def session_settings(self) -> SessionSettings:
+        """How the sessions on it are opened."""
+        return SessionSettings(self.provider, self.options, self.n_threads)
 
     def as_record(self) -> dict[str, Any]:
         """Plain values of the whole decision, for the provenance."""
@@ -126,7 +82,7 @@ class Device:
 
 def choose_device(
     request: str,
-    model_path: Path,
+    model: Path | MemberFile,
     n_threads: int,
     memory_bytes: int | None = None,
     cache_dir: Path | None = None,
@@ -139,8 +95,8 @@ def choose_device(
     ----------
     request : str
         "auto", or the name of a provider.
-    model_path : Path
-        First member of the ensemble.
+    model : Path or MemberFile
+        First member of the ensemble; a `MemberFile` keeps the network that was opened for whoever opens it next.
     n_threads : int
         Threads of one session.
     memory_bytes : int, optional
@@ -157,41 +113,48 @@ def choose_device(
     ModelError
         Not even the CPU provider can run the file.
     """
-    if request != "auto" and request not in [provider.name for provider in PROVIDERS]:
-        names = ", ".join(provider.name for provider in PROVIDERS)
-        raise DeviceError(f"--device {request}: expected auto, {names}", HINT)
+    names = [provider.name for provider in PROVIDERS]
+    if request != "auto" and request not in names:
+        raise DeviceError(f"--device {request}: expected auto, {', '.join(names)}", HINT)
     conflict = build_conflict()
     if conflict:
         logger.warning("%s", conflict)
-    memory_bytes = allowed_memory() if memory_bytes is None else memory_bytes
-    probe = _Probe(model_path, n_threads, cache_dir, reduced_precision)
+    probe = Probe(member_file(model), n_threads, cache_dir, reduced_precision=reduced_precision)
+    trials, settings = _try_candidates(request, probe, f"{conflict} {HINT}" if conflict else HINT)
+    chosen = trials[-1]
+    return Device(
+        name=chosen.name,
+        provider=settings.provider,
+        options=settings.options,
+        n_threads=settings.n_threads,
+        reason=_reason(request, chosen),
+        memory_bytes=allowed_memory() if memory_bytes is None else memory_bytes,
+        trials=tuple(trials),
+    )
+
+
+def _try_candidates(request: str, probe: Probe, hint: str) -> tuple[list[ProviderTrial], SessionSettings]:
+    """Try providers until one works; returns all trials, the last of which is of that one, and its settings."""
     trials = []
-    for provider in _candidates(request):
-        trial, networks = probe.try_provider(provider)
+    for provider in PROVIDERS:
+        if provider.name != request and not (request == "auto" and provider.automatic):
+            continue
+        trial, settings = probe.try_provider(provider)
         release_memory()  # of the CPU provider's answer, and of what failed
         trials.append(trial)
-        if trial.state == "works":
-            options = provider_options(provider, n_threads, cache_dir, reduced_precision=reduced_precision)
-            reason = _reason(request, trial)
+        if settings is not None:
             if int8_feature() and not provider.gpu:
                 logger.info("%s", _advice())
-            return Device(
-                *(provider.name, provider.ort_name, options, n_threads, reason),
-                memory_bytes,
-                tuple(trials),
-                networks,
-            )
-        if request != "auto":
-            message = f"--device {request}: {trial.state}: {trial.reason}"
-            raise DeviceError(message, f"{conflict} {HINT}" if conflict else HINT)
-        level = logging.WARNING if _could_be_had(trial) else logging.DEBUG
-        logger.log(level, "--device auto leaves %s out: %s: %s", trial.name, trial.state, trial.reason)
-    raise DeviceError(f"no execution provider works: {trials[-1].reason}", conflict or HINT)
+            return trials, settings
+        if request == "auto":
+            level = logging.WARNING if _could_be_had(trial) else logging.DEBUG
+            logger.log(level, "--device auto leaves %s out: %s: %s", trial.name, trial.state, trial.reason)
+    raise DeviceError(f"--device {request}: {trials[-1].state}: {trials[-1].reason}", hint)
 
 
-def list_devices(model_path: Path | None = None, n_threads: int | None = None) -> tuple[Trial, ...]:
+def list_devices(model_path: Path | None = None, n_threads: int | None = None) -> tuple[ProviderTrial, ...]:
     """Try every known provider with a model, by default with a toy network of 3-D convolutions."""
-    probe = _Probe(model_path or TOY_NETWORK, n_threads or allowed_cores())
+    probe = Probe(MemberFile(model_path or TOY_NETWORK), n_threads or allowed_cores())
     return tuple(probe.try_provider(provider)[0] for provider in PROVIDERS)
 
 
@@ -231,35 +194,14 @@ def build_conflict() -> str:
     )
 
 
-def open_network(path: Path, device: Device) -> Network:
-    """Take the network that the probe opened, or open the file on the device.
-
-    Raises
-    ------
-    ModelError
-        The file cannot be read, is unsafe, or ONNX Runtime cannot load it.
-    DeviceError
-        ONNX Runtime took another provider.
-    """
-    spare = device.spare_networks.pop(path, None)
-    return spare or open_session(path, device.provider, device.options, device.n_threads)
-
-
-def _candidates(request: str) -> Iterator[Provider]:
-    """Yield the providers to try for a request, the fastest first."""
-    for provider in PROVIDERS:
-        if provider.name == request or (request == "auto" and provider.automatic):
-            yield provider
-
-
-def _could_be_had(trial: Trial) -> bool:
+def _could_be_had(trial: ProviderTrial) -> bool:
     """Tell whether the user can do something about a provider that was left out."""
     if trial.state == "not installed" and trial.name == "openvino":
         return sys.platform == "linux" and platform.machine() == "x86_64"
     return trial.state != "no hardware"
 
 
-def _reason(request: str, trial: Trial) -> str:
+def _reason(request: str, trial: ProviderTrial) -> str:
     """One line for the log on why a provider was taken."""
     asked = "fastest that works" if request == "auto" else "asked for"
     return f"{asked}; {trial.reason}" if trial.reason else asked
@@ -269,90 +211,3 @@ def _advice() -> str:
     """Say what is faster on this CPU."""
     text = f"{int8_feature()}: the sq models (int8) run about twice as fast as the others here"
     return text + ("; --reduced-precision makes the others faster" if "AMX" in cpu_features() else "")
-
-
-_Outcome = Callable[..., Trial]
-
-
-@dataclass
-class _Probe:
-    """Trials of one model on a small crop; the CPU provider's answer is computed once."""
-
-    path: Path
-    n_threads: int
-    cache_dir: Path | None = None
-    reduced_precision: bool = False
-    expected: NDArray[np.float32] | None = None
-    cpu_seconds: float = 0.0
-
-    def try_provider(self, provider: Provider) -> tuple[Trial, dict[Path, Network]]:
-        """Try a provider; where it works, its session comes along."""
-
-        def outcome(state: str, reason: str, *figures: float) -> Trial:
-            return Trial(provider.name, provider.ort_name, state, reason, *figures)
-
-        if provider.gpu not in ("", "any", *find_gpus()):
-            return outcome("no hardware", f"no {provider.gpu} GPU is seen"), {}
-        if provider.ort_name not in compiled_providers():
-            return outcome("not installed", f"needs the package {provider.package}"), {}
-        options = provider_options(provider, self.n_threads, self.cache_dir, reduced_precision=self.reduced_precision)
-        try:
-            network = open_session(self.path, provider.ort_name, options, self.n_threads)
-        except DeviceError as error:
-            return outcome("fails", error.message), {}
-        if self.expected is None:
-            # The others are measured by the CPU provider: that it runs at all is its own proof.
-            reference = network if provider.ort_name == CPU else open_session(self.path, CPU, {}, self.n_threads)
-            self.expected, self.cpu_seconds = _timed_pass(reference)
-        if provider.ort_name == CPU:
-            return outcome("works", "", self.cpu_seconds), {self.path: network}
-        return self._compare(network, outcome), {self.path: network}
-
-    def _compare(self, network: Network, outcome: _Outcome) -> Trial:
-        """Judge a provider by its answer on the probe's crop.
-
-        Its speed is told, but decides nothing: on a busy machine the choice would differ from run to
-        run, and with it the last digits of the results.
-        """
-        assert self.expected is not None
-        try:
-            _timed_pass(network)  # compiles for the shape
-            found, seconds = _timed_pass(network)
-        except ModelError as error:
-            return outcome("fails", error.message)
-        difference = difference_between(found, self.expected, network.facts, reduced_precision=self.reduced_precision)
-        figures = f"{1000 * seconds:.0f} ms against {1000 * self.cpu_seconds:.0f} ms of the CPU provider"
-        if not difference <= TOLERANCE:  # NaN included
-            return outcome("fails", f"differs from the CPU provider by {difference:.2g}", seconds, difference)
-        return outcome("works", f"{figures}, differing by {difference:.0e}", seconds, difference)
-
-
-def difference_between(
-    found: NDArray[np.float32],
-    expected: NDArray[np.float32],
-    facts: NetworkFile,
-    *,
-    reduced_precision: bool = False,
-) -> float:
-    """How far two providers' outputs of a network lie apart: the largest difference, infinite for other shapes.
-
-    Where the steps between values are coarse (int8 networks, reduced precision) it is the mean: where providers add
-    up in another order, a value next to the border between two steps is rounded to the other one, and single voxels
-    of the probe's noise end up apart by a tenth.
-    """
-    if found.shape != expected.shape:
-        return float("inf")
-    apart = np.abs(found - expected)
-    coarse = reduced_precision or "QuantizeLinear" in facts.operators
-    return float(apart.mean() if coarse else apart.max())
-
-
-def _timed_pass(network: Network) -> tuple[NDArray[np.float32], float]:
-    """Output on the probe's crop, and the seconds that it took."""
-    declared = network.session.get_inputs()[0].shape
-    shape = [n if isinstance(n, int) and n > 0 else PROBE_SIZE for n in declared]
-    shape[:2] = [1, 1]
-    crop = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    started = time.perf_counter()
-    scores = network.run(crop)
-    return scores, time.perf_counter() - started

@@ -7,6 +7,23 @@ from bids_hsf.hub.cards import ModelCard
 from bids_hsf.machine import release_memory
 from bids_hsf.networks.device import Device
 from bids_hsf.networks.predictor import OnnxPredictor
+from bids_hsf.networks.sessions import MemberFile
+
+
+def member_files(sources: Sequence[Path | MemberFile], card: ModelCard) -> tuple[MemberFile, ...]:
+    """Join the files of an ensemble, in the order of its card, with the checksums that the card states.
+
+    What is a `MemberFile` already stays as it is. A card without members (one that was made in memory) states none.
+    """
+    stated: list[dict[str, str | None]] = [
+        {"sha256": member.sha256, "xxh3_64": member.xxh3_64} for member in card.members
+    ] or [{} for _ in sources]
+    return tuple(
+        source
+        if isinstance(source, MemberFile)
+        else MemberFile(source, {algorithm: value for algorithm, value in checksums.items() if value})
+        for source, checksums in zip(sources, stated, strict=True)
+    )
 
 
 class Members:
@@ -16,10 +33,14 @@ class Members:
     next member closes the last one, and opening takes as long as a few passes, so whoever has many crops
     for a member shows them all before the next. A single network stays open for all scans.
 
+    Each opening proves that the bytes which are loaded are those that the card names: what was verified when the run
+    began may have been exchanged since.
+
     Parameters
     ----------
-    paths : sequence of Path
-        ONNX files.
+    files : sequence of Path or of MemberFile
+        ONNX files in the order of the card; `member_files` of paths gives the others, which keep what the choice of
+        the device has opened.
     card : ModelCard
     device : Device
     kept_bytes : int
@@ -28,29 +49,42 @@ class Members:
     Raises
     ------
     ModelError
-        The first file is no such network, or does not fit the card; of the others, while going through.
+        The first file is no such network, not the one of the card, or does not fit it; of the others, while going
+        through.
     """
 
-    def __init__(self, paths: Sequence[Path], card: ModelCard, device: Device, kept_bytes: int = 0) -> None:
-        self._paths = tuple(paths)
+    def __init__(
+        self, files: Sequence[Path | MemberFile], card: ModelCard, device: Device, kept_bytes: int = 0
+    ) -> None:
+        self._files = member_files(files, card)
         self._card = card
         self._device = device
-        self._open: dict[Path, OnnxPredictor] = {}
+        self._open: dict[MemberFile, OnnxPredictor] = {}
         self.all_open = True
         first = next(iter(self))  # a card that does not fit its networks is found before the first scan
-        self.all_open = len(paths) == 1 or len(paths) * first.open_bytes <= kept_bytes
+        self.all_open = len(self) == 1 or len(self) * first.open_bytes <= kept_bytes
+
+    @property
+    def n_open(self) -> int:
+        """Networks that are open now."""
+        return len(self._open)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
     def __iter__(self) -> Iterator[OnnxPredictor]:
         """Open and yield each network in the order of the card."""
-        for path in self._paths:
-            if path not in self._open:
+        for file in self._files:
+            if file not in self._open:
                 self._close()  # before the next is opened
-                self._open[path] = OnnxPredictor(path, self._card, self._device)
-            yield self._open[path]
+                self._open[file] = OnnxPredictor(file, self._card, self._device)
+            yield self._open[file]
         self._close()  # the next round begins with another one
+
+    def close_all(self) -> None:
+        """Close what is open, for good."""
+        self._open.clear()
+        release_memory()
 
     def _close(self) -> None:
         if self._open and not self.all_open:

@@ -1,16 +1,22 @@
 """What an ONNX file says of itself, read without ONNX Runtime and before ONNX Runtime sees it.
 
-ONNX is a protocol-buffers message; a table of the few fields that matter is enough to walk it. Two
-things are learnt: whether the file is safe to load (ONNX Runtime resolves "external data" against the
-current folder, "../" included, even for a model that is loaded from memory), and how wide the network
-is, which tells the memory that a pass needs.
+ONNX is a protocol-buffers message; a table of the messages that hold operators, weights or further graphs
+is enough to walk it. Two things are learnt: whether the file is safe to load (ONNX Runtime resolves
+"external data" against the current folder, "../" included, even for a model that is loaded from memory),
+and how wide the network is, which tells the memory that a pass needs.
+
+The check is worth something only where ONNX Runtime reads the same. Its parser keeps 32 bits of a tag and
+of an enumeration, takes numbers with needless digits, and passes over fields of the wrong wire type. No
+exporter writes any of that, so what can be read in two ways is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bids_hsf.errors import ModelError
+
+_NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5  # wire types
 
 # Message -> field number -> message of that field. Names and numbers are those of onnx.proto.
 _MESSAGES: dict[str, dict[int, str]] = {
@@ -24,17 +30,39 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "Tensor": {},
 }
 
+# The other fields of these messages, by how they are written: texts, bytes and messages that are not walked.
+_BYTES_FIELDS: dict[str, tuple[int, ...]] = {
+    "Model": (2, 3, 4, 6, 8, 14, 26),
+    "Training": (3, 4),
+    "Function": (1, 4, 5, 6, 8, 9, 10, 12, 13, 14),
+    "Graph": (2, 10, 11, 12, 13, 14, 16),
+    "Node": (1, 2, 3, 4, 6, 7, 8, 9, 10),
+    "Attribute": (1, 4, 9, 13, 14, 15, 21),
+    "SparseTensor": (),
+    "Tensor": (3, 6, 8, 9, 12, 13, 16),
+}
+_NUMBER_FIELDS: dict[str, tuple[int, ...]] = {"Model": (1, 5), "Attribute": (3, 20), "Tensor": (2, 14)}
+_FLOAT_FIELDS: dict[str, tuple[int, ...]] = {"Attribute": (2,)}
+# Repeated ones are written one by one, or packed into bytes.
+_NUMBERS_FIELDS: dict[str, tuple[int, ...]] = {"Attribute": (8,), "SparseTensor": (3,), "Tensor": (1, 5, 7, 11)}
+_FLOATS_FIELDS: dict[str, tuple[int, ...]] = {"Attribute": (7,), "Tensor": (4,)}
+_DOUBLES_FIELDS: dict[str, tuple[int, ...]] = {"Tensor": (10,)}
+
 _NODE_OPERATOR, _NODE_DOMAIN = 4, 7
-_FUNCTION_DOMAIN = 10
+_FUNCTION_NAME, _FUNCTION_DOMAIN = 1, 10
 _TENSOR_DIMS, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
 _MOST_NESTED = 64
+_MOST_FIELDS = 2**29 - 1
 _STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+
+# A compiled network inside or beside the file: a provider opens what it names.
+_COMPILED = "EPContext"
 
 _FALLBACK_WIDTH = 32
 
 
 @dataclass(frozen=True)
-class NetworkFile:
+class NetworkFacts:
     """Facts of an ONNX file.
 
     Attributes
@@ -56,17 +84,17 @@ class NetworkFile:
     has_external_data: bool
 
 
-def examine(model: bytes, path: Path) -> NetworkFile:
+def examine(model: bytes, path: Path) -> NetworkFacts:
     """Read the facts of an ONNX model in memory; `path` only names it in errors.
 
     Raises
     ------
     ModelError
-        The bytes are no ONNX model.
+        The bytes are no ONNX model, or can be read in more than one way.
     """
     data = memoryview(model)
     operators: set[tuple[str, str]] = set()
-    known = set(_STANDARD_DOMAINS)
+    spelt_out: set[tuple[str, str]] = set()
     dims: list[tuple[int, ...]] = []
     external = False
     try:
@@ -74,19 +102,22 @@ def examine(model: bytes, path: Path) -> NetworkFile:
             if message == "Node":
                 operators.add((_text(fields, _NODE_DOMAIN), _text(fields, _NODE_OPERATOR)))
             elif message == "Function":
-                known.add(_text(fields, _FUNCTION_DOMAIN))  # spelt out inside the file, in other operators
+                spelt_out.add((_text(fields, _FUNCTION_DOMAIN), _text(fields, _FUNCTION_NAME)))
             elif message == "Tensor":
                 dims.append(_dims(fields))
-                external = external or _TENSOR_EXTERNAL in fields or 1 in fields.get(_TENSOR_LOCATION, ())
+                # ONNX Runtime keeps 32 bits of the location: any other than 0 may be "external" to it.
+                external = external or _TENSOR_EXTERNAL in fields or any(fields.get(_TENSOR_LOCATION, ()))
     except (ValueError, IndexError) as error:
-        raise ModelError(f"{path}: not an ONNX file ({len(data)} bytes)", "Fetch it again: hsf-hub verify") from error
+        reason = "truncated" if isinstance(error, IndexError) else error
+        raise ModelError(
+            f"{path}: not an ONNX file ({reason}; {len(data)} bytes)", "Fetch it again: hsf-hub verify"
+        ) from error
     if not operators:
         raise ModelError(f"{path}: an ONNX file without any operator ({len(data)} bytes)")
-    names = frozenset(kind if domain in known else f"{domain}::{kind}" for domain, kind in operators)
-    return NetworkFile(len(data), _width(dims), names, external)
+    return NetworkFacts(len(data), _width(dims), _names(operators, spelt_out), external)
 
 
-def refuse_unsafe(facts: NetworkFile, path: Path) -> None:
+def refuse_unsafe(facts: NetworkFacts, path: Path) -> None:
     """Refuse a network that would make ONNX Runtime read other files or run other code.
 
     Raises
@@ -96,7 +127,7 @@ def refuse_unsafe(facts: NetworkFile, path: Path) -> None:
     hint = "Export the network into one file with ONNX's own operators; do not use this one if its origin is doubtful"
     if facts.has_external_data:
         raise ModelError(f"{path}: expected all weights inside the file, got external data", hint)
-    foreign = sorted(name for name in facts.operators if "::" in name or name == "EPContext")
+    foreign = sorted(name for name in facts.operators if "::" in name or name == _COMPILED)
     if foreign:
         raise ModelError(f"{path}: expected ONNX's own operators, got {', '.join(foreign)}", hint)
 
@@ -104,41 +135,72 @@ def refuse_unsafe(facts: NetworkFile, path: Path) -> None:
 _Fields = dict[int, list["int | memoryview"]]
 
 
+def _names(operators: Iterable[tuple[str, str]], spelt_out: set[tuple[str, str]]) -> frozenset[str]:
+    """Name operators, those that are neither ONNX's own nor spelt out as functions of the file with their domain."""
+    return frozenset(
+        kind if domain in _STANDARD_DOMAINS or (domain, kind) in spelt_out else f"{domain}::{kind}"
+        for domain, kind in operators
+    )
+
+
+def _wire_types() -> dict[str, dict[int, tuple[int, ...]]]:
+    """Wire types that each known field may have, by message."""
+    kinds = (
+        (_BYTES_FIELDS, (_BYTES,)),
+        (_NUMBER_FIELDS, (_NUMBER,)),
+        (_FLOAT_FIELDS, (_FOUR_BYTES,)),
+        (_NUMBERS_FIELDS, (_NUMBER, _BYTES)),
+        (_FLOATS_FIELDS, (_FOUR_BYTES, _BYTES)),
+        (_DOUBLES_FIELDS, (_EIGHT_BYTES, _BYTES)),
+    )
+    table: dict[str, dict[int, tuple[int, ...]]] = {}
+    for message, children in _MESSAGES.items():
+        table[message] = dict.fromkeys(children, (_BYTES,))
+        for fields, wires in kinds:
+            table[message] |= dict.fromkeys(fields.get(message, ()), wires)
+    return table
+
+
+_WIRE_TYPES = _wire_types()
+
+
 def _walk(data: memoryview, message: str, depth: int) -> Iterator[tuple[str, _Fields]]:
     """Yield every message of the table inside `data`, with its fields."""
     if depth > _MOST_NESTED:
         raise ValueError("nested too deeply")
     fields: _Fields = {}
-    children = _MESSAGES[message]
-    for number, value in _fields(data):
-        if number in children:
-            if not isinstance(value, memoryview):
-                raise ValueError("a number where a message was expected")
+    children, known = _MESSAGES[message], _WIRE_TYPES[message]
+    for number, wire, value in _fields(data):
+        if wire not in known.get(number, (wire,)):
+            raise ValueError(f"field {number} of a {message} has wire type {wire}")
+        if number in children and isinstance(value, memoryview):
             yield from _walk(value, children[number], depth + 1)
         else:
             fields.setdefault(number, []).append(value)
     yield message, fields
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
-    """Yield field numbers and values of one message: numbers, or bytes that are not copied."""
+def _fields(data: memoryview) -> Iterator[tuple[int, int, "int | memoryview"]]:
+    """Yield field numbers, wire types and values of one message: numbers, or bytes that are not copied."""
     place = 0
     while place < len(data):
         key, place = _varint(data, place)
-        wire = key & 7
-        if wire == 0:
+        number, wire = key >> 3, key & 7
+        if not 1 <= number <= _MOST_FIELDS:
+            raise ValueError(f"field number {number}")
+        if wire == _NUMBER:
             value, place = _varint(data, place)
-            yield key >> 3, value
+            yield number, wire, value
             continue
-        if wire == 2:
+        if wire == _BYTES:
             size, place = _varint(data, place)
-        elif wire in (1, 5):
-            size = 8 if wire == 1 else 4
+        elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
+            size = 8 if wire == _EIGHT_BYTES else 4
         else:
             raise ValueError(f"wire type {wire}")
         if size > len(data) - place:
             raise ValueError("truncated")
-        yield key >> 3, data[place : place + size]
+        yield number, wire, data[place : place + size]
         place += size
 
 
@@ -150,17 +212,21 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
         place += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, place
+            break
         shift += 7
         if shift > 63:
             raise ValueError("a number of more than 64 bits")
+    if value >= 2**64:
+        raise ValueError("a number of more than 64 bits")
+    if byte == 0 and shift:
+        raise ValueError("a number with needless digits")
+    return value, place
 
 
 def _text(fields: _Fields, number: int) -> str:
-    """Text of a field, "" where it is missing."""
+    """Text of a field, "" where it is missing; of several the last one, as protocol buffers have it."""
     value = fields.get(number, [memoryview(b"")])[-1]
-    if not isinstance(value, memoryview):
-        raise ValueError("a number where a text was expected")
+    assert isinstance(value, memoryview)
     return bytes(value).decode()
 
 

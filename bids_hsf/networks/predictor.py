@@ -15,14 +15,10 @@ from numpy.typing import NDArray
 from bids_hsf.errors import MemoryLimitError, ModelError
 from bids_hsf.geometry import next_multiple, pad_to_shape, unpad
 from bids_hsf.hub.cards import ModelCard
-from bids_hsf.networks.device import Device, open_network
-from bids_hsf.networks.memory import (
-    SESSION_BYTES_PER_FILE_BYTE,
-    USUAL_CROP_VOXELS,
-    bytes_per_vote,
-    bytes_per_voxel,
-    fixed_bytes,
-)
+from bids_hsf.networks.device import Device
+from bids_hsf.networks.memory import NetworkMemory, resting_bytes
+from bids_hsf.networks.probabilities import SUM_TOLERANCE, are_probabilities, softmax
+from bids_hsf.networks.sessions import MemberFile, member_file
 from bids_hsf.networks.tiling import Tiling, plan_tiles, predict_tiled
 
 logger = logging.getLogger(__name__)
@@ -30,16 +26,17 @@ logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float32]
 
-SUM_TOLERANCE = 1e-2  # int8 networks miss a sum of 1 by some 1e-3
-
 
 class OnnxPredictor:
     """A network of an ensemble, opened once.
 
+    Whether its scores need a softmax is settled once, by the card and one small pass over noise, and the same for
+    all crops: no scan's result depends on those before it.
+
     Parameters
     ----------
-    path : Path
-        ONNX file with one input (batch, 1, x, y, z) float32 of any name.
+    model : Path or MemberFile
+        ONNX file with one input (batch, 1, x, y, z) float32 of any name; a `MemberFile` is proved by its checksums.
     card : ModelCard
         Its normalisation, padding and number of labels.
     device : Device
@@ -48,20 +45,21 @@ class OnnxPredictor:
     Raises
     ------
     ModelError
-        The file is no such network, or does not fit its card.
+        The file is no such network, is not the one that its checksums name, or does not fit its card.
     """
 
-    def __init__(self, path: Path, card: ModelCard, device: Device) -> None:
-        self._path = path
+    def __init__(self, model: Path | MemberFile, card: ModelCard, device: Device) -> None:
+        self._file = member_file(model)
+        self._path = self._file.path
         self._device = device
         self._warned_of_tiles = False
         self._pad_multiple = card.pad_multiple
         self._n_channels = len(card.labels) + 1
-        self._output = self._stated_output = card.output
-        if card.output == "logits":
-            logger.info("%s: softmax applied to its logits, as its card says", path)
-        self._network = open_network(path, device)
+        self._network = self._file.open(device.session_settings)
+        self._memory = NetworkMemory.of(self._network.facts, self._n_channels, device.provider)
         self._check_tensors()
+        self._in_probabilities = self._decide(card.output)
+        self._forced = card.output == "probabilities" and not self._in_probabilities
 
     def __call__(self, crop: FloatArray) -> FloatArray:
         """Predict class probabilities.
@@ -85,14 +83,12 @@ class OnnxPredictor:
     @property
     def open_bytes(self) -> int:
         """Bytes that the network takes as long as it is open: its weights and, of the largest pass so far, its maps."""
-        facts = self._network.facts
-        per_voxel = bytes_per_voxel(facts, self._n_channels, self._device.provider)
-        return SESSION_BYTES_PER_FILE_BYTE * facts.size + per_voxel * USUAL_CROP_VOXELS
+        return self._memory.open_bytes
 
     @property
     def softmax_forced(self) -> bool:
-        """Whether a pass has returned no probabilities though the card says so."""
-        return self._output != self._stated_output
+        """Whether the network returns no probabilities though the card says so, and a softmax makes them."""
+        return self._forced
 
     def describe(self) -> str:
         """Names and shapes of the tensors, such as "image [1, 1, x, y, z] -> labels [1, 6, x, y, z]"."""
@@ -103,27 +99,31 @@ class OnnxPredictor:
     def _run(self, padded: FloatArray) -> FloatArray:
         """Turn normalised intensities (X, Y, Z) into probabilities (C, X, Y, Z): one pass."""
         scores = self._network.run(np.ascontiguousarray(padded[None, None], dtype=np.float32))
-        self._check_scores(scores, padded.shape)
+        self._check_shape(scores, padded.shape)
         return self._to_probabilities(scores[0])
 
     def _plan(self, shape: tuple[int, ...]) -> Tiling:
         """Take a crop whole where it fits into the memory, else in the fewest voxels of tiles."""
-        facts, memory = self._network.facts, self._device.memory_bytes
-        per_voxel = bytes_per_voxel(facts, self._n_channels, self._device.provider)
+        allowed, per_voxel = self._device.memory_bytes, self._memory.pass_bytes_per_voxel
         # Tiles or not, the votes on the whole crop are there.
-        fixed = fixed_bytes(facts) + bytes_per_vote(self._n_channels) * math.prod(shape)
-        tiling = plan_tiles(shape, max(0, memory - fixed) // per_voxel, self._pad_multiple)
+        fixed = resting_bytes(self._memory) + self._memory.vote_bytes_per_voxel * math.prod(shape)
+        tiling = plan_tiles(shape, max(0, allowed - fixed) // per_voxel, self._pad_multiple)
         needed = (fixed + per_voxel * math.prod(shape)) >> 20
         if tiling is None:
             raise MemoryLimitError(
-                f"{self._path}: a crop of {shape} voxels needs about {needed} MB, of which {memory >> 20} MB are "
+                f"{self._path}: a crop of {shape} voxels needs about {needed} MB, of which {allowed >> 20} MB are "
                 "allowed; not even its smallest tile fits",
                 "Allow more memory (--mem-mb), fewer scans at once (--nprocs), or choose a smaller model.",
             )
         if tiling.n_tiles > 1 and not self._warned_of_tiles:
             logger.warning(
                 "%s: a crop of %s voxels needs about %d MB, %d MB are allowed: it is run in %d tiles of %s",
-                *(self._path.name, shape, needed, memory >> 20, tiling.n_tiles, tiling.tile),
+                self._path.name,
+                shape,
+                needed,
+                allowed >> 20,
+                tiling.n_tiles,
+                tiling.tile,
             )
             self._warned_of_tiles = True
         return tiling
@@ -149,31 +149,47 @@ class OnnxPredictor:
                 "Correct the labels of the model card, or the member that it names",
             )
 
-    def _check_scores(self, scores: FloatArray, shape: tuple[int, ...]) -> None:
-        """Require the crop's shape, whatever the file declared, and numbers."""
+    def _check_shape(self, scores: FloatArray, shape: tuple[int, ...]) -> None:
+        """Require the crop's shape, whatever the file declared."""
         self._check_channels(list(scores.shape))
         if scores.shape[2:] != shape:
             raise ModelError(f"{self._path}: expected an output of {shape} voxels, got {scores.shape[2:]}")
 
-    def _to_probabilities(self, scores: FloatArray) -> FloatArray:
-        """Apply softmax to (C, X, Y, Z) scores unless they are probabilities already."""
-        if self._output == "probabilities" and are_probabilities(scores):
-            return scores
+    def _check_finite(self, scores: FloatArray) -> None:
         if not np.isfinite(scores).all():
             raise ModelError(
                 f"{self._path}: the network returned values that are not finite",
                 "Try --device cpu; if it stays, the file or the scan is damaged.",
             )
-        if self._output == "probabilities":
-            logger.warning("%s: its card says probabilities, but they do not sum to 1; softmax applied", self._path)
-            self._output = "logits"
-        return softmax(scores)
 
+    def _decide(self, stated: str) -> bool:
+        """Settle whether the network gives probabilities: as its card says, unless its answer to noise denies it."""
+        if stated == "logits":
+            logger.info("%s: softmax applied to its logits, as its card says", self._path)
+            return False
+        if self._file.in_probabilities is None:
+            scores = self._network.probed(self._pad_multiple)
+            self._check_channels(list(scores.shape))
+            self._check_finite(scores)
+            self._file.in_probabilities = are_probabilities(scores[0])
+            if not self._file.in_probabilities:
+                logger.warning("%s: its card says probabilities, but they do not sum to 1; softmax applied", self._path)
+        return self._file.in_probabilities
 
-def are_probabilities(scores: FloatArray) -> bool:
-    """Tell whether scores (C, X, Y, Z) are positive and sum to 1, within what int8 networks miss it by; NaN are not."""
-    total = scores.sum(axis=0)
-    return bool(scores.min() >= -SUM_TOLERANCE and np.abs(total - 1).max() <= SUM_TOLERANCE)
+    def _to_probabilities(self, scores: FloatArray) -> FloatArray:
+        """Apply softmax to (C, X, Y, Z) scores unless the network answers in probabilities; then they must be some."""
+        if self._in_probabilities and are_probabilities(scores):
+            return scores
+        self._check_finite(scores)
+        if not self._in_probabilities:
+            return softmax(scores)
+        total = scores.sum(axis=0)
+        raise ModelError(
+            f"{self._path}: expected probabilities, as its card says and as it gave for noise, got values from "
+            f"{scores.min():.3g} on with sums of {total.min():.3g} to {total.max():.3g} for a crop of "
+            f"{scores.shape[1:]} voxels; {SUM_TOLERANCE:g} is allowed for",
+            "Try --device cpu, and look at the scan; if it stays, try the model: hsf-hub validate",
+        )
 
 
 def normalize(crop: FloatArray) -> FloatArray:
@@ -186,9 +202,3 @@ def normalize(crop: FloatArray) -> FloatArray:
     deviation = values.std(ddof=1)
     centred = values - values.mean()
     return np.asarray(centred / deviation if deviation > 0 else centred, dtype=np.float32)
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    """Probabilities (C, X, Y, Z) from logits of the same shape."""
-    powers = np.exp(logits - logits.max(axis=0))
-    return np.asarray(powers / powers.sum(axis=0), dtype=np.float32)

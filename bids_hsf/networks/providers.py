@@ -10,8 +10,10 @@ from bids_hsf.machine import cpu_features
 # would read it again.
 CACHES = {
     "tensorrt": {
-        **{"trt_engine_cache_enable": "1", "trt_engine_cache_path": "{}"},
-        **{"trt_timing_cache_enable": "1", "trt_timing_cache_path": "{}"},
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": "{}",
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": "{}",
     },
     "migraphx": {"migraphx_model_cache_dir": "{}"},
     "openvino-gpu": {"cache_dir": "{}"},

@@ -1,38 +1,67 @@
-"""Sessions of ONNX Runtime: how every one of them is opened."""
+"""Sessions of ONNX Runtime: how every one of them is opened, and by whom it is kept."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
-from bids_hsf.errors import DeviceError, ModelError
-from bids_hsf.networks.onnx_file import NetworkFile, examine, refuse_unsafe
+from bids_hsf.errors import DeviceError, FetchError, ModelError
+from bids_hsf.geometry import next_multiple
+from bids_hsf.networks.onnx_file import NetworkFacts, examine, refuse_unsafe
 
 CPU = "CPUExecutionProvider"
 
+# A multiple of every usual pad_multiple; 32768 voxels take some 10 ms.
+PROBE_SIZE = 32
 
-@dataclass(frozen=True, eq=False)
-class Network:
-    """An ONNX file that has been opened.
+CHECKSUMS: dict[str, Callable[[bytes], Any]] = {"sha256": sha256, "xxh3_64": xxhash.xxh3_64}
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How a session is opened.
 
     Attributes
     ----------
-    path : Path
-    session : onnxruntime.InferenceSession
-    facts : NetworkFile
-    shapes : list of tuple of int
-        Of the last tensor that was run.
+    provider : str
+        As ONNX Runtime has it.
+    options : mapping of str to str
+        Provider options.
+    n_threads : int
+        Threads of the session.
     """
 
-    path: Path
-    session: Any
-    facts: NetworkFile
-    shapes: list[tuple[int, ...]] = field(default_factory=list, compare=False, repr=False)
+    provider: str
+    options: Mapping[str, str]
+    n_threads: int
 
-    def run(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+
+class Network:
+    """An ONNX file that has been opened: a session, what it learnt from its last pass, and its answer to the probe.
+
+    Parameters
+    ----------
+    path : Path
+        The file, to be named in errors.
+    session : onnxruntime.InferenceSession
+    facts : NetworkFacts
+    """
+
+    def __init__(self, path: Path, session: Any, facts: NetworkFacts) -> None:
+        self.path = path
+        self.session = session
+        self.facts = facts
+        self._last_shape: tuple[int, ...] | None = None
+        self._probed: FloatArray | None = None
+
+    def run(self, tensor: FloatArray) -> FloatArray:
         """Run the network on (1, 1, X, Y, Z) float32 and give its first output.
 
         The CPU provider learns from the first pass of a shape how the feature maps fit into one block, but keeps what
@@ -46,7 +75,7 @@ class Network:
         """
         name = self.session.get_inputs()[0].name
         try:
-            scores: NDArray[np.float32] = self.session.run(None, {name: tensor}, self._run_options(tensor.shape))[0]
+            scores: FloatArray = self.session.run(None, {name: tensor}, self._run_options(tensor.shape))[0]
         except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
             raise ModelError(
                 f"{self.path}: the network fails on a crop of {tensor.shape[2:]} voxels ({first_line(error)})",
@@ -54,15 +83,88 @@ class Network:
             ) from error
         return scores
 
+    def probe(self, multiple: int = 1) -> FloatArray:
+        """Run the network on z-scores of pure noise, always the same; the answer is remembered.
+
+        The crop has the shape that the file declares, else `PROBE_SIZE` or the next multiple of `multiple` an axis.
+
+        Raises
+        ------
+        ModelError
+            ONNX Runtime cannot run it on such a crop.
+        """
+        size = next_multiple(PROBE_SIZE, multiple)
+        declared = self.session.get_inputs()[0].shape
+        axes = [n if isinstance(n, int) and n > 0 else size for n in declared[2:]]
+        crop = np.random.default_rng(0).standard_normal([1, 1, *axes], dtype=np.float32)
+        self._probed = self.run(crop)
+        return self._probed
+
+    def probed(self, multiple: int = 1) -> FloatArray:
+        """Give the answer to the probe, without a pass where there was one."""
+        return self.probe(multiple) if self._probed is None else self._probed
+
     def _run_options(self, shape: tuple[int, ...]) -> Any:
         """Options of one pass: memory is given back after the first one of a shape."""
         import onnxruntime
 
         options = onnxruntime.RunOptions()
-        if self.session.get_providers()[0] == CPU and self.shapes != [shape]:
-            self.shapes[:] = [shape]
+        if self.session.get_providers()[0] == CPU and self._last_shape != shape:
+            self._last_shape = shape
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         return options
+
+
+class MemberFile:
+    """An ONNX file that is opened when it is needed, each time proved to be the one that its card names.
+
+    It owns what outlives a session: a network that was opened to try a provider and now waits for whoever opens the
+    file next, and whether the network answers in probabilities. In another process the file begins anew.
+
+    Parameters
+    ----------
+    path : Path
+    checksums : mapping of str to str, optional
+        What the file must have: hexadecimal, by algorithm, "sha256" or "xxh3_64"; empty where nobody has stated any.
+    """
+
+    def __init__(self, path: Path, checksums: Mapping[str, str] | None = None) -> None:
+        self.path = path
+        self.checksums = dict(checksums or {})
+        self.in_probabilities: bool | None = None  # not known before the first probe
+        self._spare: tuple[SessionSettings, Network] | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[Path, dict[str, str]]]:
+        return MemberFile, (self.path, self.checksums)
+
+    def open(self, settings: SessionSettings) -> Network:
+        """Take the network that waits, if it was opened under these settings, else open the file.
+
+        Raises
+        ------
+        ModelError
+            The file cannot be read, is another one than its checksums say, is unsafe, or cannot be loaded.
+        DeviceError
+            This provider cannot load it, or ONNX Runtime took another one.
+        """
+        spare = self._spare
+        self._spare = None
+        if spare is not None and spare[0] == settings:
+            return spare[1]
+        return open_session(self.path, settings, self.checksums)
+
+    def keep(self, network: Network, settings: SessionSettings) -> None:
+        """Let an open network wait for whoever opens the file next."""
+        self._spare = (settings, network)
+
+    def let_go(self) -> None:
+        """Close the network that waits, if one does."""
+        self._spare = None
+
+
+def member_file(source: Path | MemberFile) -> MemberFile:
+    """Take a plain path for a file without checksums."""
+    return source if isinstance(source, MemberFile) else MemberFile(source)
 
 
 def compiled_providers() -> list[str]:
@@ -72,29 +174,45 @@ def compiled_providers() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def open_session(path: Path, provider: str, options: Mapping[str, str], n_threads: int) -> Network:
-    """Open an ONNX file on an execution provider, or fail: never on another one.
+def open_session(path: Path, settings: SessionSettings, checksums: Mapping[str, str] | None = None) -> Network:
+    """Open an ONNX file on an execution provider, or fail: never on another one, and never another file.
+
+    Parameters
+    ----------
+    path : Path
+    settings : SessionSettings
+    checksums : mapping of str to str, optional
+        By algorithm, "sha256" or "xxh3_64": of the very bytes that are loaded.
 
     Raises
     ------
     ModelError
         The file cannot be read, is unsafe, or not even the CPU provider can load it.
+    FetchError
+        It is not the file that the checksums name.
     DeviceError
         This provider cannot load it, or ONNX Runtime took another one.
     """
-    import onnxruntime
-
     try:
         model = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})", "Fetch it again: hsf-hub fetch") from error
+    refuse_other(model, path, checksums or {})
     facts = examine(model, path)
     refuse_unsafe(facts, path)
+    return Network(path, _load(model, path, settings), facts)
+
+
+def _load(model: bytes, path: Path, settings: SessionSettings) -> Any:
+    """Make a session of examined bytes."""
+    import onnxruntime
+
+    provider = settings.provider
     if provider == "CUDAExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     try:
-        providers = [(provider, dict(options))]
-        session = onnxruntime.InferenceSession(model, session_options(provider, n_threads), providers=providers)
+        providers = [(provider, dict(settings.options))]
+        session = onnxruntime.InferenceSession(model, session_options(settings), providers=providers)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
         message = f"{path}: {provider} cannot load it ({first_line(error)})"
         if provider == CPU:
@@ -105,21 +223,40 @@ def open_session(path: Path, provider: str, options: Mapping[str, str], n_thread
         raise DeviceError(
             f"{path}: expected a session of {provider}, ONNX Runtime took {used}", "See `bids-hsf --device list`"
         )
-    return Network(path, session, facts)
+    return session
 
 
-def session_options(provider: str, n_threads: int) -> Any:
-    """Options of every session: explicit threads, no hoarded memory, no spinning."""
+def refuse_other(model: bytes, path: Path, checksums: Mapping[str, str]) -> None:
+    """Require that bytes have the checksums that are stated: a file may be exchanged after it was verified.
+
+    Raises
+    ------
+    FetchError
+    """
+    for algorithm, expected in checksums.items():
+        found = CHECKSUMS[algorithm](model).hexdigest()
+        if found != expected:
+            raise FetchError(
+                f"{path}: expected {algorithm} {expected}, got {found} ({len(model)} bytes): "
+                "it is not the file that the model card names, or no longer",
+                "Fetch it again: hsf-hub fetch. Nothing may write there while scans are processed.",
+            )
+
+
+def session_options(settings: SessionSettings) -> Any:
+    """Options of every session: explicit threads, no hoarded memory, no spinning, the format that was examined."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = n_threads
+    options.intra_op_num_threads = settings.n_threads
     options.inter_op_num_threads = 1
     # The CPU provider's memory is kept small by Network.run; other providers have their own, and never fill this one.
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = provider == CPU
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = settings.provider == CPU
     options.log_severity_level = 3
     # Python work alternates with the network: threads that spin between passes would take its cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Else ONNX Runtime would look whether the bytes could be its own format, which nobody has examined.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
 
 

@@ -1,7 +1,7 @@
 """The group's page: volumes of all scans side by side, from ``group_volumes.tsv`` alone."""
 
+import logging
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +9,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_hsf.bids.tables import read_tsv
+from bids_hsf.bids.group_table import (
+    NAME,
+    TOTAL,
+    VOLUME_END,
+    Cell,
+    GroupRow,
+    columns_of,
+    read_group_table,
+    total_column,
+)
+from bids_hsf.bids.typed_json import NotWholeError
+from bids_hsf.labels import HEMISPHERES
 from bids_hsf.reports.charts import OUTLIER_Z, Chart, robust_z, strip_chart
-from bids_hsf.reports.pages import UNKNOWN, anchor, citation_link, link_to, render, to_number
+from bids_hsf.reports.pages import anchor, citation_link, link_to, render, to_text
 
-VOLUME = re.compile(r"([LR])_(\w+)_mm3")
+logger = logging.getLogger(__name__)
 
-TOTAL = "total"
-IDENTITY = ("participant_id", "session_id", "scan")
+IN_LINK = ("participant_id", "session_id", "scan")
 
-FIRST = ("model", "L_total_mm3", "R_total_mm3")
+FIRST = ("model", *map(total_column, HEMISPHERES))
 
 MAX_CELLS = 60_000
 MAX_ROWS = 6_000
 MAX_LISTED = 100
-
-Row = dict[str, str]
 
 FloatArray = NDArray[np.float64]
 
@@ -65,8 +73,8 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A value in the table."""
+class Value:
+    """A value in the table on the page."""
 
     text: str
     is_outlier: bool
@@ -79,7 +87,7 @@ class Line:
     scan: str
     href: str
     is_flagged: bool
-    cells: tuple[Cell, ...]
+    cells: tuple[Value, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +96,9 @@ class Volumes:
 
     Attributes
     ----------
-    rows : list of dict
+    rows : list of GroupRow
+    columns : list of str
+        All that a row of the page may show.
     names : list of str, (V,)
         The columns that hold volumes.
     values, scores : array, (N, V) float64
@@ -97,7 +107,8 @@ class Volumes:
         Model and contrast to the numbers of their rows.
     """
 
-    rows: list[Row]
+    rows: list[GroupRow]
+    columns: list[str]
     names: list[str]
     values: FloatArray
     scores: FloatArray
@@ -114,17 +125,17 @@ def group_page(output_dir: Path) -> str:
 
     A table with many rows keeps fewer columns, then fewer rows, flagged ones first; the page says so.
     """
-    volumes = _load(output_dir / "group_volumes.tsv")
+    volumes = _judge(_read(output_dir))
     rows = volumes.rows
-    warned = np.array([row.get("warnings", UNKNOWN) != UNKNOWN for row in rows], bool)
+    warned = np.array([row.warnings is not None for row in rows], bool)
     flagged = volumes.outlying.any(axis=1) | warned
     columns, chosen = _fit(volumes, flagged)
     counts = {
-        "scans": len({(row.get("scan"), row.get("model")) for row in rows}),
-        "subjects": len({row.get("participant_id") for row in rows}),
+        "scans": len({(row.scan, row.model) for row in rows}),
+        "subjects": len({row.participant_id for row in rows}),
         "flagged": int(flagged.sum()),
         "hidden_rows": len(rows) - len(chosen),
-        "hidden_columns": len([name for name in rows[0] if name not in IDENTITY]) - len(columns) if rows else 0,
+        "hidden_columns": len(volumes.columns) - len(columns),
     }
     return render(
         "group.html.j2",
@@ -138,31 +149,43 @@ def group_page(output_dir: Path) -> str:
     )
 
 
-def _load(path: Path) -> Volumes:
-    """Read the table, and judge each volume among those of the same model and contrast."""
-    rows = read_tsv(path)
-    names = [name for name in (rows[0] if rows else ()) if VOLUME.fullmatch(name)]
+def _read(output_dir: Path) -> list[GroupRow]:
+    """Rows of the table; none where it is not there or not whole, which is told."""
+    try:
+        return read_group_table(output_dir)
+    except FileNotFoundError:
+        return []
+    except NotWholeError as error:
+        logger.warning("%s is passed over: %s; run the group level again", output_dir / NAME, error)
+        return []
+
+
+def _judge(rows: list[GroupRow]) -> Volumes:
+    """Judge each volume among those of the same model and contrast."""
+    sizes = [row.sizes for row in rows]
+    names = list(dict.fromkeys(name for found in sizes for name in found))
     values = np.full((len(rows), len(names)), math.nan)
     families: dict[str, list[int]] = {}
-    has_several = len({_segmentation(row) for row in rows}) > 1
-    for index, row in enumerate(rows):
-        found = [to_number(row.get(name)) for name in names]
-        values[index] = [math.nan if value is None else value for value in found]
-        contrast = row.get("scan", "").rsplit("_", 1)[-1]
-        title = ", ".join([row.get("model") or UNKNOWN, contrast, *([_segmentation(row)] if has_several else [])])
+    has_several = len({row.segmentation for row in rows}) > 1
+    for index, (row, found) in enumerate(zip(rows, sizes, strict=True)):
+        known = [found.get(name) for name in names]
+        values[index] = [math.nan if value is None else value for value in known]
+        contrast = row.scan.rsplit("_", 1)[-1]
+        title = ", ".join([row.model, contrast, *([row.segmentation or ""] if has_several else [])])
         families.setdefault(title, []).append(index)
     scores = np.zeros(values.shape)
     for members in families.values():
         for place in range(len(names)):
             scores[members, place] = robust_z(values[members, place])
-    return Volumes(rows, names, values, scores, families)
+    columns = [name for name in columns_of(rows) if name not in IN_LINK]
+    return Volumes(rows, columns, names, values, scores, families)
 
 
 def _family(title: str, volumes: Volumes, members: Sequence[int]) -> Family:
     """Charts and outliers of scans that can be compared."""
     rows = [volumes.rows[index] for index in members]
     values = volumes.values[members]
-    scans = [row.get("scan", "").rsplit("_", 1)[0] or UNKNOWN for row in rows]
+    scans = [row.scan.rsplit("_", 1)[0] for row in rows]
     outliers = []
     for row, place in np.argwhere(volumes.outlying[members]).tolist():
         measure, median = _heading(volumes.names[place]), float(np.nanmedian(values[:, place]))
@@ -171,7 +194,7 @@ def _family(title: str, volumes: Volumes, members: Sequence[int]) -> Family:
     outliers.sort(key=lambda outlier: -abs(outlier.z))
     charts = []
     for structure in _structures(volumes.names):
-        places = {side: volumes.names.index(f"{side}_{structure}_mm3") for side in ("L", "R")}
+        places = {side: volumes.names.index(f"{side}_{structure}{VOLUME_END}") for side in HEMISPHERES}
         columns = {side: values[:, place] for side, place in places.items()}
         charts.append(strip_chart("All structures" if structure == TOTAL else structure, columns, scans))
     drawn = tuple(chart for chart in charts if chart is not None)
@@ -180,16 +203,16 @@ def _family(title: str, volumes: Volumes, members: Sequence[int]) -> Family:
 
 def _structures(names: Sequence[str]) -> list[str]:
     """Structures that both sides have, the total first, and not where it would only repeat a single structure."""
-    both = [name[2:-4] for name in names if name.startswith("L_") and f"R_{name[2:]}" in names]
+    left = [name for name in names if name.startswith("L_")]
+    both = [name[2:].removesuffix(VOLUME_END) for name in left if f"R_{name[2:]}" in names]
     single = len(both) <= 2
     return sorted((name for name in both if not (single and name == TOTAL)), key=lambda name: name != TOTAL)
 
 
 def _fit(volumes: Volumes, flagged: NDArray[np.bool_]) -> tuple[list[str], list[int]]:
     """Columns, the most wanted first, and rows of the table that keep the page small."""
-    columns = [name for name in (volumes.rows[0] if volumes.rows else ()) if name not in IDENTITY]
     rank = {name: place for place, name in enumerate(dict.fromkeys([*FIRST, *volumes.names]))}
-    columns.sort(key=lambda name: rank.get(name, len(rank)))
+    columns = sorted(volumes.columns, key=lambda name: rank.get(name, len(rank)))
     if len(flagged) * len(columns) > MAX_CELLS:
         columns = [name for name in columns if name not in volumes.names or name in FIRST]
     by_need = np.argsort(~flagged, kind="stable")[:MAX_ROWS]
@@ -199,20 +222,15 @@ def _fit(volumes: Volumes, flagged: NDArray[np.bool_]) -> tuple[list[str], list[
 def _line(volumes: Volumes, index: int, columns: Sequence[str], is_flagged: bool) -> Line:
     row = volumes.rows[index]
     outlying = {volumes.names[place] for place in np.flatnonzero(volumes.outlying[index])}
-    cells = tuple(Cell(_round(row.get(name) or UNKNOWN), name in outlying) for name in columns)
-    return Line(row.get("scan", UNKNOWN), _address(row), is_flagged, cells)
+    found = row.cells()
+    cells = tuple(Value(_shown(found.get(name)), name in outlying) for name in columns)
+    return Line(row.scan, _address(row), is_flagged, cells)
 
 
-def _address(row: Row) -> str:
+def _address(row: GroupRow) -> str:
     """Address of a scan on its subject's page."""
-    page = link_to(Path(f"{row.get('participant_id', '')}.html"))
-    return f"{page}#{anchor(row.get('scan', ''), row.get('model', ''), _segmentation(row))}"
-
-
-def _segmentation(row: Row) -> str:
-    """Name of the row's label map; empty in tables that do not tell it."""
-    name = row.get("segmentation") or UNKNOWN
-    return "" if name == UNKNOWN else name
+    page = link_to(Path(f"{row.participant_id}.html"))
+    return f"{page}#{anchor(row.scan, row.model, row.segmentation or '')}"
 
 
 def _heading(column: str) -> str:
@@ -224,13 +242,12 @@ def _heading(column: str) -> str:
     return column.removesuffix("_mm3").replace("n_components", "pieces").replace("per_mille_", "‰ ").replace("_", " ")
 
 
-def _round(text: str) -> str:
+def _shown(value: Cell) -> str:
     """Leave out digits that nobody reads.
 
-    >>> _round("812.25"), _round("0.93124"), _round("n/a")
+    >>> _shown(812.25), _shown(0.93124), _shown(None)
     ('812', '0.9312', 'n/a')
     """
-    value = to_number(text)
-    if value is None:
-        return text
+    if value is None or isinstance(value, str):
+        return to_text(value)
     return f"{value:.0f}" if abs(value) >= 10 else f"{value:.4g}"

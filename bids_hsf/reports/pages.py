@@ -2,8 +2,8 @@
 
 import base64
 import hashlib
-import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -46,33 +46,6 @@ def citation_link(output_dir: Path) -> str | None:
     return link_to(path) if (output_dir / path).exists() else None
 
 
-def find(content: Any, *names: str) -> Any:
-    """Follow names into nested objects; None where one is missing."""
-    for name in names:
-        content = content.get(name) if isinstance(content, Mapping) else None
-    return content
-
-
-def find_mapping(content: Any, *names: str) -> Mapping[str, Any]:
-    """Follow names into nested objects; empty where there is no object at their end."""
-    found = find(content, *names)
-    return found if isinstance(found, Mapping) else {}
-
-
-def find_text(content: Any, *names: str) -> str:
-    """Follow names into nested objects; "n/a" where one is missing."""
-    return to_text(find(content, *names))
-
-
-def to_number(value: Any) -> float | None:
-    """Read a finite number; None for "n/a" and all else."""
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
-
-
 def to_text(value: Any) -> str:
     """Write any value of a JSON file for a reader.
 
@@ -102,17 +75,22 @@ def to_words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
 
 
-def render(template: str, **values: Any) -> str:
-    """Fill a template; all that comes from files is escaped."""
-    page = _environment().get_template(template)
+def render(template: str, kind: str = "html", **values: Any) -> str:
+    """Fill a template; all that comes from files is escaped for the kind of page: "html", "md" or "bib".
+
+    What is `Markup` is of that kind already.
+    """
+    page = _environment(kind).get_template(template)
     return page.render(version=__version__, unknown=UNKNOWN, **values).rstrip() + "\n"
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
+@lru_cache(maxsize=3)
+def _environment(kind: str) -> Environment:
+    escape = {"html": None, "md": escape_markdown, "bib": escape_bibtex}[kind]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=escape is None,  # noqa: S701 - `finalize` escapes for what is no HTML
+        finalize=None if escape is None else lambda value: value if isinstance(value, Markup) else escape(str(value)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -127,6 +105,51 @@ def _environment() -> Environment:
     }
     environment.filters |= {"mm3": _mm3, "percent": _percent, "fixed": _fixed}
     return environment
+
+
+def escape_markdown(text: str) -> str:
+    r"""Write a line so that Markdown shows it as it is; underscores within words need nothing.
+
+    >>> print(escape_markdown("single_fast <b> *x* [y](z) _a_ &lt;"))
+    single_fast \<b\> \*x\* \[y\](z) \_a\_ \&lt;
+    """
+    text = re.sub(r"[\\`*\[\]<>~|]", r"\\\g<0>", text)
+    text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text)
+    text = re.sub(r"&(?=#?\w+;)", r"\&", text)
+    # What would begin a heading or a list.
+    text = re.sub(r"^([#+-])(?=[#\s])", r"\\\1", text)
+    return re.sub(r"^(\d+)(?=[.)]\s)", r"\1\\", text)
+
+
+BIBTEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\textbraceleft{}",
+    "}": r"\textbraceright{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+}
+ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"'}
+
+
+def escape_bibtex(text: str) -> str:
+    r"""Write a text as the value of a BibTeX field; a brace in it is never one of BibTeX's, which count.
+
+    >>> print(escape_bibtex("50 % {of} Ibáñez"))
+    50 \% \textbraceleft{}of\textbraceright{} Ib{\'a}{\~n}ez
+    """
+    return "".join(_bibtex_letter(letter) for letter in text)
+
+
+def _bibtex_letter(letter: str) -> str:
+    base, accent = (*unicodedata.normalize("NFD", letter), "")[:2]
+    if base.isascii() and accent in ACCENTS:
+        return f"{{\\{ACCENTS[accent]}{base}}}"
+    return BIBTEX.get(letter, letter)
 
 
 def _mm3(value: float | None) -> str:

@@ -240,7 +240,7 @@ def _head_extent(image: FloatArray, grid: Grid, axes: Vector, boxes: Mapping[str
     ends = np.array([found.min(axis=0), found.max(axis=0)]) + np.outer([-8, 8], 1 / grid.voxel_sizes)
     ends = np.clip(ends, -0.5, np.array(grid.shape) - 0.5)
     corners = [grid.to_mm(np.array(np.meshgrid(*ends.T)).reshape(3, -1).T)]
-    corners += [_corners(box) for box in boxes.values()]
+    corners += [box.corners() for box in boxes.values()]
     coordinates = np.concatenate(corners) @ axes
     return coordinates.min(axis=0), coordinates.max(axis=0)
 
@@ -249,12 +249,6 @@ def thin_out(image: FloatArray) -> tuple[FloatArray, NDArray[np.int64]]:
     """At most 96 voxels an axis, and the step between them (3,)."""
     steps = np.array([-(-n // 96) for n in image.shape])
     return image[tuple(slice(None, None, step) for step in steps)], steps
-
-
-def _corners(box: Grid) -> Vector:
-    """Outer corners (8, 3) of a grid in mm; those that share an edge differ in one bit of their number."""
-    ends = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in box.shape], indexing="ij")).reshape(3, -1).T
-    return box.to_mm(ends)
 
 
 def _unit(vector: Vector) -> Vector:
@@ -281,7 +275,7 @@ def percentile_window(values: FloatArray) -> tuple[float, float]:
 
 def cross_section(box: Grid, plane: Plane) -> Vector | None:
     """Cut a box; returns its closed outline (N, 2) in mm on a plane, or None where the plane misses it."""
-    corners = _corners(box)
+    corners = box.corners()
     heights = (corners - plane.center) @ np.cross(plane.across, plane.up)
     crossings = []
     for a in range(8):

@@ -5,28 +5,26 @@ policy forbids it), and link to the figures and files beside them. Equal files g
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
-from typing import Any
 
+from bids_hsf.bids.derivatives import Derivative, find_derivatives
 from bids_hsf.bids.names import described
-from bids_hsf.bids.tables import read_tsv
-from bids_hsf.files import read_json, write_text
+from bids_hsf.bids.provenance import Provenance, read_failure, read_provenance
+from bids_hsf.bids.sidecars import Sidecar
+from bids_hsf.bids.tables import Structure
+from bids_hsf.files import read_text, write_text
 from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES
 from bids_hsf.reports.group import group_page
 from bids_hsf.reports.pages import (
     UNKNOWN,
     anchor,
     citation_link,
-    find,
-    find_mapping,
-    find_text,
     link_to,
     natural_order,
     render,
-    to_number,
     to_text,
     to_words,
 )
@@ -48,8 +46,6 @@ FIGURES = {
         "networks saw. The outline should follow the brain's surface."
     ),
 }
-
-Row = Mapping[str, str]
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -156,8 +152,9 @@ def subject_page(output_dir: Path, subject: str) -> str:
     subject : str
         Label without ``sub-``.
     """
-    tables = (output_dir / f"sub-{subject}").glob("**/anat/*_dseg.tsv")
-    scans = [_view_scan(output_dir, table) for table in sorted(tables, key=lambda path: natural_order(path.as_posix()))]
+    found = find_derivatives(output_dir, subject)
+    found.sort(key=lambda derivative: natural_order(derivative.table.as_posix()))
+    scans = [_view_scan(output_dir, derivative) for derivative in found]
     if len({scan.model for scan in scans}) > 1:
         scans = [replace(scan, heading=f"{scan.title} · {scan.model}") for scan in scans]
     if len({(scan.title, scan.model) for scan in scans}) < len(scans):
@@ -175,24 +172,18 @@ def subject_page(output_dir: Path, subject: str) -> str:
     )
 
 
-# One scan
-
-
-def _view_scan(output_dir: Path, table: Path) -> ScanView:
+def _view_scan(output_dir: Path, found: Derivative) -> ScanView:
     """Collect what is known of a scan from its table and the files beside it."""
-    stem = table.name.removesuffix("_dseg.tsv")
-    sidecar = read_json(table.with_suffix(".json"))
-    logged = read_json(output_dir / "logs" / f"{stem}_provenance.json") or {}
-    facts = sidecar or {}
-    scan = find_text(facts, "Scan") if "Scan" in facts else stem
-    model = find_text(facts, "Model", "Name")
-    segmentation = str(facts.get("Segmentation") or "")
-    pairs = _pairs(read_tsv(table))
+    table, stem, sidecar = found.table, found.stem, found.sidecar
+    logged = read_provenance(output_dir / "logs" / f"{stem}_provenance.json")
+    scan, model, segmentation = stem, UNKNOWN, ""
+    if sidecar is not None:
+        scan, model, segmentation = sidecar.scan, sidecar.model.name, sidecar.segmentation
+    pairs = _pairs(found.structures)
     total = _total(pairs)
-    figures = tuple(_figures(output_dir, table, stem))
-    remarks = [*_remarks(facts), *_volume_remarks(pairs, total)]
-    if sidecar is None:
-        remarks.insert(0, Remark("bad", "No sidecar: the scan is not whole; run the participant level again"))
+    remarks = [*_remarks(sidecar), *_volume_remarks(pairs, total)]
+    if found.fault is not None:
+        remarks.insert(0, Remark("bad", f"Not done: {found.fault}"))
     title = " · ".join(part for part in scan.split("_") if not part.startswith("sub-")) or scan
     return ScanView(
         title=title,
@@ -200,41 +191,40 @@ def _view_scan(output_dir: Path, table: Path) -> ScanView:
         anchor=anchor(scan, model, segmentation),
         model=model,
         segmentation=segmentation,
-        quality=find_text(facts, "Localization", "Quality"),
-        etiv=to_number(facts.get("eTIV_mm3")),
+        quality=to_text(None if sidecar is None else sidecar.localization.quality),
+        etiv=None if sidecar is None else sidecar.etiv_mm3,
         pairs=pairs,
         total=total,
         remarks=tuple(remarks) or (Remark("good", "no remarks"),),
-        figures=figures,
-        facts=_facts(facts, logged),
+        figures=tuple(_figures(output_dir, table, stem)),
+        facts=() if sidecar is None else _facts(sidecar, logged),
         links=tuple(_links(output_dir, table, stem)),
     )
 
 
-def _pairs(rows: Sequence[Row]) -> tuple[Pair, ...]:
-    """Left and right rows of a ``dseg.tsv`` side by side, in the order of their indices."""
-    by_index = {int(row["index"]): row for row in rows if row.get("index", "").isdigit()}
-    volumes = [to_number(row.get("volume_mm3")) or 0.0 for row in by_index.values()]
-    largest = max(volumes, default=0.0) or 1.0
+def _pairs(structures: Sequence[Structure]) -> tuple[Pair, ...]:
+    """Structures left and right side by side, in the order of their indices."""
+    by_index = {structure.index: structure for structure in structures}
+    largest = max((structure.volume_mm3 or 0.0 for structure in structures), default=0.0) or 1.0
     pairs = []
     for index in sorted({index % RIGHT_OFFSET for index in by_index}):
         left, right = by_index.get(index), by_index.get(index + RIGHT_OFFSET)
-        either = left or right or {}
-        name = re.sub(r"^(Left|Right) ", "", either.get("name") or UNKNOWN)
-        color = either.get("color") or ""
+        either = left or right
+        if either is None:
+            continue
+        name = re.sub(r"^(Left|Right) ", "", either.name)
         # The page puts it into a style; nothing but a colour may get there.
-        color = color if re.fullmatch(r"#[0-9a-fA-F]{6}", color) else "#888888"
+        color = either.color if re.fullmatch(r"#[0-9a-fA-F]{6}", either.color) else "#888888"
         pairs.append(Pair(name, color, _measure(left, largest), _measure(right, largest)))
     return tuple(pairs)
 
 
-def _measure(row: Row | None, largest: float) -> Measure | None:
-    volume = None if row is None else to_number(row.get("volume_mm3"))
-    if row is None or volume is None:
+def _measure(structure: Structure | None, largest: float) -> Measure | None:
+    if structure is None or structure.volume_mm3 is None:
         return None
-    low, high = to_number(row.get("volume_mm3_low")), to_number(row.get("volume_mm3_high"))
+    volume, low, high = structure.volume_mm3, structure.volume_low, structure.volume_high
     interval = None if low is None or high is None else (low, high)
-    return Measure(volume, round(100 * volume / largest, 1), to_number(row.get("entropy_mean")), interval)
+    return Measure(volume, round(100 * volume / largest, 1), structure.entropy_mean, interval)
 
 
 def _total(pairs: Sequence[Pair]) -> Pair:
@@ -246,14 +236,15 @@ def _total(pairs: Sequence[Pair]) -> Pair:
     return Pair("All structures", "", *sides)
 
 
-def _remarks(sidecar: Mapping[str, Any]) -> Iterator[Remark]:
+def _remarks(sidecar: Sidecar | None) -> Iterator[Remark]:
     """Collect what the sidecar says of localization, which the field of view is part of, and of pieces."""
-    warnings = find(sidecar, "Localization", "Warnings")
-    for warning in warnings if isinstance(warnings, list) else []:
-        yield Remark("warn", str(warning))
+    if sidecar is None:
+        return
+    for warning in sidecar.localization.warnings:
+        yield Remark("warn", warning)
     for side, name in SIDE_NAMES.items():
-        pieces = to_number(find(sidecar, "Components", side))
-        if pieces is not None and pieces > 1:
+        pieces = sidecar.components.get(side, 1)
+        if pieces > 1:
             yield Remark("note", f"{name} side came out in {pieces:.0f} pieces")
 
 
@@ -275,41 +266,37 @@ def _figures(output_dir: Path, table: Path, stem: str) -> Iterator[Figure]:
     for kind, caption in FIGURES.items():
         relative = folder / f"{described(stem, kind)}_dseg.svg"
         try:
-            with (output_dir / relative).open(encoding="utf-8", errors="replace") as stream:
-                head = stream.read(400)
-        except OSError:
+            head = read_text(output_dir / relative)[:400]
+        except (OSError, UnicodeDecodeError):
             continue
         size = re.search(r'viewBox="0 0 (\d+)(?:\.\d+)? (\d+)', head)
         width, height = (int(size[1]), int(size[2])) if size else (1200, 700)
         yield Figure(kind, link_to(relative), width, height, caption)
 
 
-def _facts(sidecar: Mapping[str, Any], logged: Mapping[str, Any]) -> tuple[tuple[str, Facts], ...]:
+def _facts(sidecar: Sidecar, logged: Provenance) -> tuple[tuple[str, Facts], ...]:
     """Tables of what was done, with what: of `logged` only what is equal in equal runs on one machine."""
     in_model = ("Model", "ModelVersion", "Members")
-    settings = {name: value for name, value in find_mapping(sidecar, "Request").items() if name not in in_model}
-    members = [f"{name} ({check})" for name, check in find_mapping(sidecar, "Request", "Members").items()]
-    found = {name: value for name, value in find_mapping(sidecar, "Localization").items() if name != "Warnings"}
-    joined = find_mapping(sidecar, "Coregistration")
-    volume = {name: value for name, value in sidecar.items() if name.startswith("eTIV") and value is not None}
-    packages = [f"{name} {version}" for name, version in find_mapping(logged, "Packages").items()]
-    computed = {
-        "App": f"bids-hsf {find_text(sidecar, 'GeneratedBy', 'Version')}",
-        "Provider": find_text(logged, "Device", "Provider"),
-        "Chosen because": find_text(logged, "Device", "Reason"),
-        "Threads": find_text(logged, "Device", "Threads"),
-        "Machine": find_text(logged, "Host", "Machine"),
-        "Passes": find_text(sidecar, "Passes"),
-        "Packages": ", ".join(packages),
-    }
+    members = sidecar.request.get("Members")
+    networks = [f"{name} ({check})" for name, check in members.items()] if isinstance(members, dict) else []
+    found = {name: value for name, value in sidecar.localization.to_json().items() if name != "Warnings"}
+    volume = {"eTIV_mm3": sidecar.etiv_mm3, "eTIVReason": sidecar.etiv_reason}
     tables = {
-        "Model": dict(find_mapping(sidecar, "Model")) | {"Networks": ", ".join(members)},
-        "Settings": settings,
-        "Localization": found | volume,
-        "Second contrast": joined,
-        "Computation": computed,
+        "Model": {**sidecar.model.to_json(), "Networks": ", ".join(networks)},
+        "Settings": {name: value for name, value in sidecar.request.items() if name not in in_model},
+        "Localization": found | {name: value for name, value in volume.items() if value is not None},
+        "Second contrast": {} if sidecar.coregistration is None else sidecar.coregistration.to_json(),
+        "Computation": {
+            "App": f"bids-hsf {sidecar.app_version}",
+            "Provider": logged.device.get("Provider"),
+            "Chosen because": logged.device.get("Reason"),
+            "Threads": logged.device.get("Threads"),
+            "Machine": logged.host.get("Machine"),
+            "Passes": sidecar.passes,
+            "Packages": ", ".join(f"{name} {version}" for name, version in logged.packages.items()),
+        },
     }
-    if not tables["Second contrast"]:
+    if sidecar.coregistration is None:
         del tables["Second contrast"]
     return tuple(
         (name, tuple((to_words(key), to_text(value)) for key, value in table.items())) for name, table in tables.items()
@@ -334,6 +321,5 @@ def _links(output_dir: Path, table: Path, stem: str) -> Iterator[tuple[str, str]
 def _failures(output_dir: Path, subject: str) -> Iterator[tuple[str, str, str]]:
     """Find scans that failed: name, reason, hint."""
     for path in sorted((output_dir / "logs").glob(f"sub-{escape(subject)}_*_failure.json")):
-        reason = read_json(path) or {}
-        hint = reason.get("Hint")
-        yield path.name.removesuffix("_failure.json"), find_text(reason, "Error"), str(hint) if hint else ""
+        failure = read_failure(path)
+        yield path.name.removesuffix("_failure.json"), failure.error or UNKNOWN, failure.hint or ""

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import UsageError
+from bids_hsf.hub import DEFAULT_MODEL
 
-DEFAULT_MODEL = "bagging_accurate"
 MAX_MARGIN_MM = 100.0
 
 Reference = Literal["T1w", "T2w"]

@@ -1,51 +1,43 @@
-"""The group table: one row a scan, of the tables that the participant level left."""
+"""Rows of the group table, from what the participant level left."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
-import numpy as np
+from bids_hsf.bids.group_table import TOTAL, GroupRow
+from bids_hsf.bids.sidecars import Sidecar
+from bids_hsf.bids.tables import Structure
+from bids_hsf.labels import HEMISPHERES
+from bids_hsf.segmentation.volumes import per_mille
 
-from bids_hsf.segmentation.volumes import Row, per_mille
 
+def group_row(sidecar: Sidecar, structures: Iterable[Structure]) -> GroupRow:
+    """One scan's row of ``group_volumes.tsv``, from the sidecar of its label map and the structures in its table.
 
-def group_row(
-    identity: Mapping[str, Any],
-    structures: Iterable[Mapping[str, str]],
-    etiv_mm3: float | None,
-    etiv_reason: str | None = None,
-) -> Row:
-    """One scan's row of ``group_volumes.tsv``.
-
-    Parameters
-    ----------
-    identity : mapping
-        participant_id, session_id, scan, model and quality columns, which come first.
-    structures : iterable of mapping
-        The rows of its ``dseg.tsv``, as text.
-    etiv_mm3 : float or None
-        Estimated total intracranial volume.
-    etiv_reason : str or None
-        Why there is none.
+    A hemisphere with a structure of unknown volume has no total, nor has one without structures.
     """
-    volumes: dict[str, float] = {}
-    totals: dict[str, float] = {}
-    for structure in structures:
-        volume = float(structure["volume_mm3"])
-        volumes[structure["abbreviation"]] = volume
-        totals[structure["hemisphere"]] = totals.get(structure["hemisphere"], 0.0) + volume
-    row: Row = {**identity, **{f"{name}_mm3": volume for name, volume in volumes.items()}}
-    for hemisphere in ("L", "R"):
-        row[f"{hemisphere}_total_mm3"] = round(totals[hemisphere], 2) if hemisphere in totals else None
-    row["eTIV_mm3"] = etiv_mm3
-    row["eTIV_reason"] = etiv_reason
-    for hemisphere in ("L", "R"):
-        volumes[f"{hemisphere}_total"] = totals.get(hemisphere, np.nan)
-    for name, volume in volumes.items():
-        row[f"{name}_per_mille_eTIV"] = per_mille(volume, etiv_mm3)
-    return row
+    structures, entities = tuple(structures), sidecar.entities
+    volumes = {structure.abbreviation: structure.volume_mm3 for structure in structures}
+    totals = {side: _total([s.volume_mm3 for s in structures if s.hemisphere == side]) for side in HEMISPHERES}
+    measures = volumes | {f"{side}_{TOTAL}": total for side, total in totals.items()}
+    return GroupRow(
+        participant_id=f"sub-{entities['sub']}",
+        session_id=f"ses-{entities['ses']}" if "ses" in entities else None,
+        scan=sidecar.scan,
+        model=sidecar.model.name,
+        segmentation=sidecar.segmentation or None,
+        localization_quality=sidecar.localization.quality,
+        coverage=sidecar.localization.coverage,
+        n_components=sidecar.components,
+        warnings="; ".join(sidecar.localization.warnings) or None,
+        volumes=volumes,
+        totals={side: None if total is None else round(total, 2) for side, total in totals.items()},
+        etiv_mm3=sidecar.etiv_mm3,
+        etiv_reason=sidecar.etiv_reason,
+        per_mille={
+            name: None if volume is None else per_mille(volume, sidecar.etiv_mm3) for name, volume in measures.items()
+        },
+    )
 
 
-def stack_rows(rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
-    """Union of the rows' columns in order of first sight, and the rows with None where one is missing."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    return columns, [{name: row.get(name) for name in columns} for row in rows]
+def _total(volumes: list[float | None]) -> float | None:
+    known = [volume for volume in volumes if volume is not None]
+    return sum(known) if volumes and len(known) == len(volumes) else None

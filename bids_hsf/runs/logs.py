@@ -1,4 +1,4 @@
-"""What one run leaves in ``logs/``: its log, its settings, the methods text."""
+"""What one run leaves in ``logs/``: its log, its settings."""
 
 import logging
 import secrets
@@ -15,7 +15,6 @@ from bids_hsf import __version__
 from bids_hsf.errors import UsageError
 from bids_hsf.files import write_text
 from bids_hsf.hub.cards import ModelCard
-from bids_hsf.reports.methods import Methods, methods_bibtex, methods_html, methods_markdown
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.provenance import package_versions
 
@@ -115,11 +114,3 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return value
-
-
-def write_citation(output_dir: Path, methods: Methods) -> None:
-    """Write the methods text of a run as ``CITATION.md``, ``.html`` and ``.bib``."""
-    folder = output_dir / "logs"
-    write_text(folder / "CITATION.md", methods_markdown(methods))
-    write_text(folder / "CITATION.html", methods_html(methods))
-    write_text(folder / "CITATION.bib", methods_bibtex(methods))

@@ -3,31 +3,25 @@
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from bids_hsf.bids.derivatives import find_derivatives
+from bids_hsf.bids.provenance import read_failure
 from bids_hsf.errors import NoInputError, UnreadableImageError
-from bids_hsf.files import read_json
 from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
 from bids_hsf.runs import estimates
 from bids_hsf.runs.command_line import command_line
 from bids_hsf.runs.config import Config, config_from
+from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.logs import read_config
-from bids_hsf.runs.planning import (
-    PARTS_SUFFIX,
-    Job,
-    Plan,
-    State,
-    difference,
-    number_of_augmentations,
-    replaced,
-    state_of,
-)
+from bids_hsf.runs.planning import number_of_augmentations
 from bids_hsf.runs.scheduling import share_cores
+from bids_hsf.runs.states import State, difference, replaced, state_of
 from bids_hsf.text_table import text_table
 
 COARSE_MM = 1.6
@@ -85,7 +79,7 @@ def _row(job: Job, config: Config) -> Row:
     state = state_of(job)
     remarks = [*_doubts(shape, [float(mm) for mm in sizes])]
     if state is State.DIFFERENT and not config.behaviour.force:
-        remarks.insert(0, difference(job, read_json(job.outputs.sidecar) or {}))
+        remarks.insert(0, difference(job))
         return Row(job.key, "refused without --force", size, "; ".join(remarks), math.prod(shape))
     if state is State.REPLACED:
         remarks.insert(0, str(state))
@@ -166,13 +160,13 @@ def status_of_derivatives(output_dir: Path) -> str:
     NoInputError
         There are no derivatives.
     """
-    sidecars = sorted(output_dir.glob("sub-*/**/anat/*_dseg.json"))
+    found = [derivative for derivative in find_derivatives(output_dir) if derivative.fault is None]
     # Head, body and tail are no scan of their own.
-    done = [path for path in sidecars if f"{PARTS_SUFFIX}_" not in path.name]
+    done = [derivative for derivative in found if f"{PARTS_SUFFIX}_" not in derivative.table.name]
     failures = sorted((output_dir / "logs").glob("*_failure.json"))
     if not done and not failures:
         raise NoInputError(f"No derivatives in {output_dir}", "Run the participant level first.")
-    rows = [(path.name.removesuffix("_failure.json"), "failed", _failure(path)) for path in failures]
+    rows = [(path.name.removesuffix("_failure.json"), "failed", read_failure(path).error) for path in failures]
     lines = [*text_table(("scan", "state", "reason"), rows), ""] if rows else []
     lines.append(f"{len(done)} done, {len(failures)} failed; the BIDS folder is not there, missing scans are not known")
     return "\n".join(lines)
@@ -180,15 +174,10 @@ def status_of_derivatives(output_dir: Path) -> str:
 
 def _reason(job: Job, state: State) -> str:
     if state is State.DIFFERENT:
-        return difference(job, read_json(job.outputs.sidecar) or {})
+        return difference(job)
     if state is State.REPLACED:
         return f"{', '.join(replaced(job))} is not the image of last time"
-    return _failure(job.outputs.failure)
-
-
-def _failure(path: Path) -> str:
-    reason: Mapping[str, object] = read_json(path) or {}
-    return str(reason.get("Error") or "")
+    return read_failure(job.outputs.failure).error
 
 
 def rest_line(rest: Sequence[Job], config: Config, force: bool = False) -> str:

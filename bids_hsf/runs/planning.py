@@ -2,135 +2,49 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from bids_hsf import __version__
+from bids_hsf.bids import output_dataset
 from bids_hsf.bids.contrasts import PAIR, contrast_of
-from bids_hsf.bids.dataset import Scan
-from bids_hsf.bids.label_maps import LabelMap, check_folders, find_label_map
-from bids_hsf.bids.names import MULTISPECTRAL, ScanOutputs, scan_outputs
-from bids_hsf.errors import ModelError, NothingSelectedError, OutputError, UsageError
-from bids_hsf.files import read_json
+from bids_hsf.bids.dataset import Scan, check_dataset, find_scans
+from bids_hsf.bids.label_maps import check_folders, find_label_map
+from bids_hsf.bids.names import MULTISPECTRAL, scan_outputs
+from bids_hsf.errors import ModelError, NothingSelectedError, UsageError
 from bids_hsf.hub.cards import ModelCard
-from bids_hsf.labels import Label, Merge
+from bids_hsf.hub.models import find_card
+from bids_hsf.labels import Merge
 from bids_hsf.runs.config import Config, Method
-from bids_hsf.runs.provenance import replaced_inputs
+from bids_hsf.runs.jobs import FULL_UNCERTAINTY, PARTS_SUFFIX, Job, Plan, segmentation_name
+from bids_hsf.segmentation.model import Options, find_merge
 
 logger = logging.getLogger(__name__)
 
 
-class State(StrEnum):
-    """Where a scan stands in an output folder."""
-
-    DONE = "done"
-    FAILED = "failed"
-    MISSING = "missing"
-    DIFFERENT = "made with other settings"
-    REPLACED = "made of another image"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A scan, where its results go, and what was asked of it.
-
-    Attributes
-    ----------
-    scan : Scan
-    outputs : ScanOutputs
-    request : mapping
-        All that decides the result; kept in the sidecar, compared on the next run.
-    maps : tuple of str
-        Soft maps to be written.
-    parts : ScanOutputs
-        Where head, body and tail go.
-    splits : bool
-        Whether they are to be written.
-    second : Scan or None
-        Other contrast of the session, whose votes are joined on the voxels of `scan`.
-    guide : Scan or None
-        T1w of the session through which a T2w that cannot be located by itself is.
-    label_maps : mapping of str to LabelMap
-        Key of a scan to what other software made of it.
-    """
-
-    scan: Scan
-    outputs: ScanOutputs
-    request: Mapping[str, Any]
-    maps: tuple[str | None, ...]
-    parts: ScanOutputs
-    splits: bool = False
-    second: Scan | None = None
-    guide: Scan | None = None
-    label_maps: Mapping[str, LabelMap] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """Name of the scan in the log and in tables, such as "sub-01_T2w+T1w" for two contrasts."""
-        return self.scan.key if self.second is None else f"{self.scan.key}+{self.second.suffix}"
-
-    @property
-    def scans(self) -> tuple[Scan, ...]:
-        """The scan and, if it has one, its second contrast."""
-        return (self.scan,) if self.second is None else (self.scan, self.second)
-
-    @property
-    def inputs(self) -> dict[str, Path]:
-        """Relative and full paths of all scans that the result depends on, the guide too."""
-        scans = self.scans if self.guide is None else (*self.scans, self.guide)
-        return {scan.relative_path: scan.path for scan in scans}
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Relative paths of `scans`."""
-        return tuple(scan.relative_path for scan in self.scans)
-
-    @property
-    def expected_files(self) -> tuple[Path, ...]:
-        """All files without which the scan is not done; the sidecar is written last."""
-        outputs = self.outputs
-        maps = tuple(path for name in self.maps for path in (outputs.map(name), outputs.map_sidecar(name)))
-        figures = tuple(outputs.figure(name) for name in FIGURES)
-        parts = (self.parts.dseg, self.parts.table, self.parts.sidecar) if self.splits else ()
-        return (outputs.dseg, outputs.table, *maps, *figures, *parts, outputs.sidecar)
+def make_plan(config: Config) -> Plan:
+    """Find the scans and the model, and what is to become of each; nothing is written."""
+    check_dataset(config.bids_dir)
+    scans = find_scans(config.bids_dir, config.selection, config.bids_database_dir)
+    output_dataset.check_output_dir(config.output_dir)
+    card = find_card(config.method.model, config.hub_dirs)
+    merge = find_merge(card, config.method.ca_mode)
+    suited = suitable_scans(scans, card, config)
+    suited_keys = {scan.key for scan in suited}
+    left_out = [scan for scan in scans if scan.key not in suited_keys]
+    jobs = plan_jobs(suited, card, merge, config)
+    return Plan(with_helpers(jobs, t1w_scans(scans, config), config.method.derivatives), card, merge, left_out)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a run is to do.
-
-    Attributes
-    ----------
-    jobs : list of Job
-        One a scan that suits the model, done before or not.
-    card : ModelCard
-    merge : Merge or None
-    left_out : list of Scan
-        Selected, but of a contrast that the model does not know.
-    """
-
-    jobs: list[Job]
-    card: ModelCard
-    merge: Merge | None
-    left_out: list[Scan]
-
-    @property
-    def labels(self) -> tuple[Label, ...]:
-        """Structures of one hemisphere."""
-        return self.merge.labels if self.merge else self.card.labels
-
-    @property
-    def segmentation(self) -> str:
-        """The ``seg-`` entity of the outputs."""
-        return segmentation_name(self.card, self.merge)
-
-
-PARTS_SUFFIX = "HBT"  # head, body, tail
-FIGURES = ("segmentation", "entropy", "localization")
-
-FULL_UNCERTAINTY = ("mutualinformation", "expectedentropy", "voteshare")
+def t1w_scans(scans: Sequence[Scan], config: Config) -> list[Scan]:
+    """T1w scans through which T2w ones may be located; they need not be asked for."""
+    selection = config.selection
+    if not any(contrast_of(scan.suffix) == "T2w" for scan in scans):
+        return []
+    if not {"T1w", "UNIT1"} & set(selection.modalities):
+        with suppress(NothingSelectedError):
+            scans = find_scans(config.bids_dir, replace(selection, modalities=("T1w",)), config.bids_database_dir)
+    return [scan for scan in scans if contrast_of(scan.suffix) == "T1w"]
 
 
 def plan_jobs(scans: Sequence[Scan], card: ModelCard, merge: Merge | None, config: Config) -> list[Job]:
@@ -211,11 +125,6 @@ def with_helpers(jobs: Sequence[Job], t1w_scans: Sequence[Scan], folders: Mappin
     return helped
 
 
-def segmentation_name(card: ModelCard, merge: Merge | None) -> str:
-    """Name the label maps of a family, and of its merged labels."""
-    return card.family + (merge.suffix if merge else "")
-
-
 def request_of(card: ModelCard, merge: Merge | None, method: Method) -> dict[str, Any]:
     """All settings that decide a result, as plain values."""
     return {
@@ -249,19 +158,20 @@ def _sums(members: Mapping[str, str]) -> str:
 
 def number_of_augmentations(card: ModelCard, method: Method) -> int:
     """Random test-time samples beside the plain pass: the user's number, else the card's; of equal ones, one."""
-    number = card.n_augmentations if method.n_augmentations is None else method.n_augmentations
-    return min(number, 1) if card.recipe.mirrors_alone else number
+    return Options(n_augmentations=method.n_augmentations).augmentations_of(card)
 
 
-def find_merge(card: ModelCard, ca_mode: str | None) -> Merge | None:
-    """Find the card's label set of a name; None stands for the labels as the network has them."""
-    if ca_mode is None:
-        return None
-    for merge in card.merges:
-        if merge.name == ca_mode:
-            return merge if merge.parts else None
-    offered = ", ".join(merge.name for merge in card.merges) or "none"
-    raise UsageError(f"--ca-mode {ca_mode} is not offered by {card.name}", f"It offers: {offered}")
+def options_of(config: Config) -> Options:
+    """Tell what a run asks of its model."""
+    method, behaviour = config.method, config.behaviour
+    return Options(
+        n_augmentations=method.n_augmentations,
+        seed=method.seed,
+        margin_mm=method.box_margin_mm,
+        keep_islands=method.keep_islands,
+        full_uncertainty=behaviour.full_uncertainty,
+        probabilities=behaviour.write_probabilities,
+    )
 
 
 def suitable_scans(scans: Sequence[Scan], card: ModelCard, config: Config) -> list[Scan]:
@@ -287,89 +197,3 @@ def suitable_scans(scans: Sequence[Scan], card: ModelCard, config: Config) -> li
     if not suited:
         raise NothingSelectedError(f"No scan suits the model: {offered}", "See `hsf-hub list` for other models.")
     return suited
-
-
-def state_of(job: Job) -> State:
-    """Compare what is on disk with what is asked for."""
-    return _judge(job, read_json(job.outputs.sidecar))
-
-
-def _judge(job: Job, sidecar: Mapping[str, Any] | None) -> State:
-    if sidecar is None:
-        return State.FAILED if job.outputs.failure.exists() else State.MISSING
-    if sidecar.get("Request") != dict(job.request):
-        return State.DIFFERENT
-    if not all(path.exists() for path in job.expected_files):
-        return State.MISSING
-    return State.REPLACED if replaced(job) else State.DONE
-
-
-def replaced(job: Job) -> list[str]:
-    """Relative paths of the images that are not those which the result was made of."""
-    inputs = (read_json(job.outputs.provenance) or {}).get("Inputs")
-    others = replaced_inputs(inputs, job.inputs)
-    # Derivatives that differ in space- alone have outputs of one name; a file that was compressed since is the same.
-    known = {image["Path"].removesuffix(".gz") for image in (inputs if isinstance(inputs, list) else [])}
-    if known and job.scan.relative_path.removesuffix(".gz") not in known:
-        others.insert(0, job.scan.relative_path)
-    return others
-
-
-def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
-    """Jobs that are still to be done; with `force` all of them. What is odd about the finished ones is logged.
-
-    Raises
-    ------
-    OutputError
-        Results that were made with another variant or other settings lie under the same names.
-    """
-    if force:
-        return list(jobs)
-    sidecars = [read_json(job.outputs.sidecar) for job in jobs]
-    states = [_judge(job, sidecar) for job, sidecar in zip(jobs, sidecars, strict=True)]
-    different = [job for job, state in zip(jobs, states, strict=True) if state is State.DIFFERENT]
-    if different:
-        raise _refusal(different)
-    for job, state in zip(jobs, states, strict=True):
-        if state is State.REPLACED:
-            logger.warning("%s is done again: %s is not the image of last time", job.key, ", ".join(replaced(job)))
-    done = [sidecar or {} for sidecar, state in zip(sidecars, states, strict=True) if state is State.DONE]
-    for version in sorted({_app_version(sidecar) for sidecar in done} - {__version__}):
-        logger.warning(
-            "Some finished scans were made by bids-hsf %s; this is %s. --force redoes them", version, __version__
-        )
-    return [job for job, state in zip(jobs, states, strict=True) if state is not State.DONE]
-
-
-def is_done_by_now(job: Job) -> bool:
-    """Whether another run has done what was unfinished.
-
-    Raises
-    ------
-    OutputError
-        It has done so with other settings.
-    """
-    state = state_of(job)
-    if state is State.DIFFERENT:
-        raise _refusal([job])
-    return state is State.DONE
-
-
-def _refusal(different: Sequence[Job]) -> OutputError:
-    job = different[0]
-    what = difference(job, read_json(job.outputs.sidecar) or {})
-    return OutputError(
-        f"{len(different)} scan(s), first {job.key}, were made with other settings: {what}",
-        "Use another output folder, or --force to replace them.",
-    )
-
-
-def difference(job: Job, sidecar: Mapping[str, Any]) -> str:
-    """Name the settings in which an existing result differs from the request."""
-    found = sidecar.get("Request") or {}
-    names = [name for name in job.request if name != "Members" and found.get(name) != job.request[name]]
-    return "; ".join(f"{name} was {found.get(name)}, now {job.request[name]}" for name in names) or "other model files"
-
-
-def _app_version(sidecar: Mapping[str, Any]) -> str:
-    return str(sidecar.get("GeneratedBy", {}).get("Version", "unknown"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_hsf import __version__
+from bids_hsf.bids.provenance import Input, Provenance
 from bids_hsf.files import checksums
 from bids_hsf.networks.device import Device
 from bids_hsf.runs.config import Config
@@ -37,7 +38,7 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
-def describe_inputs(paths: Mapping[str, Path]) -> list[dict[str, Any]]:
+def describe_inputs(paths: Mapping[str, Path]) -> list[Input]:
     """Tell the images of a scan from others that may take their places, by size, time and checksum.
 
     Of those that cannot be read nothing is told: whoever loads them says why.
@@ -51,28 +52,25 @@ def describe_inputs(paths: Mapping[str, Path]) -> list[dict[str, Any]]:
     for name, path in paths.items():
         with suppress(OSError):
             found = path.stat()
-            described.append(
-                {"Path": name, "Bytes": found.st_size, "ModifiedNs": found.st_mtime_ns, "SHA256": _sha256(path)}
-            )
+            described.append(Input(name, found.st_size, found.st_mtime_ns, _sha256(path)))
     return described
 
 
-def replaced_inputs(inputs: Any, paths: Mapping[str, Path]) -> list[str]:
+def replaced_inputs(inputs: Sequence[Input], paths: Mapping[str, Path]) -> list[str]:
     """Names of images that are not those which `describe_inputs` has described.
 
     The checksum decides, but is taken only where size or time differ: DataLad changes times alone. Of an image
     that is not there now, or of which older versions have recorded nothing, nothing can be said.
     """
-    known = inputs if isinstance(inputs, list) else []
-    return [image["Path"] for image in known if image["Path"] in paths and _is_other(paths[image["Path"]], image)]
+    return [known.path for known in inputs if known.path in paths and _is_other(paths[known.path], known)]
 
 
-def _is_other(path: Path, known: Mapping[str, Any]) -> bool:
+def _is_other(path: Path, known: Input) -> bool:
     try:
         found = path.stat()
-        if found.st_size == known["Bytes"] and found.st_mtime_ns == known["ModifiedNs"]:
+        if found.st_size == known.n_bytes and found.st_mtime_ns == known.modified_ns:
             return False
-        return bool(found.st_size != known["Bytes"] or _sha256(path) != known["SHA256"])
+        return found.st_size != known.n_bytes or _sha256(path) != known.sha256
     except OSError:
         return False
 
@@ -82,22 +80,22 @@ def _sha256(path: Path) -> str:
 
 
 def record(
-    request: Mapping[str, Any], inputs: Sequence[Mapping[str, Any]], device: Device, config: Config, clock: Clock
-) -> dict[str, Any]:
+    request: Mapping[str, Any], inputs: Sequence[Input], device: Device, config: Config, clock: Clock
+) -> Provenance:
     """Provenance of one scan, to be written to ``logs/``."""
-    return {
-        "Request": dict(request),
-        "Inputs": list(inputs),
-        "App": {"Name": "bids-hsf", "Version": __version__, "Python": platform.python_version()},
-        "Packages": package_versions(),
-        "Device": device.as_record(),
-        "Host": {"System": platform.platform(), "Machine": platform.machine(), "Cores": os.cpu_count()},
-        "Command": list(config.command),
-        "Container": os.environ.get("BIDS_HSF_CONTAINER"),
-        "Seconds": {name: round(seconds, 2) for name, seconds in clock.seconds.items()},
-        "PeakMemoryMB": peak_memory_mb(),
-        "Finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
+    return Provenance(
+        request=request,
+        inputs=tuple(inputs),
+        app={"Name": "bids-hsf", "Version": __version__, "Python": platform.python_version()},
+        packages=package_versions(),
+        device=device.as_record(),
+        host={"System": platform.platform(), "Machine": platform.machine(), "Cores": os.cpu_count()},
+        command=tuple(config.command),
+        container=os.environ.get("BIDS_HSF_CONTAINER"),
+        seconds={name: round(seconds, 2) for name, seconds in clock.seconds.items()},
+        peak_memory_mb=peak_memory_mb(),
+        finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    )
 
 
 def package_versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from bids_hsf.errors import BidsHsfError, MemoryLimitError, StorageError, UsageError
@@ -29,20 +30,20 @@ SCAN_MEMORY_MB = 1500  # of one process at work, where nobody has estimated it
 MAX_KILLS = 4
 
 
-class Job(Protocol):
+class Task(Protocol):
     """A unit of work; its key names it in the log."""
 
     @property
     def key(self) -> str:
-        """Name of the job."""
+        """Name of the task."""
 
 
-Process = Callable[[Any], None]
+TaskFunction = Callable[[Any], None]
 
 
 def share_cores(
     resources: Resources,
-    n_jobs: int,
+    n_tasks: int,
     allowed: int,
     memory_bytes: int | None = None,
     scan_mb: int = SCAN_MEMORY_MB,
@@ -53,7 +54,7 @@ def share_cores(
     ----------
     resources : Resources
         What the user fixed.
-    n_jobs : int
+    n_tasks : int
     allowed : int
         Cores that this process may use.
     memory_bytes : int, optional
@@ -73,9 +74,9 @@ def share_cores(
 
     Examples
     --------
-    >>> share_cores(Resources(), n_jobs=100, allowed=16)
+    >>> share_cores(Resources(), n_tasks=100, allowed=16)
     (4, 4)
-    >>> share_cores(Resources(nprocs=3), n_jobs=100, allowed=16)
+    >>> share_cores(Resources(nprocs=3), n_tasks=100, allowed=16)
     (3, 5)
     """
     total = min(resources.nthreads or allowed, allowed)
@@ -84,7 +85,7 @@ def share_cores(
     memory_mb = resources.mem_mb or (memory_bytes >> 20 if memory_bytes else None)
     if memory_mb:
         fitting = max(1, min(fitting, memory_mb // scan_mb))
-    n_processes = resources.nprocs or min(fitting, max(1, n_jobs))
+    n_processes = resources.nprocs or min(fitting, max(1, n_tasks))
     if n_processes * n_threads > total:
         raise UsageError(
             f"--nprocs {n_processes} x --omp-nthreads {n_threads} exceeds the {total} core(s) to use",
@@ -95,7 +96,7 @@ def share_cores(
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one job ended.
+    """How one task ended.
 
     Attributes
     ----------
@@ -109,78 +110,78 @@ class Outcome:
     error: BidsHsfError | None = None
 
 
-def run_jobs(
-    jobs: Sequence[Job], make_process: Callable[[], Process], n_processes: int, stop: bool
+def run_tasks(
+    tasks: Sequence[Task], make_function: Callable[[], TaskFunction], n_processes: int, stop: bool
 ) -> Iterator[Outcome]:
-    """Run each job once and tell how it ended, as soon as it did.
+    """Run each task once and tell how it ended, as soon as it did.
 
     Parameters
     ----------
-    jobs : sequence of Job
-    make_process : callable
-        Called once a process, it opens what all jobs share (networks, template) and gives the
-        function that does one job. Must be picklable where `n_processes` exceeds 1.
+    tasks : sequence of Task
+    make_function : callable
+        Called once a process, it opens what all tasks share (networks, template) and gives the
+        function that does one task. Must be picklable where `n_processes` exceeds 1.
     n_processes : int
     stop : bool
-        Start no further job after the first failure; those that run are finished.
+        Start no further task after the first failure; those that run are finished.
     """
-    if n_processes <= 1 or len(jobs) <= 1:
-        yield from _run_here(jobs, make_process, stop)
+    if n_processes <= 1 or len(tasks) <= 1:
+        yield from _run_here(tasks, make_function, stop)
     else:
-        yield from _run_in_pools(deque(jobs), make_process, min(n_processes, len(jobs)), stop)
+        yield from _run_in_pools(deque(tasks), make_function, min(n_processes, len(tasks)), stop)
 
 
-def _run_here(jobs: Sequence[Job], make_process: Callable[[], Process], stop: bool) -> Iterator[Outcome]:
-    process = make_process()
-    for job in jobs:
-        outcome = _run_one(process, job)
+def _run_here(tasks: Sequence[Task], make_function: Callable[[], TaskFunction], stop: bool) -> Iterator[Outcome]:
+    function = make_function()
+    for task in tasks:
+        outcome = _run_one(function, task)
         yield outcome
         if stop and outcome.error is not None:
             return
 
 
 def _run_in_pools(
-    waiting: deque[Job], make_process: Callable[[], Process], n_processes: int, stop: bool
+    waiting: deque[Task], make_function: Callable[[], TaskFunction], n_processes: int, stop: bool
 ) -> Iterator[Outcome]:
-    """Run jobs in a pool; when a worker is killed, find out by which job, and go on with a new pool."""
+    """Run tasks in a pool; when a worker is killed, find out by which task, and go on with a new pool."""
     kills = 0
     while waiting:
-        lost = yield from _run_in_pool(waiting, make_process, n_processes, stop)
-        for job in lost:
+        lost = yield from _run_in_pool(waiting, make_function, n_processes, stop)
+        for task in lost:
             # Each alone: the one that is killed again is the culprit, the others were its victims.
-            killed = yield from _run_in_pool(deque([job]), make_process, 1, stop)
+            killed = yield from _run_in_pool(deque([task]), make_function, 1, stop)
             kills = kills + 1 if killed else 0
             if killed:
-                yield Outcome(job.key, 0.0, _killed(job))
+                yield Outcome(task.key, 0.0, _killed(task))
         if kills >= MAX_KILLS or (stop and kills):
             break
-    for job in waiting if not stop else ():
-        yield Outcome(job.key, 0.0, _killed(job))
+    for task in waiting if not stop else ():
+        yield Outcome(task.key, 0.0, _killed(task))
 
 
-def _killed(job: Job) -> BidsHsfError:
-    message = f"{job.key}: its worker process was killed, most likely for want of memory"
+def _killed(task: Task) -> BidsHsfError:
+    message = f"{task.key}: its worker process was killed, most likely for want of memory"
     return MemoryLimitError(message, "Lower --nprocs, or raise the memory of the job; finished scans are kept.")
 
 
 def _run_in_pool(
-    waiting: deque[Job], make_process: Callable[[], Process], n_processes: int, stop: bool
-) -> Generator[Outcome, None, list[Job]]:
-    """Run jobs from the front of a queue until it is empty or a worker is killed; returns the jobs then under way."""
-    with _open_pool(make_process, n_processes) as pool:
-        running: dict[Future[Outcome], Job] = {}
+    waiting: deque[Task], make_function: Callable[[], TaskFunction], n_processes: int, stop: bool
+) -> Generator[Outcome, None, list[Task]]:
+    """Run tasks from the front of a queue until it is empty or a worker is killed; returns the tasks then under way."""
+    with _open_pool(make_function, n_processes) as pool:
+        running: dict[Future[Outcome], Task] = {}
         while waiting or running:
             # No more than can run: what has not begun is not lost with the pool.
             while waiting and len(running) < n_processes:
-                job = waiting.popleft()
+                task = waiting.popleft()
                 with undisturbed():
-                    running[pool.submit(_run_in_worker, job)] = job
+                    running[pool.submit(_run_in_worker, task)] = task
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             lost = []
             for future in finished:
-                job = running.pop(future)
+                task = running.pop(future)
                 if isinstance(future.exception(), BrokenProcessPool):
-                    lost.append(job)
+                    lost.append(task)
                     continue
                 outcome = future.result()
                 yield outcome
@@ -192,14 +193,14 @@ def _run_in_pool(
 
 
 @contextmanager
-def _open_pool(make_process: Callable[[], Process], n_processes: int) -> Iterator[ProcessPoolExecutor]:
+def _open_pool(make_function: Callable[[], TaskFunction], n_processes: int) -> Iterator[ProcessPoolExecutor]:
     """Open a pool whose workers log through this process; they end with it, however it ends."""
     # Forking a process with ONNX Runtime's or torch's threads alive can dead-lock.
     context = multiprocessing.get_context("spawn")
     records: multiprocessing.Queue[logging.LogRecord] = context.Queue()
     listener = logging.handlers.QueueListener(records, _Relay())
     listener.start()
-    pool = ProcessPoolExecutor(n_processes, context, initializer=_open_worker, initargs=(make_process, records))
+    pool = ProcessPoolExecutor(n_processes, context, initializer=_open_worker, initargs=(make_function, records))
     try:
         yield pool
     except BaseException:
@@ -219,26 +220,57 @@ class _Relay(logging.Handler):
         logging.getLogger(record.name).handle(record)
 
 
-_worker_process: Process | Exception | None = None
+class Worker:
+    """What a worker process does: one task after the other, until it is asked to stop.
 
-# A worker that waits is sent home by the pool: torn from its queue it would leave half a message to the next.
-_stop = Stop(at_work=False)
+    Parameters
+    ----------
+    function : callable
+        Does one task.
+    stop : Stop
+        Handler of the signals of this process; it interrupts a task, and nothing else: a worker that waits is sent
+        home by the pool, and torn from its queue it would leave half a message to the next.
+    """
+
+    def __init__(self, function: TaskFunction, stop: Stop) -> None:
+        self._function = function
+        self._stop = stop
+
+    def do(self, task: Task) -> Outcome:
+        """Do one task and tell how it ended.
+
+        Raises
+        ------
+        Stopped
+            The process has been asked to stop.
+        """
+        self._stop.at_work = True
+        try:
+            if self._stop.code:
+                raise Stopped
+            return _run_one(self._function, task)
+        finally:
+            self._stop.at_work = False
 
 
-def _open_worker(make_process: Callable[[], Process], records: Any) -> None:
-    """Make this process a worker: log home, end with the parent, open what all jobs share."""
-    global _worker_process
+_worker: Worker | None = None  # of this process, if it is one
+
+
+def _open_worker(make_function: Callable[[], TaskFunction], records: Any) -> None:
+    """Make this process a worker: log home, end with the parent, open what all tasks share."""
+    global _worker
     root = logging.getLogger()
     root.handlers = [logging.handlers.QueueHandler(records)]
     root.setLevel(logging.DEBUG)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    stop = Stop(at_work=False)
     try:
-        _worker_process = make_process()
+        _worker = Worker(make_function(), stop)
     except Exception as error:  # would break the pool and hide the reason
-        _worker_process = error
+        _worker = Worker(partial(_raise, error), stop)
     # From here on files are written, and half ones are cleared away on the way out.
-    signal.signal(signal.SIGTERM, _stop)
-    sys.unraisablehook = _stop.swallowed
+    signal.signal(signal.SIGTERM, stop)
+    sys.unraisablehook = stop.swallowed
 
 
 def _end_with_parent() -> None:
@@ -249,41 +281,31 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run_in_worker(job: Job) -> Outcome:
-    process = _worker_process
-    if isinstance(process, Exception):
-        error = process
-        return _run_one(lambda _job: _raise(error), job)
-    assert process is not None
-    _stop.at_work = True
-    try:
-        if _stop.code:
-            raise Stopped
-        return _run_one(process, job)
-    finally:
-        _stop.at_work = False
+def _run_in_worker(task: Task) -> Outcome:
+    assert _worker is not None
+    return _worker.do(task)
 
 
-def _raise(error: Exception) -> NoReturn:
+def _raise(error: Exception, _task: Task) -> NoReturn:
     raise error
 
 
-def _run_one(process: Process, job: Job) -> Outcome:
+def _run_one(function: TaskFunction, task: Task) -> Outcome:
     started = time.perf_counter()
     error: BidsHsfError | None = None
     try:
-        process(job)
+        function(task)
     except BidsHsfError as known:
         error = known
     except MemoryError:
-        error = MemoryLimitError(f"{job.key}: out of memory", "Lower --nprocs or raise the memory of the job.")
+        error = MemoryLimitError(f"{task.key}: out of memory", "Lower --nprocs or raise the memory of the job.")
     except OSError as failed:
-        logger.debug("%s", job.key, exc_info=True)
+        logger.debug("%s", task.key, exc_info=True)
         place = f" ({failed.filename})" if failed.filename else ""
-        message = f"{job.key}: {failed.strerror or failed}{place}"
+        message = f"{task.key}: {failed.strerror or failed}{place}"
         error = StorageError(message, "Check disks, mounts and permissions; the same command goes on.")
     except Exception as unknown:
-        logger.debug("%s", job.key, exc_info=True)
+        logger.debug("%s", task.key, exc_info=True)
         reason = f"{type(unknown).__name__}: {' '.join(str(unknown).split())}"
-        error = BidsHsfError(f"{job.key}: internal error ({reason})", "Please report it, with the file in logs/.")
-    return Outcome(job.key, time.perf_counter() - started, error)
+        error = BidsHsfError(f"{task.key}: internal error ({reason})", "Please report it, with the file in logs/.")
+    return Outcome(task.key, time.perf_counter() - started, error)

@@ -1,12 +1,8 @@
-"""Judge a model on ready-made crops with manual labels, along the way that the app itself goes.
-
-Each crop is voted on, carried back to its own voxels, decided and freed of islands as one hippocampus of a scan is;
-only the search for the hippocampus falls away.
-"""
+"""Judge a model on ready-made crops with manual labels, by the core that segments the hippocampi of scans."""
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +10,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_hsf.errors import NoInputError, UnreadableImageError
-from bids_hsf.geometry import Grid, resample, to_canonical
+from bids_hsf.geometry import Grid, to_canonical
 from bids_hsf.hub.cards import ModelCard
-from bids_hsf.hub.models import Ensemble
 from bids_hsf.images import load_scan, open_scan
-from bids_hsf.machine import allowed_cores
-from bids_hsf.networks.device import choose_device
-from bids_hsf.networks.predictor import OnnxPredictor
-from bids_hsf.segmentation.augmentation import draw
-from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands
-from bids_hsf.segmentation.votes import Predictor, vote
+from bids_hsf.localization.contrasts import AlignedView
+from bids_hsf.segmentation.decision import Segmentation
+from bids_hsf.segmentation.hippocampi import segment_crop
+from bids_hsf.segmentation.model import DEFAULTS, Model, Options
 
 logger = logging.getLogger(__name__)
 
@@ -121,17 +114,7 @@ def find_cases(images_dir: Path, labels_dir: Path) -> list[Case]:
     return cases
 
 
-def open_predictors(
-    ensemble: Ensemble, request: str, n_threads: int | None = None, *, reduced_precision: bool = False
-) -> tuple[Predictor, ...]:
-    """Open all members on the device that was asked for."""
-    n_threads = n_threads or allowed_cores()
-    device = choose_device(request, ensemble.member_paths[0], n_threads, reduced_precision=reduced_precision)
-    logger.info("%s on %s, %d thread(s) (%s)", ensemble.card.name, device.provider, device.n_threads, device.reason)
-    return tuple(OnnxPredictor(path, ensemble.card, device) for path in ensemble.member_paths)
-
-
-def evaluate(case: Case, card: ModelCard, predictors: Sequence[Predictor], seed: int = 42) -> list[Score]:
+def evaluate(case: Case, model: Model, options: Options = DEFAULTS) -> list[Score]:
     """Segment one crop and compare it with its labels: one score a label, and one for the whole.
 
     Raises
@@ -140,23 +123,18 @@ def evaluate(case: Case, card: ModelCard, predictors: Sequence[Predictor], seed:
         If a file cannot be read, the labels do not lie on the image's voxels, or hold values that the card lacks.
     """
     scan = load_scan(case.image_path)
-    truth = load_labels(case.label_path, scan.grid, card)
-    # One generator a case, so that a case's score does not depend on which others were run.
-    rng = np.random.default_rng([seed, *case.name.encode()])
-    segmentation = segment_crop(scan.data, scan.grid, card, predictors, rng)
-    return list(scores_of(case.name, truth, segmentation.labels, card, scan.grid.voxel_sizes))
+    truth = load_labels(case.label_path, scan.grid, model.card)
+    found = segment_case(case.name, scan.data, scan.grid, model, options)
+    return list(scores_of(case.name, truth, found.labels, model.card, scan.grid.voxel_sizes))
 
 
-def segment_crop(
-    data: NDArray[np.float32], grid: Grid, card: ModelCard, predictors: Sequence[Predictor], rng: np.random.Generator
+def segment_case(
+    name: str, data: NDArray[np.float32], grid: Grid, model: Model, options: Options = DEFAULTS
 ) -> Segmentation:
-    """Segment a crop (X, Y, Z) around one hippocampus on its own voxels, islands removed."""
-    target = grid if card.voxel_size_mm is None else isotropic_grid(grid, card.voxel_size_mm)
-    crop = resample(data, grid, target, order=3, fill=float(data.min()))
-    votes = vote(crop, predictors, target, draw(card.recipe, card.n_augmentations, rng), allowed_cores())
-    decided = decide(votes.carried(lambda sums: resample(sums, target, grid)), card.labels)
-    cleaned, _ = remove_islands(decided.labels, grid.voxel_sizes)
-    return replace(decided, labels=cleaned)
+    """Segment a crop (X, Y, Z) around one hippocampus on its own voxels; its name seeds the random views."""
+    voxel_size_mm = model.card.voxel_size_mm
+    target = grid if voxel_size_mm is None else isotropic_grid(grid, voxel_size_mm)
+    return segment_crop(AlignedView(name, data, grid), target, model, options).segmentation
 
 
 def isotropic_grid(grid: Grid, voxel_size_mm: float) -> Grid:

@@ -7,6 +7,7 @@ said on how well a model segments: that is what `evaluation` is for.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,8 @@ from bids_hsf.errors import BidsHsfError, ModelError
 from bids_hsf.hub.cards import ModelCard, load_cards
 from bids_hsf.hub.download import UnreachableError
 from bids_hsf.hub.models import Ensemble, fetch, is_packaged
-from bids_hsf.machine import allowed_cores
-from bids_hsf.networks.device import choose_device
 from bids_hsf.networks.predictor import OnnxPredictor
+from bids_hsf.segmentation.model import open_ensemble
 
 Field = NDArray[np.float32]
 
@@ -114,30 +114,31 @@ def table_line(card: ModelCard, seconds_per_pass: float) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _run(ensemble: Ensemble, device: str) -> tuple[list[Finding], float]:
+def _run(ensemble: Ensemble, device_name: str) -> tuple[list[Finding], float]:
     """Load and run every member until a step fails; returns the findings and the seconds of a pass."""
-    findings: list[Finding] = []
-    name, seconds = ensemble.card.name, float("nan")
     checks: dict[str, Callable[[OnnxPredictor], str]] = {
         "load": OnnxPredictor.describe,
         "probabilities": check_probabilities,
         "flip": check_flip,
     }
-    step = "load"
+    name, seconds, step = ensemble.card.name, float("nan"), "load"
+    answers: dict[str, dict[str, None]] = {each: {} for each in checks}  # ordered, each answer once
+    failure: list[Finding] = []
     try:
-        used = choose_device(device, ensemble.member_paths[0], allowed_cores())
-        predictors = [OnnxPredictor(path, ensemble.card, used) for path in ensemble.member_paths]
-        for step, check in checks.items():
-            answers = dict.fromkeys(check(predictor) for predictor in predictors)
-            findings.append(Finding(name, step, True, "; ".join(answers)))
-        step = "time"
-        seconds = time_pass(predictors[0])
+        with open_ensemble(ensemble, device_name) as model:
+            for network in model.members:
+                for step, check in checks.items():
+                    answers[step][check(network)] = None
+            step = "time"
+            seconds = time_pass(next(iter(model.members)))
         shape = "x".join(map(str, TIMED_SHAPE))
-        detail = f"{seconds:.2f} s a pass of {shape} voxels on {used.provider}, {used.n_threads} thread(s)"
-        findings.append(Finding(name, step, True, detail))
+        device = model.device
+        timed = f"{seconds:.2f} s a pass of {shape} voxels on {device.provider}, {device.n_threads} thread(s)"
+        answers[step] = {timed: None}
     except BidsHsfError as error:
-        findings.append(Finding(name, step, False, _told(error)))
-    return findings, seconds
+        failure = [Finding(name, step, False, _told(error))]
+        answers = dict(takewhile(lambda item: item[0] != step, answers.items()))
+    return [Finding(name, each, True, "; ".join(told)) for each, told in answers.items()] + failure, seconds
 
 
 def check_probabilities(predictor: OnnxPredictor) -> str:

@@ -1,15 +1,110 @@
-"""Label maps to volumes, and the volumes of many scans to one table."""
+"""Label maps to volumes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bids_hsf.geometry import Grid
-from bids_hsf.labels import RIGHT_OFFSET, Label, bilateral
+from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES, Label, bilateral
 
-Row = dict[str, Any]
+SPREAD = ("mean", "sd", "low", "high")
+
+
+@dataclass(frozen=True)
+class StructureVolume:
+    """One structure of one hemisphere, measured.
+
+    Attributes
+    ----------
+    index : int
+        In the label map: left k, right 100 + k.
+    name : str
+        Such as "Left Subiculum".
+    abbreviation : str
+        Such as "L_Sub".
+    color : str
+        "#rrggbb".
+    hemisphere : str
+        "L" or "R".
+    voxels : int
+    volume_mm3 : float
+        Voxels times the voxel's volume.
+    per_mille_etiv : float or None
+        Volume over the intracranial volume, in thousandths; None where that is unknown.
+    entropy_mean : float or None
+        Mean normalised predictive entropy over its voxels, 0-1; None where it has none.
+    spread : mapping of str to float, or None
+        "mean", "sd", "low" and "high" (central 95 %) of the volume over the passes, in mm3; None for one pass.
+    """
+
+    index: int
+    name: str
+    abbreviation: str
+    color: str
+    hemisphere: str
+    voxels: int
+    volume_mm3: float
+    per_mille_etiv: float | None
+    entropy_mean: float | None
+    spread: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """The structures of a label map, left ones first.
+
+    >>> left = StructureVolume(1, "Left Subiculum", "L_Sub", "#aa0000", "L", 500, 500.0, None, 0.1)
+    >>> volumes = Volumes((left,))
+    >>> volumes["L_Sub"].volume_mm3, len(volumes)
+    (500.0, 1)
+
+    Attributes
+    ----------
+    structures : tuple of StructureVolume
+    """
+
+    structures: tuple[StructureVolume, ...]
+
+    def __iter__(self) -> Iterator[StructureVolume]:
+        return iter(self.structures)
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def __getitem__(self, abbreviation: str) -> StructureVolume:
+        """Find a structure by its abbreviation with its hemisphere, such as "L_CA1"."""
+        for structure in self.structures:
+            if structure.abbreviation == abbreviation:
+                return structure
+        raise KeyError(abbreviation)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One row a structure, in the columns of ``dseg.tsv``; what does not exist is None."""
+        with_spread = any(structure.spread for structure in self.structures)
+        return [_record(structure, with_spread=with_spread) for structure in self.structures]
+
+
+def _record(structure: StructureVolume, *, with_spread: bool) -> dict[str, Any]:
+    """Columns of one structure."""
+    record = {
+        "index": structure.index,
+        "name": structure.name,
+        "abbreviation": structure.abbreviation,
+        "color": structure.color,
+        "mapping": 1,  # grey matter, in the table of BIDS
+        "hemisphere": structure.hemisphere,
+        "volume_mm3": round(structure.volume_mm3, 2),
+        "volume_per_mille_eTIV": structure.per_mille_etiv,
+        "voxels": structure.voxels,
+        "entropy_mean": structure.entropy_mean,
+    }
+    if with_spread:
+        spread = structure.spread or {}
+        record |= {f"volume_mm3_{name}": round(spread[name], 2) if name in spread else None for name in SPREAD}
+    return record
 
 
 def measure(
@@ -19,7 +114,7 @@ def measure(
     entropy: NDArray[np.float32],
     spreads: Mapping[int, Mapping[str, float]],
     etiv_mm3: float | None = None,
-) -> list[Row]:
+) -> Volumes:
     """Measure every structure of a bilateral label map.
 
     Parameters
@@ -37,39 +132,30 @@ def measure(
         where there was one pass.
     etiv_mm3 : float or None
         Estimated total intracranial volume.
-
-    Returns
-    -------
-    list of dict
-        One row a structure, in the columns of ``dseg.tsv``. A volume is the number of voxels times
-        the voxel's volume in mm3; `entropy_mean` is the mean over the structure's voxels.
     """
     size = RIGHT_OFFSET + 100
     # Of the labelled voxels alone: counting takes eight bytes a voxel, and most of a head is background.
     labelled = label_map > 0
     voxels = np.bincount(label_map[labelled], minlength=size)
     entropies = np.bincount(label_map[labelled], weights=entropy[labelled], minlength=size)
-    rows = []
+    structures = []
     for hemisphere, label in bilateral(labels):
         count = int(voxels[label.index])
-        row: Row = {
-            "index": label.index,
-            "name": f"{'Left' if hemisphere == 'L' else 'Right'} {label.name}",
-            "abbreviation": f"{hemisphere}_{label.abbreviation}",
-            "color": label.color,
-            "mapping": 1,
-            "hemisphere": hemisphere,
-            "volume_mm3": round(count * grid.voxel_volume, 2),
-            "volume_per_mille_eTIV": per_mille(count * grid.voxel_volume, etiv_mm3),
-            "voxels": count,
-            "entropy_mean": round(float(entropies[label.index]) / count, 4) if count else None,
-        }
-        if spreads:
-            spread = spreads.get(label.index)
-            for name in ("mean", "sd", "low", "high"):
-                row[f"volume_mm3_{name}"] = None if spread is None else round(spread[name], 2)
-        rows.append(row)
-    return rows
+        structures.append(
+            StructureVolume(
+                index=label.index,
+                name=f"{SIDE_NAMES[hemisphere].capitalize()} {label.name}",
+                abbreviation=f"{hemisphere}_{label.abbreviation}",
+                color=label.color,
+                hemisphere=hemisphere,
+                voxels=count,
+                volume_mm3=count * grid.voxel_volume,
+                per_mille_etiv=per_mille(count * grid.voxel_volume, etiv_mm3),
+                entropy_mean=round(float(entropies[label.index]) / count, 4) if count else None,
+                spread=spreads.get(label.index),
+            )
+        )
+    return Volumes(tuple(structures))
 
 
 def asymmetry_index(left: float, right: float) -> float | None:

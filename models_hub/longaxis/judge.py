@@ -19,7 +19,8 @@ import argparse
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from bids_hsf.hub.models import find_card
 from bids_hsf.images import load_scan
 from bids_hsf.machine import allowed_cores
 from bids_hsf.networks.device import choose_device
-from bids_hsf.networks.predictor import OnnxPredictor
+from bids_hsf.segmentation.decision import Segmentation
 from bids_hsf.segmentation.evaluation import (
     WHOLE,
     Case,
@@ -38,9 +39,10 @@ from bids_hsf.segmentation.evaluation import (
     find_cases,
     load_labels,
     scores_of,
-    segment_crop,
+    segment_case,
     summarize,
 )
+from bids_hsf.segmentation.model import Model
 
 N_MEMBERS = 5
 N_BINS = 10_000
@@ -69,29 +71,31 @@ class Jury:
 
     def __init__(self, out_dir: Path, split: str, model: str, suffix: str) -> None:
         self.card = find_card(model)
-        self.predictors, self.seen = [], []
-        device = choose_device("auto", out_dir / f"{split}0{suffix}.onnx", allowed_cores())
+        self.device = choose_device("auto", out_dir / f"{split}0{suffix}.onnx", allowed_cores())
+        self.paths, self.seen = [], []
         for member in range(N_MEMBERS):
-            path = out_dir / f"{split}{member}{suffix}.onnx"
-            self.predictors.append(OnnxPredictor(path, self.card, device))
+            self.paths.append(out_dir / f"{split}{member}{suffix}.onnx")
             self.seen.append(set(json.loads((out_dir / f"{split}{member}_split.json").read_text())["train"]))
 
-    def unbiased(self, case: str) -> list[OnnxPredictor]:
-        return [p for p, seen in zip(self.predictors, self.seen, strict=True) if case not in seen]
+    def unbiased(self, case: str) -> tuple[Path, ...]:
+        return tuple(path for path, seen in zip(self.paths, self.seen, strict=True) if case not in seen)
+
+    @cache  # noqa: B019 - one jury a run; each set of members is opened once
+    def model(self, paths: tuple[Path, ...]) -> Model:
+        return Model(replace(self.card, members=()), paths, self.device)
 
     def judge(self, case: Case, entropies: EntropyJudge) -> tuple[list[Score], list[Score], float]:
         """Scores of the unseen members together, of each alone, and the mean entropy of the labelled voxels."""
         scan = load_scan(case.image_path)
         truth = load_labels(case.label_path, scan.grid, self.card)
 
-        def segment(predictors: Sequence[OnnxPredictor]):
-            rng = np.random.default_rng([42, *case.name.encode()])
-            found = segment_crop(scan.data, scan.grid, self.card, predictors, rng)
+        def segment(paths: tuple[Path, ...]) -> tuple[Segmentation, list[Score]]:
+            found = segment_case(case.name, scan.data, scan.grid, self.model(paths))
             return found, list(scores_of(case.name, truth, found.labels, self.card, scan.grid.voxel_sizes))
 
         unbiased = self.unbiased(case.name)
         together, scores = segment(unbiased)
-        alone = scores if len(unbiased) == 1 else [s for p in unbiased for s in segment([p])[1]]
+        alone = scores if len(unbiased) == 1 else [s for path in unbiased for s in segment((path,))[1]]
         entropies.add(together.entropy, together.labels != truth)
         return scores, alone, float(together.entropy[together.labels > 0].mean())
 

@@ -39,9 +39,11 @@ from scipy.spatial.transform import Rotation
 
 from bids_hsf.errors import LocalizationError
 from bids_hsf.geometry import Grid, resample, to_canonical
-from bids_hsf.localization import crops, locate
 from bids_hsf.localization.coregistration import coregister
-from bids_hsf.localization.location import Location
+from bids_hsf.localization.crops import native_box
+from bids_hsf.localization.locate import judged_at, locate
+from bids_hsf.localization.location import Location, hippocampus_points
+from bids_hsf.localization.template import BRAIN_CENTER, load_template
 
 SIDES = ("L", "R")
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PIR", "AIL", "SPL", "IRA", "PSL")
@@ -160,8 +162,8 @@ def load_brain(image_path: str, labels_path: str, left: str, right: str) -> Brai
         for side, wanted in zip(SIDES, (left, right), strict=True)
     }
     data, grid = to_canonical(np.asarray(image.dataobj, dtype=np.float32), image.affine)
-    template = locate.load_template()
-    location = locate.locate(data, grid)
+    template = load_template()
+    location = locate(data, grid)
     moved = Grid(template.grid.shape, location.scan_from_template @ template.grid.affine)
     return Brain(
         Path(image_path).name.split(".")[0],
@@ -276,7 +278,7 @@ def judge(case: Disturbed, margin_mm: float | None) -> dict[str, float | bool]:
         voxels = np.rint(case.grid.to_voxels(points)).astype(int)
         seen = ((voxels >= 0) & (voxels < case.grid.shape)).all(axis=1)
         voxels = voxels[seen]
-        box = crops.native_box(location, case.grid, side, margin_mm)
+        box = native_box(location, case.grid, side, margin_mm)
         if len(voxels):
             holds &= bool(((voxels >= box.start) & (voxels < box.stop)).all())
         if seen.all():
@@ -295,18 +297,18 @@ def located(case: Disturbed) -> Location:
     """Locate as the app does, through another scan if there is one."""
     if case.guide is not None:
         guide = case.guide
-        there = locate.locate(guide.data, guide.grid)
+        there = locate(guide.data, guide.grid)
         together = coregister(case.data, case.grid, guide.data, guide.grid)
         if together.is_usable() and not there.doubtful:
             reference = there.moved(together.reference_from_second)
-            return locate.locate(case.data, case.grid, reference=reference)
-    return locate.locate(case.data, case.grid, orientation_known=case.header)
+            return locate(case.data, case.grid, reference=reference)
+    return locate(case.data, case.grid, orientation_known=case.header)
 
 
 def error_mm(location: Location, case: Disturbed) -> float:
     """Distance of the middles of reference and found hippocampus, the worse side's."""
     return max(
-        float(np.linalg.norm(location.hippocampus_points(location, side).mean(axis=0) - points.mean(axis=0)))
+        float(np.linalg.norm(hippocampus_points(location, side).mean(axis=0) - points.mean(axis=0)))
         for side, points in case.hippocampi.items()
     )
 
@@ -340,7 +342,7 @@ def slab_with_guide(brain: Brain, brains: list[Brain], recipe: Recipe, rng: np.r
 def calibrate(case: Disturbed, rng: np.random.Generator) -> Iterator[tuple[float, float]]:
     """Displace a right answer; yields the error that is left, in mm, and the quality."""
     try:
-        location = locate.locate(case.data, case.grid, orientation_known=case.header)
+        location = locate(case.data, case.grid, orientation_known=case.header)
     except LocalizationError:
         return
     for size in (0.0, 8.0, 12.0, 16.0, 25.0):
@@ -349,10 +351,10 @@ def calibrate(case: Disturbed, rng: np.random.Generator) -> Iterator[tuple[float
         step[:3, :3] = Rotation.from_rotvec(size * axis, degrees=True).as_matrix()
         step[:3, 3] = size * shift
         anchor = np.eye(4)
-        anchor[:3, 3] = apply_affine(location.scan_from_template, locate.CENTER)
+        anchor[:3, 3] = apply_affine(location.scan_from_template, BRAIN_CENTER)
         displaced = anchor @ step @ np.linalg.inv(anchor) @ location.scan_from_template
         try:
-            judged = locate.judged_at(case.data, case.grid, displaced)
+            judged = judged_at(case.data, case.grid, displaced)
         except LocalizationError:
             yield error_mm(replace(location, scan_from_template=displaced), case), 0.0
         else:

@@ -26,8 +26,8 @@ LIMITS = {"seconds": 60, "mb": 1000}
 VALIDATE = """
 import logging, sys
 from pathlib import Path
-from bids_hsf.dataset import known_participants
-from bids_hsf.validation import validating
+from bids_hsf.bids.dataset import known_participants
+from bids_hsf.bids.validation import validating
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 bids_dir, work_dir, *labels = sys.argv[1:]
 with validating(Path(bids_dir), labels or known_participants(Path(bids_dir)), Path(work_dir)):

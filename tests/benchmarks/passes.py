@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from measuring import machine, table
 
 from bids_hsf.hub.models import fetch, find_card
-from bids_hsf.networks.device import choose_device, list_devices, open_network
+from bids_hsf.networks.device import choose_device, list_devices
+from bids_hsf.networks.sessions import MemberFile
 
 MODELS = ("longaxis_single_fast", "longaxis_single_sq", "longaxis_bagging_fast", "longaxis_bagging_sq")
 
@@ -47,8 +48,9 @@ def rows(options: argparse.Namespace, devices: list[str]) -> Iterator[dict[str, 
 
 
 def seconds_of_a_pass(path: Path, device: str, crop: np.ndarray, options: argparse.Namespace) -> float:
-    chosen = choose_device(device, path, options.threads, reduced_precision=options.reduced_precision)
-    network = open_network(path, chosen)
+    file = MemberFile(path)
+    chosen = choose_device(device, file, options.threads, reduced_precision=options.reduced_precision)
+    network = file.open(chosen.session_settings)
     network.run(crop)
     times = []
     for _ in range(options.rounds):

@@ -2,7 +2,6 @@ import errno
 import json
 import logging
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,13 +71,20 @@ def test_scan_knows_its_place(dataset: Path) -> None:
             {"filters": {"t1w": {"acquisition": None, "session": "*"}}, "modalities": ("T1w",)},
             ["sub-01_ses-1_run-1_T1w", "sub-01_ses-1_run-2_T1w"],
         ),
-        ({"filters": {"flair": {"run": 9}, "t2w": {"session": None}}, "participants": ("02",)},
-         ["sub-02_T1w", "sub-02_acq-x_ce-gd_rec-norm_T1w"]),
+        (
+            {"filters": {"flair": {"run": 9}, "t2w": {"session": None}}, "participants": ("02",)},
+            ["sub-02_T1w", "sub-02_acq-x_ce-gd_rec-norm_T1w"],
+        ),
         # As nipreps' own filter files have it.
-        ({"filters": {"t1w": {"datatype": "anat", "suffix": "T1w", "reconstruction": "norm"}}, "modalities": ("T1w",)},
-         ["sub-02_acq-x_ce-gd_rec-norm_T1w"]),
+        (
+            {
+                "filters": {"t1w": {"datatype": "anat", "suffix": "T1w", "reconstruction": "norm"}},
+                "modalities": ("T1w",),
+            },
+            ["sub-02_acq-x_ce-gd_rec-norm_T1w"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_selection(dataset: Path, selection: dict[str, object], expected: list[str]) -> None:
     assert keys(dataset, **selection) == expected
 
@@ -139,16 +145,25 @@ def test_dots_in_labels_are_kept_apart_and_become_legal(tmp_path: Path) -> None:
     assert keys(root, modalities=("T1w",)) == ["sub-01_acq-0p7mm_T1w", "sub-01_acq-0p8mm_T1w"]
 
 
-def test_two_files_for_one_output_are_reduced_to_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = write_tree(
-        tmp_path,
-        ["sub-01/anat/sub-01_T1w.nii", "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_unknown-1_T1w.nii.gz"],
-    )
-    with caplog.at_level(logging.WARNING):
-        found = find_scans(root, Selection())
-    assert [scan.relative_path for scan in found] == ["sub-01/anat/sub-01_T1w.nii.gz"]
-    assert "sub-01_T1w.nii is left out" in caplog.text
-    assert "sub-01_unknown-1_T1w.nii.gz is left out" in caplog.text
+@pytest.mark.parametrize(
+    ("first", "second", "chosen"),
+    [
+        ("sub-01_T1w.nii", "sub-01_T1w.nii.gz", {"extension": ".nii.gz"}),
+        ("sub-01_T1w.nii.gz", "sub-01_space-MNI_T1w.nii.gz", {"space": None}),
+        ("sub-01_T1w.nii.gz", "sub-01_unknown-1_T1w.nii.gz", None),
+        ("sub-01_acq-0.8_T1w.nii.gz", "sub-01_acq-0p8_T1w.nii.gz", {"acquisition": "0p8"}),
+    ],
+)
+def test_two_files_for_one_output_are_an_error_that_names_both(
+    tmp_path: Path, first: str, second: str, chosen: dict[str, str] | None
+) -> None:
+    root = write_tree(tmp_path, [f"sub-01/anat/{name}" for name in (first, second)])
+    with pytest.raises(UsageError) as caught:
+        keys(root)
+    assert f"Results of sub-01/anat/{first} and of sub-01/anat/{second} would have the same names" in str(caught.value)
+    assert "--bids-filter-file" in (caught.value.hint or "")
+    if chosen is not None:
+        assert len(keys(root, filters={"t1w": chosen})) == 1
 
 
 def test_derivatives_with_outputs_of_one_name_are_refused_until_one_is_chosen(tmp_path: Path) -> None:
@@ -173,11 +188,86 @@ def test_participants_without_a_scan_are_told(dataset: Path, caplog: pytest.LogC
     assert said == [("INFO", text), ("WARNING", text)]
 
 
-def test_file_of_another_subject_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = write_tree(tmp_path, ["sub-01/anat/sub-02_T1w.nii.gz", "sub-01/anat/sub-01_T1w.nii.gz"])
+@pytest.mark.parametrize(
+    ("path", "folder", "name"),
+    [
+        ("sub-01/ses-2/anat/sub-01_ses-1_T1w.nii.gz", "ses-2", "ses-1"),
+        ("sub-01/anat/sub-02_T1w.nii.gz", "sub-01", "sub-02"),
+        ("sub-01/anat/sub-011_T1w.nii.gz", "sub-01", "sub-011"),
+        ("sub-01/ses-2/anat/sub-02_ses-2_T1w.nii.gz", "sub-01", "sub-02"),
+    ],
+)
+def test_a_name_that_contradicts_its_folder_is_an_error_that_tells_both(
+    tmp_path: Path, path: str, folder: str, name: str
+) -> None:
+    root = write_tree(tmp_path, [path, "sub-03/anat/sub-03_T1w.nii.gz"])
+    with pytest.raises(InvalidDatasetError) as caught:
+        keys(root)
+    assert f"{path} lies in {folder}, but its name says {name}" in str(caught.value)
+    assert keys(root, excluded_participants=("01",)) == ["sub-03_T1w"]
+    assert keys(root, modalities=("T1w",), filters={"t1w": {"subject": "03"}}) == ["sub-03_T1w"]
+
+
+def test_a_contradiction_of_what_is_not_asked_for_hinders_nobody(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, ["sub-01/anat/sub-02_T2w.nii.gz", "sub-01/anat/sub-01_T1w.nii.gz"])
+    assert keys(root, modalities=("T1w",)) == ["sub-01_T1w"]
+
+
+def test_the_folder_tells_the_session_that_a_name_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_tree(tmp_path, [f"sub-01/ses-{i}/anat/sub-01_T1w.nii.gz" for i in (1, 2)])
+    with caplog.at_level(logging.WARNING):
+        assert keys(root) == ["sub-01_ses-1_T1w", "sub-01_ses-2_T1w"]
+    assert "is taken for ses-2, as its folder says" in caplog.text
+
+
+def test_a_name_may_tell_a_session_that_has_no_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_tree(tmp_path, ["sub-01/anat/sub-01_ses-1_T1w.nii.gz"])
+    assert keys(root) == ["sub-01_ses-1_T1w"]
+    assert caplog.text == ""
+
+
+def test_images_without_a_participant_in_their_names_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_tree(tmp_path, ["sub-01/anat/T1w.nii.gz", "sub-01/anat/sub-01_T1w.nii.gz"])
     with caplog.at_level(logging.WARNING):
         assert keys(root) == ["sub-01_T1w"]
-    assert "sub-02_T1w.nii.gz is left out" in caplog.text
+    assert "anat/T1w.nii.gz is left out: its name does not begin with sub-01_" in caplog.text
+
+
+def test_people_whose_labels_bids_forbids_stay_apart(tmp_path: Path) -> None:
+    labels = ["张三", "李四", "0.1", "0-1", "é", "ü", "a.b_c", "a.b"]
+    root = write_tree(tmp_path, [f"sub-{label}/anat/sub-{label}_T1w.nii.gz" for label in labels])
+    found = find_scans(root, Selection())
+    assert sorted(scan.participant for scan in found) == sorted(labels)
+    assert len({scan.subject for scan in found}) == len(labels)
+    assert all(scan.subject.isascii() and scan.subject.isalnum() for scan in found)
+
+
+@pytest.mark.parametrize("suffixes", [("T1w", "T1w"), ("T1w", "T2w")])
+def test_people_who_would_become_one_are_an_error_that_names_both(tmp_path: Path, suffixes: tuple[str, str]) -> None:
+    pairs = zip(("0.1", "0p1"), suffixes, strict=True)
+    root = write_tree(tmp_path, [f"sub-{label}/anat/sub-{label}_{suffix}.nii.gz" for label, suffix in pairs])
+    with pytest.raises(InvalidDatasetError, match=r"Results of sub-0\.1 and of sub-0p1 would have the same names"):
+        keys(root)
+    assert keys(root, participants=("0p1",)) == [f"sub-0p1_{suffixes[1]}"]
+
+
+def test_sessions_that_would_become_one_are_an_error_that_names_both(tmp_path: Path) -> None:
+    names = [("a.b", "T1w"), ("apb", "T2w")]
+    root = write_tree(tmp_path, [f"sub-1/ses-{s}/anat/sub-1_ses-{s}_{suffix}.nii.gz" for s, suffix in names])
+    with pytest.raises(InvalidDatasetError, match=r"Results of sub-1/ses-a\.b and of sub-1/ses-apb would"):
+        keys(root)
+
+
+def test_magnitudes_alone_are_segmented(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    parts = ("mag", "phase", "real", "imag")
+    root = write_tree(tmp_path, [f"sub-01/anat/sub-01_part-{part}_T1w.nii.gz" for part in parts])
+    with caplog.at_level(logging.INFO):
+        assert keys(root) == ["sub-01_part-mag_T1w"]
+    assert "sub-01_part-phase_T1w.nii.gz is left out: part-phase is no magnitude" in caplog.text
+    with pytest.raises(NothingSelectedError):
+        keys(root, filters={"t1w": {"part": "phase"}})
 
 
 def test_links_are_followed_and_broken_ones_listed(tmp_path: Path) -> None:
@@ -186,6 +276,8 @@ def test_links_are_followed_and_broken_ones_listed(tmp_path: Path) -> None:
     (root / "sub-01").symlink_to(elsewhere)
     (root / "sub-02/anat/sub-02_T1w.nii.gz").symlink_to("../../.git/annex/objects/gone")
     (root / "sub-03").symlink_to("gone")
+    (root / "sub-04").symlink_to("sub-04")
+    (root / "sub-02/loop").symlink_to("loop")
     assert known_participants(root) == ["01", "02"]
     found = find_scans(root, Selection())
     assert [scan.key for scan in found] == ["sub-01_T1w", "sub-02_T1w"]
@@ -197,7 +289,7 @@ def test_spaces_and_unicode_in_the_path(tmp_path: Path) -> None:
     assert keys(root) == ["sub-01_T1w"]
 
 
-# As root, which tests in containers are, a chmod hinders nobody; see test_robustness for true permissions.
+# As root, which tests in containers are, a chmod hinders nobody; see robustness/test_permissions for true ones.
 @pytest.mark.parametrize("place", ["sub-02/ses-1/anat", "sub-02/ses-1"])
 def test_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     root = write_tree(tmp_path, [f"sub-0{i}/ses-1/anat/sub-0{i}_ses-1_T1w.nii.gz" for i in (1, 2)])
@@ -224,34 +316,23 @@ def test_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monkey
         keys(root)
 
 
-def test_index_in_a_folder_is_made_and_reused(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    database = tmp_path / "index"
-    first = find_scans(dataset, Selection(), database)
-    assert first == find_scans(dataset, Selection())
-    assert any(database.iterdir())
-    assert find_scans(dataset, Selection(participants=("02",)), database) == [s for s in first if s.subject == "02"]
-    write_tree(dataset, ["sub-04/anat/sub-04_T1w.nii.gz"])
-    with caplog.at_level(logging.WARNING):
-        assert find_scans(dataset, Selection(), database) == first
-    assert "does not know 2 image(s)" not in caplog.text
-    assert "does not know 1 image(s)" in caplog.text
-
-
-def test_damaged_index_is_a_storage_error(dataset: Path, tmp_path: Path) -> None:
-    database = tmp_path / "index"
-    database.mkdir()
-    (database / "layout_index.sqlite").write_text("not a database")
-    with pytest.raises(StorageError, match="--bids-database-dir"):
-        find_scans(dataset, Selection(), database)
-
-
-def test_what_is_not_asked_for_is_not_walked(tmp_path: Path) -> None:
-    labels = [f"{i:04d}" for i in range(500)]
+def test_what_is_not_asked_for_is_not_walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = [f"{i:04d}" for i in range(20)]
     root = write_tree(tmp_path, [f"sub-{label}/anat/sub-{label}_T1w.nii.gz" for label in labels])
-    find_scans(root, Selection(participants=("0000",)))  # imports, and the first tables
-    started = time.perf_counter()
+    walked: list[Path] = []
+
+    def noting(listing: Callable[..., Any]) -> Callable[..., Any]:
+        def note(folder: str | Path) -> Any:
+            walked.append(Path(folder))
+            return listing(folder)
+
+        return note
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name)))
     assert len(find_scans(root, Selection(participants=("0007",)))) == 1
-    assert time.perf_counter() - started < 1.5
+    # Libraries that are imported meanwhile look elsewhere.
+    assert [path for path in walked if path.is_relative_to(root)] == [root, root / "sub-0007", root / "sub-0007/anat"]
 
 
 def test_key_is_in_bids_order() -> None:

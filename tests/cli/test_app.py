@@ -164,9 +164,9 @@ class TestExitCodes:
                 signal.signal(name, handler)
 
     def test_worst_level_counts(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr(workflow, "participant", lambda *_: 65)
+        monkeypatch.setattr(workflow, "participant", lambda *_, **__: 65)
         assert code_of(tmp_path, tmp_path / "out", "participant", "group") == 65
-        monkeypatch.setattr(workflow, "participant", lambda *_: 1)
+        monkeypatch.setattr(workflow, "participant", lambda *_, **__: 1)
         monkeypatch.setattr(workflow, "group", lambda *_: 0)
         assert code_of(tmp_path, tmp_path / "out", "participant", "group") == 1
         assert set(LEVELS) == {"participant", "group", "status"}

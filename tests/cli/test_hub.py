@@ -104,7 +104,7 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 
 def test_help_is_instant() -> None:
     code = "import sys; from bids_hsf.cli.hub import build_parser; build_parser().format_help(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"numpy", "yaml", "pooch", "requests", "onnxruntime", "nibabel", "torch"} & set(done.stdout.split())
+    assert not {"numpy", "yaml", "pydantic", "requests", "onnxruntime", "nibabel", "torch"} & set(done.stdout.split())
 
 
 def test_list_shows_every_model_and_what_is_here(

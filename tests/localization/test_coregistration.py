@@ -57,6 +57,10 @@ def test_a_known_motion_is_found(brain: Brain) -> None:
     assert two_heads.is_usable()
     with pytest.raises(ScanError, match=r"quality 0\.26, expected 0\.28 or more"):
         two_heads.checked("a", "b")
+    record = found.as_record()
+    assert record["Quality"] == round(found.quality, 4)
+    assert record["DisagreementMm"] < 1
+    np.testing.assert_allclose(record["ReferenceFromScan"], found.reference_from_second, atol=1e-5)
     rotation = found.reference_from_second[:3, :3]
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
 

@@ -1,32 +1,25 @@
-import json
+"""Which device is chosen, why, and what is told of it."""
+
 import logging
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from toy_networks import PROBE, make_network, write_network
-from twins import write_custom_operator_twin, write_external_data_twin, write_twin
+from toy_networks import write_network
 
 from bids_hsf import machine
 from bids_hsf.errors import DeviceError, ModelError
-from bids_hsf.networks import device, providers, sessions
-from bids_hsf.networks.device import choose_device, difference_between, format_devices, list_devices, open_network
-from bids_hsf.networks.onnx_file import NetworkFile, examine
+from bids_hsf.networks import device, probing
+from bids_hsf.networks.device import build_conflict, choose_device, format_devices, list_devices
+from bids_hsf.networks.probing import ProviderTrial
+from bids_hsf.networks.providers import PROVIDERS
+from bids_hsf.networks.sessions import MemberFile, compiled_providers, open_session
 
-V2_ROOT_GROUP = "0::/job/task\n"
+PACKAGED = Path(__file__).parents[2] / "models_hub" / "longaxis"
 
-
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+needs_openvino = pytest.mark.skipif("OpenVINOExecutionProvider" not in compiled_providers(), reason="another build")
 
 
 @pytest.fixture
@@ -34,362 +27,142 @@ def network(tmp_path: Path) -> Path:
     return write_network(tmp_path / "network.onnx")
 
 
-@pytest.fixture
-def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+def play(monkeypatch: pytest.MonkeyPatch, **states: str) -> None:
+    """Let providers be in some state ("fails", "not installed", "no hardware"), the others as they are."""
+    true_try = probing.Probe.try_provider
+
+    def try_provider(probe, provider):
+        if provider.name in states:
+            return ProviderTrial(provider.name, provider.ort_name, states[provider.name], "as played"), None
+        return true_try(probe, provider)
+
+    monkeypatch.setattr(probing.Probe, "try_provider", try_provider)
 
 
-@pytest.mark.usefixtures("many_cores")
-class TestAllowedCores:
-    def test_affinity_alone(self, tmp_path):
-        assert machine.allowed_cores(tmp_path, {}) == 64
-
-    def test_quota_of_a_group_above_counts(self, tmp_path):
-        root = write(
-            tmp_path,
-            {
-                "proc/self/cgroup": V2_ROOT_GROUP,
-                "sys/fs/cgroup/job/cpu.max": "250000 100000\n",
-                "sys/fs/cgroup/job/task/cpu.max": "max 100000\n",
-            },
-        )
-        assert machine.allowed_cores(root, {}) == 3
-
-    def test_cgroup_1_container_sees_its_group_as_the_mount(self, tmp_path):
-        root = write(
-            tmp_path,
-            {
-                "proc/self/cgroup": "5:cpu,cpuacct:/docker/abc\n2:memory:/docker/abc\n",
-                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "400000",
-                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000",
-            },
-        )
-        assert machine.allowed_cores(root, {}) == 4
-
-    def test_no_quota_in_cgroup_1(self, tmp_path):
-        root = write(
-            tmp_path,
-            {
-                "proc/self/cgroup": "5:cpu:/\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
-            },
-        )
-        assert machine.allowed_cores(root, {}) == 64
-
-    @pytest.mark.parametrize("name", machine.SCHEDULER_CORES)
-    def test_scheduler(self, tmp_path, name):
-        assert machine.allowed_cores(tmp_path, {name: "6"}) == 6
-
-    @pytest.mark.parametrize("text", ["", "4(x2)", "0"])
-    def test_odd_scheduler_values_give_at_least_one_core(self, tmp_path, text):
-        assert machine.allowed_cores(tmp_path, {"SLURM_CPUS_ON_NODE": text}) == (1 if text == "0" else 64)
-
-
-class TestAllowedMemory:
-    def test_least_of_all_limits(self, tmp_path):
-        root = write(
-            tmp_path,
-            {
-                "proc/self/cgroup": V2_ROOT_GROUP,
-                "sys/fs/cgroup/job/memory.max": f"{3 << 20}\n",
-                "sys/fs/cgroup/job/task/memory.max": "max\n",
-            },
-        )
-        assert machine.allowed_memory(root, {}) == 3 << 20
-        assert machine.allowed_memory(root, {"SLURM_MEM_PER_NODE": "2"}) == 2 << 20
-        assert machine.allowed_memory(root, {"SLURM_MEM_PER_CPU": "1", "SLURM_CPUS_ON_NODE": "2"}) == 2 << 20
-
-    def test_slurm_zero_means_all_of_the_node(self, tmp_path):
-        assert machine.allowed_memory(tmp_path, {"SLURM_MEM_PER_NODE": "0"}) == machine.allowed_memory(tmp_path, {})
-
-    def test_no_limit_in_cgroup_1_is_a_huge_number(self, tmp_path):
-        root = write(
-            tmp_path,
-            {"proc/self/cgroup": "2:memory:/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"},
-        )
-        assert machine.allowed_memory(root, {}) == machine.allowed_memory(tmp_path / "nothing", {})
-
-
-class TestMachine:
-    @pytest.mark.parametrize(
-        ("flags", "features", "int8"),
-        [
-            ("fpu sse avx2 avx512f avx512_vnni", ("AVX512-VNNI", "AVX512", "AVX2"), "AVX512-VNNI"),
-            ("avx2 amx_tile amx_int8 avx512_vnni", ("AMX", "AVX512-VNNI", "AVX2"), "AMX"),
-            ("fpu avx2", ("AVX2",), None),
-        ],
-    )
-    def test_cpu_features(self, tmp_path, flags, features, int8):
-        root = write(tmp_path, {"proc/cpuinfo": f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\n"})
-        assert machine.cpu_features(root) == features
-        assert machine.int8_feature(root) == int8
-
-    def test_no_cpuinfo(self, tmp_path):
-        assert machine.cpu_features(tmp_path) == ()
-
-    def test_gpus(self, tmp_path):
-        assert machine.find_gpus(tmp_path) == ()
-        root = write(tmp_path, {"dev/nvidia0": "", "sys/class/drm/card0/device/vendor": "0x8086\n", "dev/kfd": ""})
-        assert machine.find_gpus(root) == ("AMD", "Intel", "NVIDIA")
-
-    def test_released_memory_goes_back_to_the_system(self):
-        """What many small objects leave behind is not in one piece, so that only the C library can give it back."""
-        code = (
-            "from bids_hsf.machine import release_memory\n"
-            "def resident():\n"
-            "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
-            "many = [bytes(100_000) for _ in range(1000)]\n"
-            "last = bytes(100_000)\n"
-            "del many\n"
-            "before = resident()\n"
-            "release_memory()\n"
-            "assert before - resident() > 50e6\n"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True)
-
-    def test_large_arrays_go_back_to_the_system_when_they_are_freed(self):
-        """The first one that is freed would raise the C library's threshold, and all that follow would be kept."""
-        code = (
-            "from bids_hsf.machine import return_large_arrays\n"
-            "return_large_arrays()\n"
-            "def resident():\n"
-            "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
-            "before = resident()\n"
-            "bytearray(40_000_000)\n"
-            "many = [(bytearray(17_000_000), bytearray(50_000)) for _ in range(20)]\n"
-            "small = [pair[1] for pair in many]\n"
-            "assert resident() - before > 300e6\n"
-            "del many\n"
-            "assert resident() - before < 20e6\n"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True)
-
-    def test_installed_build_is_found(self):
-        builds = machine.runtime_builds()
-        assert len(builds) == 1
-        assert device.build_conflict() == ""
-
-    def test_two_builds_are_told_with_the_cure(self, monkeypatch):
-        monkeypatch.setattr(device, "runtime_builds", lambda: {"onnxruntime": "1", "onnxruntime-gpu": "2"})
-        assert "onnxruntime, onnxruntime-gpu" in device.build_conflict()
-        assert "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu" in device.build_conflict()
-
-
-class TestChooseDevice:
+class TestChoice:
     def test_auto_takes_what_works_and_keeps_the_decision(self, network):
-        device = choose_device("auto", network, 1)
-        assert device.name in ("openvino", "cpu", "cuda")
-        assert device.trials[-1].name == device.name
-        assert device.trials[-1].state == "works"
-        record = device.as_record()
-        assert record["Provider"] == device.provider
-        assert [trial["name"] for trial in record["Trials"]] == [trial.name for trial in device.trials]
+        chosen = choose_device("auto", network, 1)
+        assert chosen.name in ("openvino", "cpu", "cuda")
+        assert chosen.trials[-1].name == chosen.name
+        assert chosen.trials[-1].state == "works"
+        assert chosen.reason.startswith("fastest that works")
+        record = chosen.as_record()
+        assert record["Provider"] == chosen.provider
+        assert [trial["name"] for trial in record["Trials"]] == [trial.name for trial in chosen.trials]
 
-    def test_session_of_the_probe_is_used_once(self, network):
-        device = choose_device("cpu", network, 1)
-        probed = device.spare_networks[network]
-        assert open_network(network, device) is probed
-        assert open_network(network, device) is not probed
+    def test_network_of_the_probe_waits_in_its_file(self, network):
+        file = MemberFile(network)
+        chosen = choose_device("cpu", file, 1)
+        probed = file.open(chosen.session_settings)
+        assert file.open(chosen.session_settings) is not probed
 
-    def test_sessions_stay_behind_when_a_device_travels(self, network):
-        device = choose_device("cpu", network, 1)
-        travelled = pickle.loads(pickle.dumps(device))
-        assert travelled == device
-        assert not travelled.spare_networks
+    def test_device_is_a_value_that_travels(self, network):
+        chosen = choose_device("cpu", network, 2, memory_bytes=123 << 20)
+        assert pickle.loads(pickle.dumps(chosen)) == chosen
+        assert (chosen.n_threads, chosen.memory_bytes, chosen.reason) == (2, 123 << 20, "asked for")
 
-    def test_threads_reach_the_session(self, network):
-        device = choose_device("cpu", network, 1)
-        options = open_network(network, device).session.get_session_options()
-        assert options.intra_op_num_threads == 1
+    def test_options_are_those_of_the_session_that_was_tried(self, network, tmp_path, monkeypatch):
+        asked = []
+        true_options = probing.provider_options
 
-    def test_what_takes_long_to_compile_is_kept_in_the_work_folder(self, tmp_path):
-        for provider in providers.PROVIDERS:
-            folder = tmp_path / provider.name
-            options = providers.provider_options(provider, 2, folder)
-            slow = provider.name in ("tensorrt", "migraphx", "openvino-gpu", "coreml")
-            assert (str(folder) in options.values()) == folder.is_dir() == slow
-            without = providers.provider_options(provider, 2)
-            assert {name: options[name] for name in without} == without
+        def counted(*arguments, **keywords):
+            asked.append(arguments[0].name)
+            return true_options(*arguments, **keywords)
+
+        monkeypatch.setattr(probing, "provider_options", counted)
+        chosen = choose_device("auto", network, 1, cache_dir=tmp_path)
+        assert asked.count(chosen.name) == 1
+
+    def test_auto_passes_over_what_does_not_work(self, network, monkeypatch, caplog):
+        play(monkeypatch, openvino="fails", cuda="no hardware")
+        with caplog.at_level(logging.WARNING):
+            chosen = choose_device("auto", network, 1)
+        assert chosen.name == "cpu"
+        assert "leaves openvino out: fails: as played" in caplog.text
+        assert "cuda" not in caplog.text
+
+    @pytest.mark.parametrize("platform", ["linux", "darwin"])
+    def test_build_that_could_be_had_is_told_where_it_can(self, network, monkeypatch, caplog, platform):
+        play(monkeypatch, openvino="not installed", cuda="no hardware")
+        monkeypatch.setattr(device.sys, "platform", platform)
+        monkeypatch.setattr(device.platform, "machine", lambda: "x86_64")
+        monkeypatch.setattr(device, "release_memory", lambda: None)
+        with caplog.at_level(logging.WARNING):
+            choose_device("auto", network, 1)
+        assert ("leaves openvino out" in caplog.text) == (platform == "linux")
 
     def test_unknown_name(self, network):
-        with pytest.raises(DeviceError, match="expected auto, cuda, .*got|expected auto, cuda"):
+        with pytest.raises(DeviceError, match="--device gpu: expected auto, cuda, .*, cpu"):
             choose_device("gpu", network, 1)
 
-    def test_explicit_device_that_is_not_there_fails(self, network, monkeypatch):
-        monkeypatch.setattr(device, "find_gpus", lambda: ())
+    def test_device_that_was_asked_for_and_is_not_there(self, network, monkeypatch):
+        monkeypatch.setattr(probing, "find_gpus", lambda: ())
         with pytest.raises(DeviceError, match="--device cuda: no hardware: no NVIDIA GPU is seen"):
             choose_device("cuda", network, 1)
 
-    def test_explicit_device_without_its_build_names_the_package(self, network, monkeypatch):
-        monkeypatch.setattr(device, "find_gpus", lambda: ("NVIDIA",))
-        monkeypatch.setattr(device, "compiled_providers", lambda: ["CPUExecutionProvider"])
-        with pytest.raises(DeviceError, match="needs the package onnxruntime-gpu"):
-            choose_device("cuda", network, 1)
-
-    def test_auto_passes_over_a_provider_that_computes_wrongly(self, network, monkeypatch, caplog):
-        wrong_answers(monkeypatch, of="OpenVINOExecutionProvider")
-        with caplog.at_level(logging.WARNING):
-            device = choose_device("auto", network, 1)
-        assert device.name == "cpu"
-        assert "leaves openvino out: fails: differs from the CPU provider by 0.5" in caplog.text
-
-    def test_explicit_provider_that_computes_wrongly_fails(self, network, monkeypatch):
-        wrong_answers(monkeypatch, of="OpenVINOExecutionProvider")
-        with pytest.raises(DeviceError, match="differs from the CPU provider"):
+    def test_device_that_was_asked_for_and_fails_for_want_of_a_sound_build(self, network, monkeypatch):
+        play(monkeypatch, openvino="fails")
+        monkeypatch.setattr(device, "runtime_builds", lambda *_: {"onnxruntime": "1", "onnxruntime-gpu": "2"})
+        with pytest.raises(DeviceError, match="--device openvino: fails: as played") as caught:
             choose_device("openvino", network, 1)
+        assert "pip uninstall" in caught.value.hint
+        assert "--device list" in caught.value.hint
 
-    def test_provider_that_onnx_runtime_replaces_in_silence_is_not_trusted(self, network, monkeypatch):
-        monkeypatch.setattr(device, "compiled_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-        monkeypatch.setattr(device, "find_gpus", lambda: ("NVIDIA",))
-        fall_back(monkeypatch)
-        with pytest.raises(DeviceError, match="expected a session of CUDAExecutionProvider, ONNX Runtime took CPU"):
-            choose_device("cuda", network, 1)
+    def test_file_that_is_no_network(self, tmp_path):
+        path = tmp_path / "damaged.onnx"
+        path.write_bytes(b"not a network")
+        with pytest.raises(ModelError, match=r"damaged.onnx: not an ONNX file"):
+            choose_device("cpu", path, 1)
 
-    def test_list_tries_every_provider(self):
+    def test_advice_where_the_cpu_gains_by_int8(self, network, monkeypatch, caplog):
+        monkeypatch.setattr(device, "int8_feature", lambda: "AMX")
+        monkeypatch.setattr(device, "cpu_features", lambda: ("AMX",))
+        with caplog.at_level(logging.INFO):
+            choose_device("cpu", network, 1)
+        assert "AMX: the sq models (int8) run about twice as fast" in caplog.text
+        assert "--reduced-precision" in caplog.text
+
+
+class TestList:
+    def test_every_provider_is_tried(self):
         trials = list_devices()
-        assert {trial.name for trial in trials} == {provider.name for provider in providers.PROVIDERS}
+        assert {trial.name for trial in trials} == {provider.name for provider in PROVIDERS}
         assert next(trial for trial in trials if trial.name == "cpu").state == "works"
 
-    def test_table_says_what_is_there(self):
+    def test_table_says_what_is_there(self, monkeypatch):
+        monkeypatch.setattr(device, "int8_feature", lambda: None)
+        lines = format_devices().splitlines()
+        assert lines[0].split() == ["device", "state", "probe", "reason"]
+        assert any(line.startswith("cpu ") and " works " in line and " ms" in line for line in lines)
+        assert lines[-1].startswith("ONNX Runtime: onnxruntime")
+
+    def test_table_tells_plugins_advice_and_conflict(self, monkeypatch):
+        monkeypatch.setattr(device, "int8_feature", lambda: "AVX-VNNI")
+        monkeypatch.setattr(device, "runtime_builds", lambda *_: {"onnxruntime": "1", "onnxruntime-gpu": "2"})
         table = format_devices()
-        assert "cpu" in table
-        assert "ONNX Runtime: onnxruntime" in table
+        assert "Plugin libraries, not used: onnxruntime, onnxruntime-gpu" in table
+        assert "AVX-VNNI: the sq models" in table
+        assert table.splitlines()[-1].startswith("2 builds of ONNX Runtime overwrite each other")
 
 
-class TestUnsafeFiles:
-    @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin"])
-    def test_external_data_is_refused(self, tmp_path, location, monkeypatch):
-        """ONNX Runtime itself resolves such a name against the current folder, even for a model in memory."""
-        folder = tmp_path / "here"
-        path = write_external_data_twin(folder / "twin.onnx", location)
-        (folder / location).resolve().write_bytes(bytes(24))
-        monkeypatch.chdir(folder)
-        with pytest.raises(ModelError, match=r"twin.onnx: expected all weights inside the file, got external data"):
-            choose_device("cpu", path, 1)
+class TestBuilds:
+    def test_one_build_is_no_conflict(self):
+        assert build_conflict() == ""
 
-    def test_external_data_in_a_constant_node_is_found(self, tmp_path):
-        model = make_network()
-        tensor = onnx.TensorProto(name="c", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
-        model.graph.node.append(onnx.helper.make_node("Constant", [], ["c"], value=tensor))
-        assert examine(model.SerializeToString(), tmp_path).has_external_data
-
-    def test_foreign_operator_is_refused(self, tmp_path):
-        path = write_custom_operator_twin(tmp_path / "twin.onnx")
-        with pytest.raises(ModelError, match="expected ONNX's own operators, got com.stranger::Steal"):
-            choose_device("cpu", path, 1)
-
-    def test_function_that_the_file_spells_out_is_no_foreign_operator(self, tmp_path):
-        model = make_network()
-        helper = onnx.helper
-        body = [helper.make_node("Identity", ["a"], ["b"])]
-        opsets = [helper.make_opsetid("", 17)]
-        model.functions.append(helper.make_function("own.domain", "Same", ["a"], ["b"], body, opsets))
-        model.graph.node.append(helper.make_node("Same", ["crop"], ["copy"], domain="own.domain"))
-        assert "Same" in examine(model.SerializeToString(), tmp_path).operators
-
-    @pytest.mark.parametrize("content", [b"", b"not a network", b"\x08\x08", bytes(range(256))])
-    def test_damaged_file(self, tmp_path, content):
-        path = tmp_path / "damaged.onnx"
-        path.write_bytes(content)
-        with pytest.raises(ModelError, match=r"damaged.onnx"):
-            choose_device("cpu", path, 1)
-
-    def test_truncated_file(self, network):
-        network.write_bytes(network.read_bytes()[:-100])
-        with pytest.raises(ModelError, match="not an ONNX file"):
+    def test_two_builds_are_told_with_the_cure(self, network, monkeypatch, caplog):
+        monkeypatch.setattr(device, "runtime_builds", lambda: {"onnxruntime": "1", "onnxruntime-gpu": "2"})
+        with caplog.at_level(logging.WARNING):
             choose_device("cpu", network, 1)
-
-    def test_missing_file(self, tmp_path):
-        with pytest.raises(ModelError, match="cannot be read"):
-            choose_device("cpu", tmp_path / "none.onnx", 1)
+        assert "onnxruntime, onnxruntime-gpu" in caplog.text
+        assert "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu" in caplog.text
 
 
-class TestFacts:
-    def test_width_is_that_of_the_convolutions_at_full_resolution(self, tmp_path):
-        facts = examine(make_network(width=12).SerializeToString(), tmp_path)
-        assert facts.width == 12
-        assert facts.operators == {"Conv", "LeakyRelu", "Softmax"}
-        assert not facts.has_external_data
-
-    def test_network_of_single_voxels(self, tmp_path):
-        path = write_twin(tmp_path / "twin.onnx", n_classes=6)
-        assert examine(path.read_bytes(), path).width == 6
-
-    def test_packaged_probe_is_the_one_that_toy_networks_makes(self):
-        assert onnx.load(PROBE) == make_network(width=8, instance_norm=True)
-
-
-def wrong_answers(monkeypatch: pytest.MonkeyPatch, of: str) -> None:
-    """Let a provider (played by the CPU's, so that the test runs on every build) answer 0.5 too much."""
-    true_open = sessions.open_session
-
-    class Wrong(sessions.Network):
-        def run(self, tensor):
-            return super().run(tensor) + np.float32(0.5)
-
-    def open_session(path, provider, options, n_threads):
-        network = true_open(path, "CPUExecutionProvider", {}, n_threads)
-        return Wrong(network.path, network.session, network.facts) if provider == of else network
-
-    monkeypatch.setattr(device, "compiled_providers", lambda: [of, "CPUExecutionProvider"])
-    monkeypatch.setattr(device, "open_session", open_session)
-
-
-def fall_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ONNX Runtime take the CPU provider whatever it is asked for, as it does where a library is missing."""
-    import onnxruntime
-
-    true_session = onnxruntime.InferenceSession
-
-    def session(model, options, providers):
-        return true_session(model, options, providers=["CPUExecutionProvider"])
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.delattr(onnxruntime, "preload_dlls", raising=False)
-
-
-@pytest.mark.parametrize(
-    ("operators", "reduced", "difference"),
-    [({"Conv"}, False, 0.5), ({"Conv", "QuantizeLinear"}, False, 0.5 / 8), ({"Conv"}, True, 0.5 / 8)],
-)
-def test_int8_and_reduced_precision_are_compared_in_the_mean(operators, reduced, difference) -> None:
-    expected = np.zeros((2, 2, 2), dtype=np.float32)
-    found = expected.copy()
-    found[0, 0, 0] = 0.5
-    facts = NetworkFile(size=1, width=1, operators=frozenset(operators), has_external_data=False)
-    assert difference_between(found, expected, facts, reduced_precision=reduced) == difference
-    assert difference_between(found[0], expected, facts, reduced_precision=reduced) == float("inf")
-    assert not difference_between(np.full_like(found, np.nan), expected, facts, reduced_precision=reduced) <= 1e-2
-
-
-@pytest.mark.parametrize(("features", "hint"), [(("AMX", "AVX512"), "bf16"), (("AVX512", "AVX2"), "f32")])
-def test_bfloat16_only_where_the_cpu_has_units_for_it(monkeypatch, features, hint) -> None:
-    monkeypatch.setattr(providers, "cpu_features", lambda: features)
-    openvino = next(provider for provider in providers.PROVIDERS if provider.name == "openvino")
-    options = providers.provider_options(openvino, 2, reduced_precision=True)
-    assert json.loads(options["load_config"])["CPU"]["INFERENCE_PRECISION_HINT"] == hint
-
-
-def test_fewer_bits_than_float32_only_if_asked_for() -> None:
-    for provider in providers.PROVIDERS:
-        full = providers.provider_options(provider, 2)
-        reduced = providers.provider_options(provider, 2, reduced_precision=True)
-        if provider.name in ("openvino", "openvino-gpu"):
-            assert "f32" in full["load_config"]
-            assert '"f16"' in reduced["load_config"] or provider.name == "openvino"
-        elif provider.name == "cuda":
-            assert (full["use_tf32"], reduced["use_tf32"]) == ("0", "1")
-        else:
-            assert reduced == full
-
-
-@pytest.mark.skipif("OpenVINOExecutionProvider" not in sessions.compiled_providers(), reason="another build")
+@needs_openvino
 def test_reduced_precision_runs_on_openvino_and_hardly_changes_the_labels() -> None:
-    path = Path(__file__).parents[2] / "models_hub" / "longaxis" / "single.onnx"
+    path = PACKAGED / "single.onnx"
     crop = np.random.default_rng(1).standard_normal((1, 1, 32, 40, 32), dtype=np.float32)
     full, reduced = (
-        open_network(path, choose_device("openvino", path, 2, reduced_precision=wish)).run(crop)
+        open_session(path, choose_device("openvino", path, 2, reduced_precision=wish).session_settings).run(crop)
         for wish in (False, True)
     )
     assert (full.argmax(1) != reduced.argmax(1)).mean() < 0.01
@@ -397,17 +170,16 @@ def test_reduced_precision_runs_on_openvino_and_hardly_changes_the_labels() -> N
     assert (np.abs(full - reduced).max() > 1e-4) == ("AMX" in machine.cpu_features())
 
 
-@pytest.mark.skipif("OpenVINOExecutionProvider" not in sessions.compiled_providers(), reason="another build")
+@needs_openvino
 def test_packaged_int8_network_runs_on_openvino() -> None:
-    path = Path(__file__).parents[2] / "models_hub" / "longaxis" / "single_sq.onnx"
-    assert choose_device("auto", path, 1).name == "openvino"
+    assert choose_device("auto", PACKAGED / "single_sq.onnx", 1).name == "openvino"
 
 
-@pytest.mark.skipif("OpenVINOExecutionProvider" not in sessions.compiled_providers(), reason="another build")
+@needs_openvino
 def test_openvino_binds_no_thread_to_a_core() -> None:
     """Else all scans that run at once would run on the same first cores."""
-    path = Path(__file__).parents[2] / "models_hub" / "longaxis" / "single.onnx"
-    network = open_network(path, choose_device("openvino", path, 2))
+    path = PACKAGED / "single.onnx"
+    network = open_session(path, choose_device("openvino", path, 2).session_settings)
     network.run(np.zeros((1, 1, 32, 40, 32), dtype=np.float32))
     allowed = os.sched_getaffinity(0)
     threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]

@@ -1,5 +1,6 @@
 """The methods text says what ran, and nothing else."""
 
+import itertools
 import re
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ METHODS = Methods(
     contrasts=("T1w", "T2w"),
     provider="OpenVINOExecutionProvider",
     packages={"torchio": "1.2.1", "onnxruntime-openvino": "1.24.1", "SimpleITK": "2.5.7"},
+    with_etiv=True,
 )
 FAST = replace(METHODS, n_members=1, n_augmentations=0, contrasts=("T1w",), voxel_size_mm=1.0, with_etiv=False)
 
@@ -35,7 +37,7 @@ def test_text_says_what_ran():
         "TorchIO 1.2.1",
         "own voxels",
         "Dentate gyrus, Subiculum",
-        "intracranial volume",
+        "Where the whole head is in view, total intracranial volume",
     ):
         assert words in text
 
@@ -81,14 +83,65 @@ def test_all_three_cite_the_same_works(methods):
 
 
 def test_bibtex_of_the_card_is_taken_as_it_is():
-    entry = "@article{mine, title = {Mine}}"
+    entry = "@article{mine,\n  title = {Mine & {\\'E}mile's}\n}"
     assert entry in methods_bibtex(replace(METHODS, model_citation=entry))
 
 
-def test_names_are_escaped():
-    hostile = replace(METHODS, model="<script>x</script>", model_citation="<b>50 % & more_</b>", labels=("<i>",))
-    page = methods_html(hostile)
-    assert "<script>" not in page
-    assert "<b>" not in page
-    assert "<i>" not in page
-    assert "50 \\% \\& more\\_" in methods_bibtex(hostile)
+@pytest.mark.parametrize("entry", ["@article{mine, title = {Mine}", "@article{mine, title = }}Mine{", "@nobody, 2026"])
+def test_bibtex_that_would_spoil_what_follows_is_quoted_instead(entry):
+    text = methods_bibtex(replace(METHODS, model_citation=entry))
+    assert "@misc{baggingaccurate," in text
+    assert balanced(text)
+
+
+def balanced(text):
+    """Count braces as BibTeX does: a backslash before one changes nothing."""
+    depths = list(itertools.accumulate((letter == "{") - (letter == "}") for letter in text))
+    return min(depths) >= 0 and depths[-1] == 0
+
+
+HOSTILE = replace(
+    METHODS,
+    model="<script>x</script>\n\n# {hsf}",
+    model_version="1\x1b[31m",
+    model_citation="<b>50 % & more_</b> {x \\ ~^$#\r\n@misc{y,} &amp; *z*\n\n- [a](b)",
+    model_license="}",
+    labels=("<i>", "a\nb"),
+)
+
+
+def test_texts_of_a_card_are_escaped_in_html():
+    page = methods_html(HOSTILE)
+    for part in ("<script>", "<b>", "<i>", "\x1b"):
+        assert part not in page
+    assert "&lt;b&gt;50 % &amp; more_&lt;/b&gt;" in page
+    assert "&amp;amp; *z* - [a](b)" in page
+    assert page.count("<p>") == methods_html(METHODS).count("<p>")
+
+
+def test_texts_of_a_card_are_escaped_in_bibtex():
+    text = methods_bibtex(HOSTILE)
+    assert balanced(text)
+    assert text.count("\n@") == methods_bibtex(METHODS).count("\n@")
+    note = next(line for line in text.splitlines() if line.startswith("  note = "))
+    assert r"50 \% \& more\_</b> \textbraceleft{}x \textbackslash{} \textasciitilde{}\textasciicircum{}\$\#" in note
+
+
+def test_texts_of_a_card_are_escaped_in_markdown():
+    text = methods_markdown(HOSTILE)
+    assert r"\<b\>50 % & more\_\</b\>" in text
+    assert r"\&amp; \*z\* - \[a\](b)" in text
+    assert text.count("\n#") == methods_markdown(METHODS).count("\n#")
+    assert text.count("\n- ") == methods_markdown(METHODS).count("\n- ")
+    assert "\x1b" not in text
+
+
+def test_a_model_with_the_name_of_a_reference_has_a_key_of_its_own():
+    keys = re.findall(r"^@\w+{(\w+),", methods_bibtex(replace(METHODS, model="hsf")), re.MULTILINE)
+    assert len(keys) == len(set(keys))
+    assert "modelhsf" in keys
+
+
+def test_accents_are_letters_for_readers_and_codes_for_bibtex():
+    assert "Fernando Pérez-García" in methods_markdown(METHODS)
+    assert "P{\\'e}rez-Garc{\\'i}a, Fernando" in methods_bibtex(METHODS)

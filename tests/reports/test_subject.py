@@ -223,7 +223,7 @@ def test_whatever_is_missing_is_left_out(tmp_path):
     next(tmp_path.glob("logs/*_provenance.json")).unlink()
     page = Page(subject.subject_page(tmp_path, "01"))
     assert "n/a" in page.text
-    assert "No sidecar" in page.text
+    assert "Not done: it has no sidecar; run the participant level again" in page.text
     assert page.all("img", "src") == []
     assert "No finished scan" in Page(subject.subject_page(tmp_path, "02")).text
 

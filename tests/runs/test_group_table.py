@@ -1,26 +1,40 @@
 import pytest
+from sidecars import sidecar
 
-from bids_hsf.runs import group_table
+from bids_hsf.bids.tables import Structure
+from bids_hsf.runs.group_table import group_row
 
-
-def test_group_row_adds_up_the_hemispheres() -> None:
-    structures = [
-        {"abbreviation": "L_a", "hemisphere": "L", "volume_mm3": "1000.5"},
-        {"abbreviation": "L_p", "hemisphere": "L", "volume_mm3": "2000.25"},
-        {"abbreviation": "R_a", "hemisphere": "R", "volume_mm3": "900"},
-    ]
-    row = group_table.group_row({"participant_id": "sub-01"}, structures, 1.5e6)
-    assert row["L_total_mm3"] == 3000.75
-    assert row["R_total_mm3"] == 900
-    assert row["L_total_per_mille_eTIV"] == pytest.approx(2.0005)
-    assert row["R_a_per_mille_eTIV"] == pytest.approx(0.6)
-    unknown = group_table.group_row({}, structures, None, "a slab")
-    assert unknown["L_total_per_mille_eTIV"] is None
-    assert unknown["L_a_per_mille_eTIV"] is None
-    assert unknown["eTIV_reason"] == "a slab"
+STRUCTURES = (
+    Structure(1, "Left a", "L_a", "#ff0000", "L", 1000.5),
+    Structure(2, "Left p", "L_p", "#ff0000", "L", 2000.25),
+    Structure(101, "Right a", "R_a", "#ff0000", "R", 900.0),
+)
 
 
-def test_tables_with_other_columns_are_joined() -> None:
-    columns, rows = group_table.stack_rows([{"scan": "a", "x": 1}, {"scan": "b", "y": 2}])
-    assert columns == ["scan", "x", "y"]
-    assert rows[1] == {"scan": "b", "x": None, "y": 2}
+def test_hemispheres_are_added_up() -> None:
+    row = group_row(sidecar(), STRUCTURES)
+    assert row.volumes == {"L_a": 1000.5, "L_p": 2000.25, "R_a": 900.0}
+    assert row.totals == {"L": 3000.75, "R": 900}
+    assert row.per_mille["L_total"] == pytest.approx(2.0005)
+    assert row.per_mille["R_a"] == pytest.approx(0.6)
+
+
+def test_identity_comes_from_the_sidecar() -> None:
+    row = group_row(sidecar(), STRUCTURES)
+    assert (row.participant_id, row.session_id, row.scan) == ("sub-01", "ses-pre", "sub-01_ses-pre_run-2_T1w")
+    assert (row.model, row.segmentation, row.warnings) == ("toy_fast", "toy", "a; b")
+    assert (row.localization_quality, row.coverage, row.n_components) == (0.9312, {"L": 1, "R": 0.5}, {"L": 1, "R": 2})
+    assert group_row(sidecar(scan="sub-01_T1w", segmentation=""), STRUCTURES).session_id is None
+
+
+def test_without_an_intracranial_volume_there_are_no_shares() -> None:
+    row = group_row(sidecar(etiv_mm3=None, etiv_reason="a slab"), STRUCTURES)
+    assert set(row.per_mille.values()) == {None}
+    assert row.etiv_reason == "a slab"
+
+
+def test_a_volume_that_is_unknown_leaves_its_hemisphere_without_a_total() -> None:
+    row = group_row(sidecar(), [*STRUCTURES[:2], Structure(101, "Right a", "R_a", "#ff0000", "R", None)])
+    assert row.totals == {"L": 3000.75, "R": None}
+    assert row.volumes["R_a"] is row.per_mille["R_a"] is row.per_mille["R_total"] is None
+    assert group_row(sidecar(), STRUCTURES[:2]).totals["R"] is None

@@ -7,24 +7,13 @@ from typing import Any
 import pytest
 from bids_trees import model_card
 
-from bids_hsf import __version__
 from bids_hsf.bids.dataset import Scan
 from bids_hsf.bids.selection import Selection
-from bids_hsf.errors import NothingSelectedError, OutputError, UsageError
+from bids_hsf.errors import NothingSelectedError, UsageError
 from bids_hsf.hub.cards import AugmentationRecipe
 from bids_hsf.runs.config import Behaviour, Config, Method
-from bids_hsf.runs.planning import (
-    Job,
-    State,
-    find_merge,
-    is_done_by_now,
-    number_of_augmentations,
-    plan_jobs,
-    request_of,
-    state_of,
-    suitable_scans,
-    unfinished,
-)
+from bids_hsf.runs.jobs import Job
+from bids_hsf.runs.planning import find_merge, number_of_augmentations, plan_jobs, request_of, suitable_scans
 
 
 def scan(name: str) -> Scan:
@@ -40,14 +29,6 @@ def config(tmp_path: Path) -> Config:
 
 def plan(config: Config, *names: str) -> list[Job]:
     return plan_jobs([scan(name) for name in names or ("sub-01_T1w",)], model_card(), None, config)
-
-
-def finish(job: Job, **sidecar: Any) -> None:
-    for path in job.expected_files:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    content = {"Request": dict(job.request), "GeneratedBy": {"Version": __version__}, **sidecar}
-    job.outputs.sidecar.write_text(json.dumps(content))
 
 
 def test_one_job_a_scan_with_its_own_names(config: Config) -> None:
@@ -119,81 +100,6 @@ def test_request_tells_apart_other_models_and_files() -> None:
     assert request_of(replace(card, members=(replace(card.members[0], sha256="cd" * 32),)), None, Method()) != plain
     assert request_of(card, find_merge(card, "whole"), Method()) != plain
     assert json.loads(json.dumps(plain)) == plain
-
-
-def test_states_in_the_life_of_a_scan(config: Config) -> None:
-    (job,) = plan(config)
-    assert state_of(job) is State.MISSING
-    job.outputs.failure.parent.mkdir(parents=True)
-    job.outputs.failure.write_text("{}")
-    assert state_of(job) is State.FAILED
-    finish(job)
-    assert state_of(job) is State.DONE
-    assert state_of(replace(job, request={**job.request, "Seed": 7})) is State.DIFFERENT
-
-
-def test_result_of_a_file_of_another_name_is_of_another_image(config: Config) -> None:
-    (job,) = plan(config)
-    finish(job)
-    job.outputs.provenance.parent.mkdir(parents=True)
-
-    def state_after(made_of: str) -> State:
-        image = {"Path": made_of, "Bytes": 1, "ModifiedNs": 0, "SHA256": "ab"}
-        job.outputs.provenance.write_text(json.dumps({"Inputs": [image]}))
-        return state_of(job)
-
-    assert job.scan.relative_path == "sub-01_T1w.nii.gz"
-    assert state_after("sub-01_T1w.nii") is State.DONE  # compressed since
-    assert state_after("sub-01_space-MNI_T1w.nii.gz") is State.REPLACED
-    job.outputs.provenance.write_text(json.dumps({"Inputs": "nonsense"}))
-    assert state_of(job) is State.DONE
-
-
-@pytest.mark.parametrize("place", range(7))
-def test_a_scan_that_lacks_any_file_is_not_done(config: Config, place: int) -> None:
-    (job,) = plan(config)
-    finish(job)
-    assert len(job.expected_files) == 8
-    job.expected_files[place].unlink()
-    assert state_of(job) is State.MISSING
-    assert unfinished([job], force=False) == [job]
-
-
-def test_damaged_sidecar_is_as_good_as_none(config: Config) -> None:
-    (job,) = plan(config)
-    finish(job)
-    job.outputs.sidecar.write_text('{"Request":')
-    assert state_of(job) is State.MISSING
-
-
-def test_only_what_is_missing_is_done_again(config: Config) -> None:
-    jobs = plan(config, "sub-01_T1w", "sub-02_T1w", "sub-03_T1w")
-    finish(jobs[1])
-    assert [job.key for job in unfinished(jobs, force=False)] == ["sub-01_T1w", "sub-03_T1w"]
-    assert unfinished(jobs, force=True) == jobs
-
-
-def test_other_settings_in_one_folder_are_refused_and_named(config: Config) -> None:
-    (job,) = plan(config)
-    finish(job)
-    other = replace(job, request={**job.request, "Seed": 7})
-    with pytest.raises(OutputError, match="Seed was 42, now 7") as caught:
-        unfinished([other], force=False)
-    assert "--force" in (caught.value.hint or "")
-    assert unfinished([other], force=True) == [other]
-    with pytest.raises(OutputError, match="Seed was 42, now 7"):
-        is_done_by_now(other)
-    assert is_done_by_now(job)
-    files = replace(job, request={**job.request, "Members": {}})
-    with pytest.raises(OutputError, match="other model files"):
-        unfinished([files], force=False)
-
-
-def test_results_of_another_version_are_said(config: Config, caplog: pytest.LogCaptureFixture) -> None:
-    (job,) = plan(config)
-    finish(job, GeneratedBy={"Name": "bids-hsf", "Version": "0.0.1"})
-    assert unfinished([job], force=False) == []
-    assert "bids-hsf 0.0.1" in caplog.text
 
 
 def test_contrasts_that_the_model_does_not_know_are_left_out(config: Config, caplog: pytest.LogCaptureFixture) -> None:

@@ -25,7 +25,7 @@ def test_clock_adds_up_by_stage() -> None:
 def test_record_is_json_and_says_what_ran(tmp_path: Path) -> None:
     device = Device("cpu", "CPUExecutionProvider", {"a": "1"}, 3, "asked for")
     config = Config(tmp_path / "bids", tmp_path / "out", ("participant",), command=("bids-hsf", "x"))
-    record = json.loads(json.dumps(provenance.record({"Model": "m"}, [], device, config, provenance.Clock())))
+    record = json.loads(json.dumps(provenance.record({"Model": "m"}, [], device, config, provenance.Clock()).to_json()))
     assert record["App"]["Version"] == __version__
     assert record["Request"] == {"Model": "m"}
     assert record["Device"]["Provider"] == "CPUExecutionProvider"
@@ -37,7 +37,7 @@ def test_record_is_json_and_says_what_ran(tmp_path: Path) -> None:
 def test_replaced_image_is_told_from_a_touched_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image, gone = tmp_path / "image", tmp_path / "gone"
     image.write_bytes(b"old")
-    known = json.loads(json.dumps(provenance.describe_inputs({"a": image})))
+    known = provenance.describe_inputs({"a": image})
     with monkeypatch.context() as patch:
         patch.setattr(provenance, "_sha256", None)  # of size and time alone
         assert provenance.replaced_inputs(known, {"a": image}) == []
@@ -50,7 +50,7 @@ def test_replaced_image_is_told_from_a_touched_one(tmp_path: Path, monkeypatch: 
     # What is not there, not asked for or was not recorded may be as it was.
     assert provenance.replaced_inputs(known, {"a": gone}) == []
     assert provenance.replaced_inputs(known, {"b": image}) == []
-    assert provenance.replaced_inputs(None, {"a": image}) == []
+    assert provenance.replaced_inputs([], {"a": image}) == []
     assert provenance.describe_inputs({"a": gone}) == []
 
 

@@ -1,5 +1,6 @@
 import errno
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,24 +14,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_hsf.errors import BidsHsfError, LocalizationError, ModelError, StorageError, UsageError
-from bids_hsf.runs import scheduling
 from bids_hsf.runs.config import Resources
-from bids_hsf.runs.scheduling import Job, Outcome, run_jobs, share_cores
+from bids_hsf.runs.scheduling import Outcome, Task, Worker, run_tasks, share_cores
 from bids_hsf.runs.signals import Stop, Stopped
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a fake job does: "ok", "known", "unknown", "memory" or "killed"."""
+class FakeTask:
+    """What a fake task does: "ok", "known", "unknown", "memory" or "killed"."""
 
     key: str
     kind: str = "ok"
 
 
-class Worker:
+class FakeFunction:
     """Does a task, or fails as its kind says. Lives at module level: spawned processes import it."""
 
-    def __call__(self, task: Task) -> None:
+    def __call__(self, task: FakeTask) -> None:
         if task.kind == "pid":
             print(os.getpid(), flush=True)
         if task.kind in ("slow", "pid"):
@@ -49,12 +49,12 @@ class Worker:
             raise OSError(errno.ESTALE, "Stale file handle", "/out/x")
 
 
-def run(tasks: list[Task], n_processes: int = 1, stop: bool = False) -> dict[str, Outcome]:
-    return {outcome.key: outcome for outcome in run_jobs(tasks, Worker, n_processes, stop)}
+def run(tasks: list[FakeTask], n_processes: int = 1, stop: bool = False) -> dict[str, Outcome]:
+    return {outcome.key: outcome for outcome in run_tasks(tasks, FakeFunction, n_processes, stop)}
 
 
 @pytest.mark.parametrize(
-    ("fixed", "n_jobs", "allowed", "expected"),
+    ("fixed", "n_tasks", "allowed", "expected"),
     [
         (Resources(), 1, 1, (1, 1)),
         (Resources(), 1, 16, (1, 4)),
@@ -69,8 +69,8 @@ def run(tasks: list[Task], n_processes: int = 1, stop: bool = False) -> dict[str
         (Resources(mem_mb=100), 100, 64, (1, 4)),
     ],
 )
-def test_cores_are_shared(fixed: Resources, n_jobs: int, allowed: int, expected: tuple[int, int]) -> None:
-    assert share_cores(fixed, n_jobs, allowed) == expected
+def test_cores_are_shared(fixed: Resources, n_tasks: int, allowed: int, expected: tuple[int, int]) -> None:
+    assert share_cores(fixed, n_tasks, allowed) == expected
 
 
 def test_memory_of_the_machine_limits_the_scans_at_once() -> None:
@@ -94,9 +94,9 @@ resources = st.builds(Resources, nthreads=numbers, nprocs=numbers, omp_nthreads=
 
 
 @given(resources, st.integers(1, 99), st.integers(1, 128))
-def test_never_more_threads_than_cores(fixed: Resources, n_jobs: int, allowed: int) -> None:
+def test_never_more_threads_than_cores(fixed: Resources, n_tasks: int, allowed: int) -> None:
     try:
-        n_processes, n_threads = share_cores(fixed, n_jobs, allowed)
+        n_processes, n_threads = share_cores(fixed, n_tasks, allowed)
     except UsageError:
         return
     assert 1 <= n_processes * n_threads <= min(fixed.nthreads or allowed, allowed)
@@ -105,7 +105,7 @@ def test_never_more_threads_than_cores(fixed: Resources, n_jobs: int, allowed: i
 
 def test_one_failure_leaves_the_others_unharmed() -> None:
     kinds = ["ok", "known", "unknown", "memory", "ok", "disk"]
-    outcomes = run([Task(f"{i}", kind) for i, kind in enumerate(kinds)])
+    outcomes = run([FakeTask(f"{i}", kind) for i, kind in enumerate(kinds)])
     assert [outcomes[str(i)].error is None for i in range(6)] == [True, False, False, False, True, False]
     assert isinstance(outcomes["5"].error, StorageError)
     assert str(outcomes["5"].error) == "5: Stale file handle (/out/x)"
@@ -115,12 +115,12 @@ def test_one_failure_leaves_the_others_unharmed() -> None:
 
 
 def test_stop_starts_nothing_after_a_failure() -> None:
-    assert list(run([Task("a"), Task("b", "known"), Task("c")], stop=True)) == ["a", "b"]
+    assert list(run([FakeTask("a"), FakeTask("b", "known"), FakeTask("c")], stop=True)) == ["a", "b"]
 
 
 def test_pool_gives_the_same_outcomes_and_survives_a_killed_worker() -> None:
     kinds = ["slow", "killed", "known", "slow", "unknown", "ok", "ok"]
-    tasks = [Task(name, kind) for name, kind in zip("abcdefg", kinds, strict=True)]
+    tasks = [FakeTask(name, kind) for name, kind in zip("abcdefg", kinds, strict=True)]
     outcomes = run(tasks, n_processes=2)
     assert sorted(outcomes) == list("abcdefg")
     assert {key for key, outcome in outcomes.items() if outcome.error is None} == {"a", "d", "f", "g"}
@@ -129,7 +129,7 @@ def test_pool_gives_the_same_outcomes_and_survives_a_killed_worker() -> None:
     assert "killed" in str(outcomes["b"].error)
 
 
-class Unopenable(Worker):
+class Unopenable(FakeFunction):
     """Cannot even be made."""
 
     def __init__(self) -> None:
@@ -137,14 +137,14 @@ class Unopenable(Worker):
 
 
 def test_what_cannot_be_opened_fails_every_job_by_name() -> None:
-    tasks = [Task("a"), Task("b"), Task("c")]
-    outcomes = list(run_jobs(tasks, Unopenable, 2, False))
+    tasks = [FakeTask("a"), FakeTask("b"), FakeTask("c")]
+    outcomes = list(run_tasks(tasks, Unopenable, 2, False))
     assert [str(outcome.error) for outcome in outcomes] == ["no such network"] * 3
 
 
 def test_workers_log_through_the_parent(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        run([Task("a", "unknown"), Task("b")], n_processes=2)
+        run([FakeTask("a", "unknown"), FakeTask("b")], n_processes=2)
     (record,) = [record for record in caplog.records if record.name == "bids_hsf.runs.scheduling"]
     assert record.levelno == logging.DEBUG
     assert "KeyError" in caplog.text
@@ -153,9 +153,9 @@ def test_workers_log_through_the_parent(caplog: pytest.LogCaptureFixture) -> Non
 def test_workers_end_with_a_killed_parent() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from test_scheduling import Task, Worker\nfrom bids_hsf.runs.scheduling import run_jobs\n"
+        "from test_scheduling import FakeFunction, FakeTask\nfrom bids_hsf.runs.scheduling import run_tasks\n"
         "if __name__ == '__main__':\n"
-        "    for outcome in run_jobs([Task(str(i), 'pid') for i in range(50)], Worker, 2, False): pass"
+        "    for outcome in run_tasks([FakeTask(str(i), 'pid') for i in range(50)], FakeFunction, 2, False): pass"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
@@ -168,25 +168,53 @@ def test_workers_end_with_a_killed_parent() -> None:
 
 
 def test_ctrl_c_does_not_reach_workers() -> None:
-    outcomes = run([Task("a", "interrupted"), Task("b", "interrupted")], n_processes=2)
+    outcomes = run([FakeTask("a", "interrupted"), FakeTask("b", "interrupted")], n_processes=2)
     assert [outcome.error for outcome in outcomes.values()] == [None, None]
 
 
-def test_worker_that_was_asked_to_stop_begins_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun: list[Task] = []
+def test_worker_that_was_asked_to_stop_begins_no_task() -> None:
+    begun: list[FakeTask] = []
     stop = Stop(at_work=False)
+    worker = Worker(begun.append, stop)
+    assert worker.do(FakeTask("a")).error is None
     stop(signal.SIGTERM, None)  # while it waits, nothing is raised
-    monkeypatch.setattr(scheduling, "_stop", stop)
-    monkeypatch.setattr(scheduling, "_worker_process", begun.append)
     with pytest.raises(Stopped):
-        scheduling._run_in_worker(Task("a"))
-    assert begun == []
+        worker.do(FakeTask("b"))
+    assert begun == [FakeTask("a")]
     assert not stop.at_work
 
 
-def test_jobs_satisfy_the_protocol() -> None:
-    job: Job = Task("x")
-    assert job.key == "x"
+def test_worker_is_interrupted_in_a_task_alone() -> None:
+    stop = Stop(at_work=False)
+    with pytest.raises(Stopped):
+        Worker(lambda task: stop(signal.SIGTERM, None), stop).do(FakeTask("a"))
+    assert not stop.at_work
+
+
+def test_repeated_kills_end_the_run_and_name_what_was_not_begun() -> None:
+    tasks = [FakeTask(str(number), "killed") for number in range(8)]
+    outcomes = run(tasks, n_processes=2)
+    assert sorted(outcomes) == [str(number) for number in range(8)]
+    assert all("killed" in str(outcome.error) for outcome in outcomes.values())
+
+
+def test_stop_in_a_pool_starts_nothing_after_a_failure() -> None:
+    tasks = [FakeTask("a", "known"), FakeTask("b"), *(FakeTask(str(number), "slow") for number in range(6))]
+    outcomes = run(tasks, n_processes=2, stop=True)
+    assert outcomes["a"].error is not None
+    assert len(outcomes) < len(tasks)
+
+
+def test_workers_end_with_whoever_leaves_in_the_midst() -> None:
+    running = run_tasks([FakeTask("a"), FakeTask("b", "slow"), FakeTask("c", "slow")], FakeFunction, 2, False)
+    assert next(running).key in "abc"
+    running.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_tasks_satisfy_the_protocol() -> None:
+    task: Task = FakeTask("x")
+    assert task.key == "x"
 
 
 def test_hint_crosses_a_process_boundary() -> None:

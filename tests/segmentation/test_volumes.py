@@ -24,7 +24,7 @@ def test_volume_of_a_box_under_any_voxel_size(label_map: np.ndarray, voxel_sizes
     grid = Grid((10, 10, 10), nib.affines.from_matvec(np.diag([-1, 1, 1]) @ np.diag(voxel_sizes), [1, 2, 3]))
     entropy = np.full((10, 10, 10), 0.25, np.float32)
     rows = volumes.measure(label_map, grid, LABELS, entropy, {}, etiv_mm3=1.5e6)
-    by_index = {row["index"]: row for row in rows}
+    by_index = {row["index"]: row for row in rows.to_records()}
     assert list(by_index) == [1, 2, 101, 102]
     assert by_index[1]["volume_mm3"] == pytest.approx(24 * np.prod(voxel_sizes), abs=0.01)
     assert by_index[102]["volume_mm3"] == pytest.approx(10 * np.prod(voxel_sizes), abs=0.01)
@@ -38,8 +38,9 @@ def test_volume_of_a_box_under_any_voxel_size(label_map: np.ndarray, voxel_sizes
 def test_spread_over_passes_has_its_own_columns(label_map: np.ndarray) -> None:
     spread = {1: {"mean": 24.0, "sd": 1.5, "low": 22.0, "high": 26.0}}
     rows = volumes.measure(label_map, Grid((10, 10, 10), np.eye(4)), LABELS, np.zeros((10, 10, 10), np.float32), spread)
-    assert rows[0]["volume_mm3_sd"] == 1.5
-    assert rows[1]["volume_mm3_sd"] is None
+    records = rows.to_records()
+    assert records[0]["volume_mm3_sd"] == 1.5
+    assert records[1]["volume_mm3_sd"] is None
 
 
 def test_asymmetry_of_nothing_is_unknown() -> None:

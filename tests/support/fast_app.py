@@ -8,16 +8,17 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bids_trees import write_scan, write_tree
 
-from bids_hsf import workflow
 from bids_hsf.cli.app import main
 from bids_hsf.localization.location import Location
+from bids_hsf.runs.jobs import FIGURES
+from bids_hsf.workflow import Seams
 
 CARD = """
 schema: 1
@@ -76,27 +77,32 @@ def write_dataset(root: Path, n_subjects: int) -> Path:
 
 
 def locate(_data: Any, _grid: Any, **_options: Any) -> Location:
-    """Say that scan and template coincide, after a while if a test wants it slow."""
+    """Say that scan and template coincide: after a while, or once a file is there, if a test wants it."""
     time.sleep(float(os.environ.get("FAST_APP_SECONDS", "0")))
+    gate = os.environ.get("FAST_APP_GATE")
+    while gate and not Path(gate).exists():
+        time.sleep(0.01)
     return Location(np.eye(4), 1.0, {"L": 1.0, "R": 1.0}, 1.5e6)
 
 
-def draw(*_arguments: Any) -> str:
-    """Draw an empty picture."""
-    return '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>'
+def draw(_result: Any, _n_threads: int) -> dict[str, str]:
+    """Draw empty pictures."""
+    empty = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>'
+    return dict.fromkeys(FIGURES, empty)
 
 
-def stand_in(patch: Callable[[Any, str, Any], None]) -> None:
-    """Put the stand-ins into the app, by `setattr` or by a test's monkeypatch."""
-    patch(workflow, "locate", locate)
-    patch(workflow, "allowed_cores", lambda: 4)
-    for name in ("cut_mosaic", "draw_segmentation", "draw_entropy", "draw_localization"):
-        patch(workflow.figures, name, draw)
+def four_cores() -> int:
+    """Say that four cores may be used, on any machine."""
+    return 4
 
 
-if __name__ in ("__main__", "__mp_main__"):
-    # Spawned workers import this module anew, and then work with the same stand-ins.
-    stand_in(setattr)
+SEAMS = Seams(locate, draw, four_cores)
+
+
+def run_fast(arguments: Sequence[str]) -> int:
+    """Run the app with stand-ins for what takes long; returns its exit code."""
+    return main(list(arguments), SEAMS)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_fast(sys.argv[1:]))

@@ -1,15 +1,31 @@
 """Small networks of 3x3x3 convolutions with random weights, for what twins.py's single voxel cannot show."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from bids_trees import model_card
 from onnx import TensorProto, helper, numpy_helper
+
+from bids_hsf.hub.cards import ModelCard
+from bids_hsf.labels import Label
+from bids_hsf.networks.device import Device
+
+CPU = Device("cpu", "CPUExecutionProvider", {}, n_threads=1, memory_bytes=1 << 40)
 
 PROBE = Path(__file__).parents[2] / "bids_hsf" / "data" / "probe.onnx"
 
 
-def make_network(n_classes: int = 3, width: int = 4, *, depth: int = 2, instance_norm: bool = False) -> onnx.ModelProto:
+def make_network(
+    n_classes: int = 3,
+    width: int = 4,
+    *,
+    depth: int = 2,
+    instance_norm: bool = False,
+    axes: Sequence[int | str] = ("x", "y", "z"),
+) -> onnx.ModelProto:
     """`depth` convolutions of `width` maps, each with leaky ReLU, then a 1x1x1 convolution and softmax."""
     rng = np.random.default_rng(width)
     nodes, tensors = [], []
@@ -36,7 +52,38 @@ def make_network(n_classes: int = 3, width: int = 4, *, depth: int = 2, instance
         n_in = width
     logits = add("Conv", [current, weights("head", n_classes, width, 1, 1, 1)], "logits")
     add("Softmax", [logits], "labels", axis=1)
-    return _model(nodes, tensors, n_classes)
+    return _model(nodes, tensors, n_classes, axes)
+
+
+def toy_card(n_classes: int = 6, **changes: object) -> ModelCard:
+    """Card of a made-up model of probabilities that names no files."""
+    labels = tuple(Label(i, f"Structure {i}", f"S{i}", "#ff0000") for i in range(1, n_classes))
+    return model_card(**{"labels": labels, "members": (), "merges": (), **changes})
+
+
+def write_model(path: Path, nodes: list[onnx.NodeProto], out_shape: list[int | str], **options: object) -> Path:
+    """Network `nodes` from "x" to "y" with declared output shape; options: in_shape, in_type, more_inputs, tensors."""
+    kind = options.get("in_type", TensorProto.FLOAT)
+    inputs = [helper.make_tensor_value_info("x", kind, options.get("in_shape", ["b", 1, "i", "j", "k"]))]
+    inputs += [helper.make_tensor_value_info(name, kind, [1]) for name in options.get("more_inputs", ())]
+    outputs = [helper.make_tensor_value_info("y", kind, out_shape)]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, list(options.get("tensors", ())))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def write_moody(path: Path, *, at: float = 6.0) -> Path:
+    """Write a network of two classes whose outputs sum to 1 unless a voxel exceeds `at` standard deviations."""
+    nodes = [
+        helper.make_node("Concat", ["x", "nought"], ["scores"], axis=1),
+        helper.make_node("Softmax", ["scores"], ["sure"], axis=1),
+        helper.make_node("Sub", ["x", "at"], ["above"]),
+        helper.make_node("Relu", ["above"], ["excess"]),
+        helper.make_node("Add", ["sure", "excess"], ["y"]),
+    ]
+    nodes.insert(0, helper.make_node("Sub", ["x", "x"], ["nought"]))
+    return write_model(path, nodes, ["b", 2, "i", "j", "k"], tensors=[numpy_helper.from_array(np.float32(at), "at")])
 
 
 def make_unet(n_classes: int = 6, widths: tuple[int, ...] = (16, 32, 64, 128), seed: int = 0) -> onnx.ModelProto:
@@ -96,14 +143,18 @@ class _UNet:
         return self.add("LeakyRelu", [self.add("Add", [second, self.conv(source, n_in, width, 1)])], alpha=0.01)
 
 
-def write_network(path: Path, *args: int, **options: bool | int) -> Path:
+def write_network(path: Path, *args: int, **options: Any) -> Path:
     """Write what `make_network` makes."""
     path.write_bytes(make_network(*args, **options).SerializeToString())
     return path
 
 
-def _model(nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto], n_classes: int) -> onnx.ModelProto:
-    axes = ["x", "y", "z"]
+def _model(
+    nodes: list[onnx.NodeProto],
+    tensors: list[onnx.TensorProto],
+    n_classes: int,
+    axes: Sequence[int | str] = ("x", "y", "z"),
+) -> onnx.ModelProto:
     inputs = [helper.make_tensor_value_info("crop", TensorProto.FLOAT, ["batch", 1, *axes])]
     outputs = [helper.make_tensor_value_info("labels", TensorProto.FLOAT, ["batch", n_classes, *axes])]
     graph = helper.make_graph(nodes, "toy", inputs, outputs, tensors)

@@ -1,0 +1,89 @@
+"""Read an output dataset back: which scans lie in it, with their sidecars and tables."""
+
+import logging
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+
+from bids_hsf.bids.sidecars import AGAIN, Sidecar, read_sidecar
+from bids_hsf.bids.tables import Structure, read_structures
+from bids_hsf.bids.typed_json import ForeignFileError, NotWholeError
+
+logger = logging.getLogger(__name__)
+
+OWN_ENTITIES = ("_space-", "_seg-")  # in the names of all of this app's label maps
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """A label map of an output dataset, by the files that tell of it.
+
+    Attributes
+    ----------
+    table : Path
+        ``*_dseg.tsv``; the other files lie beside it.
+    sidecar : Sidecar or None
+        None where there is none that is whole.
+    structures : tuple of Structure
+        Empty where the table is not whole.
+    fault : str or None
+        Why it does not count as done: "it ...".
+    """
+
+    table: Path
+    sidecar: Sidecar | None
+    structures: tuple[Structure, ...]
+    fault: str | None
+
+    @property
+    def stem(self) -> str:
+        """Name of its files, without suffix."""
+        return self.table.name.removesuffix("_dseg.tsv")
+
+
+def find_derivatives(output_dir: Path, subject: str | None = None) -> list[Derivative]:
+    """Find the label maps of all subjects, or of one, sorted by path; other software's are passed over, and told."""
+    stems = {
+        path.with_suffix(".tsv")
+        for ending in ("json", "tsv")
+        for path in _files_of_scans(output_dir, f"*_dseg.{ending}", subject)
+    }
+    found = (_read_derivative(table) for table in sorted(stems))
+    return [derivative for derivative in found if derivative is not None]
+
+
+def _files_of_scans(output_dir: Path, pattern: str, subject: str | None) -> list[Path]:
+    """Files in the folders where outputs go: a link to elsewhere is not walked, nor are hidden files looked at."""
+    label = "*" if subject is None else escape(subject)
+    folders = [folder for level in ("", "ses-*/") for folder in output_dir.glob(f"sub-{label}/{level}anat")]
+    return [path for folder in folders for path in folder.glob(pattern) if not path.name.startswith(".")]
+
+
+def _read_derivative(table: Path) -> Derivative | None:
+    """Read the sidecar and the table of a label map; None where they are not this app's."""
+    sidecar: Sidecar | None = None
+    structures: tuple[Structure, ...] = ()
+    faults = []
+    try:
+        sidecar = read_sidecar(table.with_suffix(".json"))
+    except FileNotFoundError:
+        faults.append(f"it has no sidecar; {AGAIN}")
+    except ForeignFileError as error:
+        _pass_over(table, str(error))
+        return None
+    except NotWholeError as error:
+        faults.append(str(error))
+    if sidecar is None and not all(part in table.name for part in OWN_ENTITIES):
+        _pass_over(table, faults[0])
+        return None
+    try:
+        structures = tuple(read_structures(table))
+    except FileNotFoundError:
+        faults.append(f"it has no table; {AGAIN}")
+    except NotWholeError as error:
+        faults.append(f"its table is not whole ({error}); {AGAIN}")
+    return Derivative(table, sidecar, structures, faults[0] if faults else None)
+
+
+def _pass_over(table: Path, reason: str) -> None:
+    logger.warning("%s is passed over: %s", table.with_suffix(".json"), reason)

@@ -1,0 +1,193 @@
+"""Find the hippocampi of one head in one or two contrasts, with what helps: another scan of the session, label maps.
+
+A slab, and a scan that is doubtful by itself, is located through another scan; two contrasts whose votes are to be
+joined are brought into one space.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_hsf.errors import ScanError
+from bids_hsf.geometry import Grid, Matrix
+from bids_hsf.localization.coregistration import MIN_QUALITY, Coregistration, coregister
+from bids_hsf.localization.locate import locate
+from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location, is_limited
+from bids_hsf.localization.locator import Locator
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One scan of a head, and what is known of it.
+
+    Attributes
+    ----------
+    key : str
+        Names it in messages and in the provenance.
+    data : array, (X, Y, Z) float32
+        Canonical (RAS+) intensities.
+    grid : Grid
+        Of `data`.
+    contrast : str
+        "T1w" or "T2w".
+    orientation_known : bool
+        False where the file does not say how the head lies.
+    hippocampi : callable or None
+        Gives, from somebody's label map, hemisphere "L", "R" to points (N, 3) in the scan's mm that fill its
+        hippocampus, or raises a `ScanError`. It is called only if they are needed, before the scan is located.
+    provenance : mapping of str to value
+        Where `hippocampi` come from, for the sidecar.
+    """
+
+    key: str
+    data: NDArray[np.float32]
+    grid: Grid
+    contrast: Literal["T1w", "T2w"]
+    orientation_known: bool = True
+    hippocampi: Callable[[], Mapping[str, Matrix]] | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """Another scan of the session, through which one is located that cannot be by itself.
+
+    Attributes
+    ----------
+    key : str
+        As its view's.
+    has_hippocampi : bool
+        Whether its view has, from a label map: then it is asked first.
+    read : callable
+        Gives the `View`, or raises a `ScanError`. It is called only if the guide is needed.
+    """
+
+    key: str
+    has_hippocampi: bool
+    read: Callable[[], View]
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedView:
+    """A scan in the space of the first one.
+
+    Attributes
+    ----------
+    key : str
+        Of its view.
+    data : array, (X, Y, Z) float32
+        Canonical, on the scan's own voxels.
+    grid : Grid
+        Of `data`, in the first scan's mm.
+    coregistration : Coregistration or None
+        How it came there; None for the first scan itself.
+    """
+
+    key: str
+    data: NDArray[np.float32]
+    grid: Grid
+    coregistration: Coregistration | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LocatedViews:
+    """What `locate_views` gives.
+
+    Attributes
+    ----------
+    views : tuple of AlignedView
+        The first scan and, if there is one, the second.
+    location : Location
+        In the first scan.
+    """
+
+    views: tuple[AlignedView, ...]
+    location: Location
+
+
+def locate_views(
+    first: View, second: View | None = None, guide: Guide | None = None, locator: Locator = locate
+) -> LocatedViews:
+    """Find the hippocampi in the space of the first scan, and bring a second contrast there.
+
+    Parameters
+    ----------
+    first : View
+        The scan that is segmented.
+    second : View, optional
+        The other contrast of the same head, whose votes are to be joined.
+    guide : Guide, optional
+        Asked only where there is no second contrast: for a slab, for a scan that is doubtful by itself, and where it
+        alone has hippocampi from a label map.
+    locator : Locator
+        Finds the hippocampi of a single scan.
+
+    Raises
+    ------
+    LocalizationError
+        The hippocampi were not found, or lie outside the field of view.
+    ScanError
+        The two contrasts cannot be brought together, or a label map cannot be used.
+    """
+    aligned = AlignedView(first.key, first.data, first.grid)
+    if second is None:
+        return LocatedViews((aligned,), _located(first, guide, locator))
+    together = coregister(first.data, first.grid, second.data, second.grid).checked(first.key, second.key)
+    rigid = together.reference_from_second
+    moved = Grid(second.grid.shape, rigid @ second.grid.affine)
+    views = (aligned, AlignedView(second.key, second.data, moved, together))
+    if first.contrast == "T1w":
+        return LocatedViews(views, _located_alone(first, locator))
+    # The template is a T1w brain, and a T2w scan often a slab that cannot be located by itself.
+    there = _located_alone(second, locator)
+    location = locator(first.data, first.grid, reference=there.moved(rigid))
+    return LocatedViews(views, replace(location, provenance={**there.provenance, "Through": second.key}))
+
+
+def _located(view: View, guide: Guide | None, locator: Locator) -> Location:
+    """Find the hippocampi of one scan: a slab, and what is doubtful by itself, through the guide."""
+    if guide is None:
+        return _located_alone(view, locator)
+    borrows = guide.has_hippocampi and view.hippocampi is None
+    if is_limited(view.grid) or borrows:
+        return _located_through(guide, view, locator) or _located_alone(view, locator)
+    alone = _located_alone(view, locator)
+    return alone if not alone.doubtful else _located_through(guide, view, locator) or alone
+
+
+def _located_alone(view: View, locator: Locator) -> Location:
+    """Find the hippocampi in one scan, and take those of its label map if there is one."""
+    own = None if view.hippocampi is None else view.hippocampi()
+    location = locator(view.data, view.grid, orientation_known=view.orientation_known, own=own)
+    return location if own is None else replace(location, provenance=view.provenance)
+
+
+def _located_through(guide: Guide, view: View, locator: Locator) -> Location | None:
+    """Find the hippocampi in the guide and carry them over; None where that cannot be trusted."""
+    try:
+        other = guide.read()
+        there = _located_alone(other, locator)
+    except ScanError as error:
+        logger.warning("%s is located without %s: %s", view.key, guide.key, error.message)
+        return None
+    together = coregister(view.data, view.grid, other.data, other.grid)
+    if there.doubtful or not together.is_usable():
+        logger.warning(
+            "%s is located without %s: quality there %.2f, of the coregistration %.2f (expected %g and %g or more)",
+            view.key,
+            guide.key,
+            there.quality,
+            together.quality,
+            DOUBTFUL_QUALITY,
+            MIN_QUALITY,
+        )
+        return None
+    location = locator(view.data, view.grid, reference=there.moved(together.reference_from_second))
+    through = {"Through": guide.key, "CoregistrationQuality": round(together.quality, 4)}
+    return replace(location, provenance={**there.provenance, **through})

@@ -1,0 +1,188 @@
+"""Features of the template that every registration to it needs, made once a process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_hsf.geometry import Grid, Matrix
+from bids_hsf.localization.intensities import (
+    Intensities,
+    gradients_at,
+    in_view,
+    shape_of,
+    smooth,
+    values_at,
+    without_shading,
+)
+from bids_hsf.localization.template import Template, load_template
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """Where the template is sampled, and how smooth it is there. All are mm; the template's voxels have 2 mm.
+
+    Attributes
+    ----------
+    search_sigma : float
+        Gaussian of the intensities in which a head is searched for: it has to be seen from afar.
+    gradient_sigma : float
+        Gaussian of the intensities whose gradients are taken.
+    fine_sigma : float
+        Gaussian of the intensities in which an affine is refined, and hippocampi look for their own place.
+    brain_surroundings, head_surroundings : float
+        Around the brain, what is sampled densely and thinly: scalp and the air around it tell how large the head is,
+        without them a brain fits into a skull.
+    affine_surroundings : float
+        Around the brain, where an affine has to fit.
+    hippocampus_surroundings, gradient_surroundings : float
+        Around a hippocampus, where intensities and gradients are sampled.
+    brain_spacing, head_spacing, hippocampus_spacing : int
+        Of the sampling points of the brain (and of its gradients), the head and the hippocampi, in template voxels.
+    coarse_spacing : int
+        Of the voxels that an affine is refined on, in template voxels.
+    """
+
+    search_sigma: float = 3.0
+    gradient_sigma: float = 3.0
+    fine_sigma: float = 1.0
+    brain_surroundings: float = 12.0
+    head_surroundings: float = 28.0
+    affine_surroundings: float = 14.0
+    hippocampus_surroundings: float = 20.0
+    gradient_surroundings: float = 25.0
+    brain_spacing: int = 3
+    head_spacing: int = 6
+    hippocampus_spacing: int = 2
+    coarse_spacing: int = 2
+
+
+FEATURES = FeatureSettings()
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateSamples:
+    """Points of the template and something of it there.
+
+    Attributes
+    ----------
+    points : array, (N, 3) float64
+        Template mm.
+    values : array, (N,) or (N, 3) floating
+        Intensities, or their gradients per mm.
+    """
+
+    points: Matrix
+    values: NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateFeatures:
+    """What the template gives to every registration.
+
+    Attributes
+    ----------
+    settings : FeatureSettings
+        By which they were made: scans have to be as smooth.
+    head : tuple of TemplateSamples, (2,)
+        Intensities of head and air, as they are and without shading. The points are the same.
+    coarse : Intensities
+        The template at 4 mm.
+    affine_mask : array, (49, 58, 49) bool
+        Where in `coarse` an affine has to fit.
+    brain_gradients : TemplateSamples
+        Gradients in the whole brain.
+    hippocampus_intensities, hippocampus_gradients : mapping of str to TemplateSamples
+        Hemisphere to what is around its hippocampus; gradients in the brain only.
+    """
+
+    settings: FeatureSettings
+    head: tuple[TemplateSamples, ...]
+    coarse: Intensities
+    affine_mask: NDArray[np.bool_]
+    brain_gradients: TemplateSamples
+    hippocampus_intensities: Mapping[str, TemplateSamples]
+    hippocampus_gradients: Mapping[str, TemplateSamples]
+
+
+@lru_cache(maxsize=1)
+def load_features(settings: FeatureSettings = FEATURES) -> TemplateFeatures:
+    """Prepare the template for registration."""
+    template = load_template()
+    grid, t1w = template.grid, Intensities(template.t1w, template.grid)
+    fine, soft = smooth(t1w, settings.fine_sigma), smooth(t1w, settings.gradient_sigma)
+    inside = template.brain > 0.5
+    outside_mm = _distance_mm(inside, grid)
+    brain_points = _points(inside, settings.brain_spacing, grid)
+    around, gradients = {}, {}
+    for side, hippocampus in template.hippocampi.items():
+        away_mm = _distance_to(hippocampus, grid)
+        near = _points(away_mm <= settings.hippocampus_surroundings, settings.hippocampus_spacing, grid)
+        around[side] = TemplateSamples(near, values_at(fine, near))
+        near = _points((away_mm <= settings.gradient_surroundings) & inside, settings.hippocampus_spacing, grid)
+        gradients[side] = TemplateSamples(near, gradients_at(soft, near))
+    return TemplateFeatures(
+        settings=settings,
+        head=_head_samples(template, outside_mm, settings),
+        coarse=_every(fine, settings.coarse_spacing),
+        affine_mask=outside_mm[_lattice(settings.coarse_spacing)] <= settings.affine_surroundings,
+        brain_gradients=TemplateSamples(brain_points, gradients_at(soft, brain_points)),
+        hippocampus_intensities=around,
+        hippocampus_gradients=gradients,
+    )
+
+
+def brain_share(scan_from_template: Matrix, grid: Grid) -> float:
+    """Share of the template's brain that lies in the field of view of a scan (on `grid`)."""
+    return float(in_view(grid, apply_affine(scan_from_template, load_features().brain_gradients.points)).mean())
+
+
+def _head_samples(template: Template, outside_mm: Matrix, settings: FeatureSettings) -> tuple[TemplateSamples, ...]:
+    """Sample head and air at one set of points, as they are and without shading."""
+    chosen = np.zeros(template.grid.shape, dtype=bool)
+    for spacing, surroundings_mm in (
+        (settings.brain_spacing, settings.brain_surroundings),
+        (settings.head_spacing, settings.head_surroundings),
+    ):
+        lattice = _lattice(spacing)
+        chosen[lattice] |= outside_mm[lattice] <= surroundings_mm
+    points = template.grid.to_mm(np.argwhere(chosen))
+    t1w = Intensities(template.t1w, template.grid)
+    views = [smooth(view, settings.search_sigma) for view in (t1w, without_shading(t1w))]
+    return tuple(TemplateSamples(points, values_at(view, points)) for view in views)
+
+
+def _every(intensities: Intensities, step: int) -> Intensities:
+    """Keep one in `step` voxels along each axis."""
+    values = np.ascontiguousarray(intensities.values[_lattice(step)])
+    affine = intensities.grid.affine @ np.diag([*[float(step)] * 3, 1.0])
+    return Intensities(values, Grid(shape_of(values), affine))
+
+
+def _points(mask: NDArray[np.bool_], step: int, grid: Grid) -> Matrix:
+    """Centres (N, 3) in mm of one in `step` voxels of a mask along each axis of the grid."""
+    kept = np.zeros_like(mask)
+    kept[_lattice(step)] = mask[_lattice(step)]
+    return grid.to_mm(np.argwhere(kept))
+
+
+def _lattice(step: int) -> tuple[slice, slice, slice]:
+    """Index of one in `step` voxels along each axis."""
+    every = slice(None, None, step)
+    return every, every, every
+
+
+def _distance_mm(mask: NDArray[np.bool_], grid: Grid) -> Matrix:
+    """Distance of each voxel to the mask."""
+    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=grid.voxel_sizes))
+
+
+def _distance_to(points: Matrix, grid: Grid) -> Matrix:
+    """Distance of each voxel to the nearest of `points`, to a voxel's accuracy."""
+    mask = np.zeros(grid.shape, dtype=bool)
+    mask[tuple(np.rint(grid.to_voxels(points)).astype(int).T)] = True
+    return _distance_mm(mask, grid)

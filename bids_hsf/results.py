@@ -1,0 +1,139 @@
+"""One segmented scan, and the files that say what was found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from bids_hsf.bids import sidecars
+from bids_hsf.bids.maps import write_image, write_map, write_probabilities
+from bids_hsf.bids.names import ScanOutputs
+from bids_hsf.bids.sidecars import Sidecar
+from bids_hsf.bids.tables import write_table
+from bids_hsf.geometry import Matrix, from_canonical
+from bids_hsf.hub.cards import ModelCard
+from bids_hsf.labels import Merge
+from bids_hsf.localization.contrasts import AlignedView
+from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location
+from bids_hsf.segmentation.hippocampi import Hippocampi
+from bids_hsf.segmentation.model import Options
+from bids_hsf.segmentation.volumes import Volumes
+
+
+@dataclass(frozen=True, eq=False)
+class ScanResult:
+    """One scan with what was found in it.
+
+    Attributes
+    ----------
+    key : str
+        Name of the scan.
+    image : nibabel.Nifti1Image
+        The scan as stored: its header and affine are those of the outputs.
+    views : sequence of AlignedView
+        The scan in canonical order, and a second contrast that was joined to it.
+    location : Location
+    hippocampi : Hippocampi
+    card : ModelCard
+        Of the model that segmented it.
+    request : mapping
+        All settings that decide the result.
+    """
+
+    key: str
+    image: nib.Nifti1Image
+    views: Sequence[AlignedView]
+    location: Location
+    hippocampi: Hippocampi
+    card: ModelCard
+    request: Mapping[str, Any]
+
+    @property
+    def volumes(self) -> Volumes:
+        """Every structure, measured."""
+        return self.hippocampi.volumes(self.location.etiv_mm3)
+
+
+def request_of(card: ModelCard, merge: Merge | None, options: Options) -> dict[str, Any]:
+    """All settings that decide a result, as plain values."""
+    return {
+        "Model": card.name,
+        "ModelVersion": card.version,
+        "Members": {member.filename: member.sha256 or member.xxh3_64 for member in card.members},
+        "Labels": merge.name if merge else "all",
+        "TestTimeAugmentations": options.augmentations_of(card),
+        "Seed": options.seed,
+        "BoxMarginMm": options.margin_mm,
+        "KeepIslands": options.keep_islands,
+    }
+
+
+def write_maps(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -> None:
+    """Write the label map, its table and the soft maps; `sources` are the images that they were made of."""
+    hippocampi, volumes, affine = result.hippocampi, result.volumes, result.image.affine
+    write_table(outputs.table, volumes.to_records())
+    for name, values in hippocampi.maps.items():
+        # BIDS labels are letters and digits.
+        write_map(outputs, name.replace("_", ""), from_canonical(values, affine), result.image, *sources)
+    if hippocampi.probabilities is not None:
+        stored = from_canonical(hippocampi.probabilities, affine)
+        names = [structure.abbreviation for structure in volumes]
+        write_probabilities(outputs, stored, names, result.image, *sources)
+    write_image(outputs.dseg, from_canonical(hippocampi.label_map, affine), result.image)
+
+
+def describe(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -> Sidecar:
+    """Collect the sidecar of the label map: only what is equal in equal runs."""
+    location, hippocampi = result.location, result.hippocampi
+    joined = None
+    for view in result.views:
+        if view.coregistration is not None:
+            joined = sidecars.Coregistration(
+                scan=view.key,
+                quality=round(view.coregistration.quality, 4),
+                disagreement_mm=round(view.coregistration.disagreement_mm, 3),
+                reference_from_scan=_rounded_rows(view.coregistration.reference_from_second),
+            )
+    return Sidecar(
+        scan=result.key,
+        segmentation=outputs.segmentation,
+        sources=sidecars.source_uris(sources),
+        request=result.request,
+        model=_describe_model(result.card),
+        localization=sidecars.Localization(
+            quality=round(location.quality, 4),
+            doubtful_below=DOUBTFUL_QUALITY,
+            coverage={side: round(share, 4) for side, share in location.coverage.items()},
+            scan_from_template=_rounded_rows(location.scan_from_template),
+            basis=location.provenance,
+            warnings=location.warnings,
+        ),
+        passes=hippocampi.n_passes,
+        components={side.hemisphere: side.n_components for side in hippocampi.sides},
+        coregistration=joined,
+        etiv_mm3=None if location.etiv_mm3 is None else round(location.etiv_mm3),
+        etiv_reason=location.etiv_reason,
+    )
+
+
+def _describe_model(card: ModelCard) -> sidecars.Model:
+    """Collect what a sidecar tells of the model."""
+    return sidecars.Model(
+        name=card.name,
+        version=card.version,
+        family=card.family,
+        description=card.description,
+        license=card.license,
+        authors=tuple(card.authors),
+        citation=card.citation,
+        training_data=card.training_data,
+        evaluation=card.evaluation,
+        voxel_size_mm=card.voxel_size_mm,
+    )
+
+
+def _rounded_rows(matrix: Matrix) -> tuple[tuple[float, ...], ...]:
+    """Rows of a matrix (4, 4) as plain numbers, as many digits as mean anything."""
+    return tuple(map(tuple, np.round(matrix, 5).tolist()))

@@ -1,0 +1,118 @@
+"""A scan with what is asked of it, and where its results go."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_hsf.bids.dataset import Scan
+from bids_hsf.bids.label_maps import LabelMap
+from bids_hsf.bids.names import ScanOutputs
+from bids_hsf.hub.cards import ModelCard
+from bids_hsf.labels import Label, Merge
+
+
+@dataclass(frozen=True)
+class Job:
+    """A scan, where its results go, and what was asked of it.
+
+    Attributes
+    ----------
+    scan : Scan
+    outputs : ScanOutputs
+    request : mapping
+        All that decides the result; kept in the sidecar, compared on the next run.
+    maps : tuple of str
+        Soft maps to be written.
+    parts : ScanOutputs
+        Where head, body and tail go.
+    splits : bool
+        Whether they are to be written.
+    second : Scan or None
+        Other contrast of the session, whose votes are joined on the voxels of `scan`.
+    guide : Scan or None
+        T1w of the session through which a T2w that cannot be located by itself is.
+    label_maps : mapping of str to LabelMap
+        Key of a scan to what other software made of it.
+    """
+
+    scan: Scan
+    outputs: ScanOutputs
+    request: Mapping[str, Any]
+    maps: tuple[str | None, ...]
+    parts: ScanOutputs
+    splits: bool = False
+    second: Scan | None = None
+    guide: Scan | None = None
+    label_maps: Mapping[str, LabelMap] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Name of the scan in the log and in tables, such as "sub-01_T2w+T1w" for two contrasts."""
+        return self.scan.key if self.second is None else f"{self.scan.key}+{self.second.suffix}"
+
+    @property
+    def scans(self) -> tuple[Scan, ...]:
+        """The scan and, if it has one, its second contrast."""
+        return (self.scan,) if self.second is None else (self.scan, self.second)
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """Relative and full paths of all scans that the result depends on, the guide too."""
+        scans = self.scans if self.guide is None else (*self.scans, self.guide)
+        return {scan.relative_path: scan.path for scan in scans}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Relative paths of `scans`."""
+        return tuple(scan.relative_path for scan in self.scans)
+
+    @property
+    def expected_files(self) -> tuple[Path, ...]:
+        """All files without which the scan is not done; the sidecar is written last."""
+        outputs = self.outputs
+        maps = tuple(path for name in self.maps for path in (outputs.map(name), outputs.map_sidecar(name)))
+        figures = tuple(outputs.figure(name) for name in FIGURES)
+        parts = (self.parts.dseg, self.parts.table, self.parts.sidecar) if self.splits else ()
+        return (outputs.dseg, outputs.table, *maps, *figures, *parts, outputs.sidecar)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do.
+
+    Attributes
+    ----------
+    jobs : list of Job
+        One a scan that suits the model, done before or not.
+    card : ModelCard
+    merge : Merge or None
+    left_out : list of Scan
+        Selected, but of a contrast that the model does not know.
+    """
+
+    jobs: list[Job]
+    card: ModelCard
+    merge: Merge | None
+    left_out: list[Scan]
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Structures of one hemisphere."""
+        return self.merge.labels if self.merge else self.card.labels
+
+    @property
+    def segmentation(self) -> str:
+        """The ``seg-`` entity of the outputs."""
+        return segmentation_name(self.card, self.merge)
+
+
+PARTS_SUFFIX = "HBT"  # head, body, tail
+FIGURES = ("segmentation", "entropy", "localization")
+
+FULL_UNCERTAINTY = ("mutualinformation", "expectedentropy", "voteshare")
+
+
+def segmentation_name(card: ModelCard, merge: Merge | None) -> str:
+    """Name the label maps of a family, and of its merged labels."""
+    return card.family + (merge.suffix if merge else "")

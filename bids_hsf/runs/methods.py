@@ -1,0 +1,63 @@
+"""The methods text of a run."""
+
+from pathlib import Path
+
+import numpy as np
+
+from bids_hsf.errors import BidsHsfError
+from bids_hsf.files import write_text
+from bids_hsf.geometry import Grid
+from bids_hsf.images import open_scan
+from bids_hsf.localization.location import is_limited
+from bids_hsf.reports.methods import Methods, methods_bibtex, methods_html, methods_markdown
+from bids_hsf.runs.config import Config
+from bids_hsf.runs.jobs import Job, Plan
+from bids_hsf.runs.planning import options_of
+from bids_hsf.runs.provenance import package_versions
+
+SAMPLED_HEADERS = 500  # the first whole head decides: a dataset of slabs alone is not read to its end
+
+
+def write_methods(plan: Plan, config: Config, provider: str | None = None) -> None:
+    """Write the methods text of this run."""
+    card = plan.card
+    methods = Methods(
+        model=card.name,
+        model_version=card.version,
+        model_license=card.license,
+        model_citation=card.citation,
+        labels=tuple(label.name for label in plan.labels),
+        n_members=len(card.members),
+        n_augmentations=options_of(config).augmentations_of(card),
+        mirrors_alone=card.recipe.mirrors_alone,
+        contrasts=tuple(sorted({scan.suffix for job in plan.jobs for scan in job.scans})),
+        with_etiv=any(may_show_a_head(job) for job in plan.jobs[:SAMPLED_HEADERS]),
+        with_joined_votes=any(job.second is not None for job in plan.jobs),
+        voxel_size_mm=card.voxel_size_mm,
+        provider=provider,
+        reduced_precision=config.method.reduced_precision,
+        packages=package_versions(),
+        label_maps=tuple(config.method.derivatives),
+    )
+    write_citation(config.output_dir, methods)
+
+
+def may_show_a_head(job: Job) -> bool:
+    """Whether a scan that the hippocampi are found in is large enough for a whole head, by its header."""
+    for path in job.inputs.values():
+        try:
+            image = open_scan(path)
+        except BidsHsfError:  # whoever loads it says why
+            continue
+        x, y, z = (int(n) for n in image.shape[:3])
+        if not is_limited(Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))):
+            return True
+    return False
+
+
+def write_citation(output_dir: Path, methods: Methods) -> None:
+    """Write the methods text of a run as ``CITATION.md``, ``.html`` and ``.bib``."""
+    folder = output_dir / "logs"
+    write_text(folder / "CITATION.md", methods_markdown(methods))
+    write_text(folder / "CITATION.html", methods_html(methods))
+    write_text(folder / "CITATION.bib", methods_bibtex(methods))

@@ -1,0 +1,291 @@
+"""The core: one scan, and where its hippocampi lie, to labels, uncertainty and volumes on the scan's own voxels.
+
+It knows arrays and grids, an open model and options; no file, no dataset, no configuration. The participant level,
+``hsf-hub evaluate`` and the Python functions all come this way.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bids_hsf.errors import ScanError
+from bids_hsf.geometry import Grid, covering_box, field_of_view, resample
+from bids_hsf.labels import HEMISPHERES, SIDE_NAMES, Label, hemisphere_offset
+from bids_hsf.localization.contrasts import AlignedView
+from bids_hsf.localization.crops import crop_grid
+from bids_hsf.localization.location import Location
+from bids_hsf.machine import release_memory
+from bids_hsf.outliers import tissue_range, without_outliers
+from bids_hsf.segmentation.augmentation import draw
+from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
+from bids_hsf.segmentation.model import DEFAULTS, Model, Options
+from bids_hsf.segmentation.volumes import Volumes, measure
+from bids_hsf.segmentation.votes import Predictor, Votes, vote
+
+FURTHER_MAPS = ("mutual_information", "expected_entropy", "vote_share")
+CERTAIN = {"vote_share": 1.0}  # what a map says where nothing is in doubt; 0 for the others
+
+
+@dataclass(frozen=True, eq=False)
+class Crop:
+    """One hippocampus in one contrast, as the networks are shown it.
+
+    Attributes
+    ----------
+    view : AlignedView
+        Of the scan; its key seeds the random views of the crop.
+    hemisphere : str
+    data : array, (X, Y, Z) float32
+    grid : Grid
+        Of `data`: the same for all contrasts of a hemisphere.
+    """
+
+    view: AlignedView
+    hemisphere: str
+    data: NDArray[np.float32]
+    grid: Grid
+
+    def random_state(self, seed: int) -> np.random.Generator:
+        """Seed its random views: the same for each network, whatever the order of scans and workers."""
+        text = f"{seed}/{self.view.key}/{self.hemisphere}"
+        return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
+
+
+@dataclass(frozen=True, eq=False)
+class Hippocampus:
+    """One segmented hippocampus.
+
+    Attributes
+    ----------
+    hemisphere : str
+    crop : Grid
+        What the networks saw.
+    slices : tuple of slice
+        Where `segmentation` lies in the scan's canonical array.
+    segmentation : Segmentation
+    probabilities : array, (C, X, Y, Z) float32
+        Mean over the passes, background first, on the voxels of `slices`.
+    pass_volumes : array, (n_passes, C) float32
+        Volume in mm3 that each pass gives each class.
+    n_components : int
+        Separate pieces before islands were removed.
+    """
+
+    hemisphere: str
+    crop: Grid
+    slices: tuple[slice, slice, slice]
+    segmentation: Segmentation
+    probabilities: NDArray[np.float32]
+    pass_volumes: NDArray[np.float32]
+    n_components: int
+
+
+@dataclass(frozen=True, eq=False)
+class Hippocampi:
+    """Both hippocampi on a scan's canonical grid.
+
+    Attributes
+    ----------
+    grid : Grid
+    labels : tuple of Label
+        Structures of one hemisphere.
+    label_map : array, (X, Y, Z) uint8
+        Left k, right 100 + k.
+    maps : mapping of str to array, (X, Y, Z) float32
+        "entropy" and, where they were asked for, `FURTHER_MAPS`; 0-1.
+    probabilities : array, (X, Y, Z, N) float32
+        One volume a structure, left ones first; None where they were not asked for.
+    spreads : mapping of int to mapping
+        Bilateral index to "mean", "sd", "low", "high" of the volume in mm3 over the passes.
+    sides : tuple of Hippocampus
+    """
+
+    grid: Grid
+    labels: tuple[Label, ...]
+    label_map: NDArray[np.uint8]
+    maps: Mapping[str, NDArray[np.float32]]
+    probabilities: NDArray[np.float32] | None
+    spreads: Mapping[int, Mapping[str, float]]
+    sides: tuple[Hippocampus, ...]
+
+    @property
+    def n_passes(self) -> int:
+        """Votes for each hippocampus."""
+        return self.sides[0].segmentation.n_passes
+
+    def volumes(self, etiv_mm3: float | None) -> Volumes:
+        """Measure every structure; relative to an estimated total intracranial volume in mm3 where there is one."""
+        return measure(self.label_map, self.grid, self.labels, self.maps["entropy"], self.spreads, etiv_mm3)
+
+
+def segment(views: Sequence[AlignedView], location: Location, model: Model, options: Options = DEFAULTS) -> Hippocampi:
+    """Crop both hippocampi, let all networks vote on each contrast, and decide on the first scan's own voxels.
+
+    Parameters
+    ----------
+    views : sequence of AlignedView
+        The scan, and perhaps a second one of the same head whose votes are joined.
+    location : Location
+        Where the hippocampi lie in the first scan.
+    model : Model
+    options : Options
+
+    Raises
+    ------
+    ScanError
+        No voxel of a hippocampus lies in the field of view.
+    ModelError
+        A network fails on a crop, or answers with anything but probabilities.
+    MemoryLimitError
+        Not even a part of a crop fits into the memory.
+    """
+    crops = [crop for side in HEMISPHERES for crop in cut_crops(views, location, side, model, options)]
+    votes = vote_on(crops, model, options)
+    sides = []
+    for side in HEMISPHERES:
+        (first, joined), *others = [pair for pair in zip(crops, votes, strict=True) if pair[0].hemisphere == side]
+        for crop, voted in others:
+            joined += voted.within(field_of_view(crop.view.grid, crop.grid), joined)
+        sides.append(decide_on_scan(first, joined, model, options))
+    del votes, joined
+    release_memory()
+    return join_sides(sides, views[0].grid, model.labels, options)
+
+
+def segment_crop(view: AlignedView, grid: Grid, model: Model, options: Options = DEFAULTS) -> Hippocampus:
+    """Segment a ready-made crop around one hippocampus, on its own voxels.
+
+    Parameters
+    ----------
+    view : AlignedView
+        The crop; which side it is does not matter, since left and right share the networks.
+    grid : Grid
+        What the networks are shown: the crop's own grid, or one of the model's voxel size over it.
+    model : Model
+    options : Options
+    """
+    crop = show(view, grid, HEMISPHERES[0])
+    (votes,) = vote_on([crop], model, options)
+    return decide_on_scan(crop, votes, model, options)
+
+
+def cut_crops(
+    views: Sequence[AlignedView], location: Location, side: str, model: Model, options: Options
+) -> Iterator[Crop]:
+    """Cut one hippocampus out of each contrast that shows any of it, by its place in space."""
+    card, grid = model.card, views[0].grid
+    margin_mm = card.margin_mm if options.margin_mm is None else options.margin_mm
+    target = crop_grid(location, grid, side, card.voxel_size_mm, margin_mm)
+    if 0 in target.shape:
+        raise ScanError(
+            f"the {SIDE_NAMES[side]} hippocampus lies outside the field of view: there is no voxel to crop",
+            "Take a scan that shows both, or a --model with voxels of its own size (see `hsf-hub list`).",
+        )
+    for view in views:
+        if view is views[0] or field_of_view(view.grid, target).any():
+            yield show(view, target, side)
+
+
+def show(view: AlignedView, target: Grid, side: str) -> Crop:
+    """Carry the part of a scan that the networks are to see to its grid, free of intensities that no tissue has."""
+    near, data = view.data[covering_box(view.grid, target, side).slices], view.data
+    if near.size:
+        tissue = tissue_range(near)
+        # Wild voxels further away do not matter: a scan whose crop is sound is not touched.
+        data = data if without_outliers(near, tissue) is near else without_outliers(data, tissue)
+    # Splines keep the edges that the networks were trained on; where grids coincide nothing is interpolated.
+    return Crop(view, side, resample(data, view.grid, target, order=3, fill=float(data.min())), target)
+
+
+def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) -> list[Votes]:
+    """Let the networks vote on all crops: together where all are open, else one after the other."""
+    n_augmentations = options.augmentations_of(model.card)
+    samples = [draw(model.card.recipe, n_augmentations, crop.random_state(options.seed)) for crop in crops]
+    n_passes = len(model.members) * (1 + n_augmentations)
+    # Shown on a terminal alone, and where there is something to wait for.
+    silent = None if n_passes > 1 else True
+    sums: list[Votes] = []
+    with tqdm(total=n_passes * len(crops), desc=crops[0].view.key, unit="pass", leave=False, disable=silent) as bar:
+        for predictors in model.rounds():
+            counted = [CountedPredictor(predictor, bar.update) for predictor in predictors]
+            votes = [
+                vote(crop.data, counted, crop.grid, drawn, model.device.n_threads)
+                for crop, drawn in zip(crops, samples, strict=True)
+            ]
+            sums = [a + b for a, b in zip(sums, votes, strict=True)] if sums else votes
+            del predictors, counted  # so that the network is closed before the next is opened
+    return sums
+
+
+def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> Hippocampus:
+    """Carry the votes on one hippocampus to the scan's own voxels, and decide there."""
+    grid = crop.view.grid
+    box = covering_box(grid, crop.grid, crop.hemisphere)
+    native = grid.subgrid(box.start, box.stop)
+    carried = votes.carried(lambda sums: resample(sums, crop.grid, native))
+    decided = decide(carried, model.labels)
+    cleaned, n_components = remove_islands(decided.labels, grid.voxel_sizes)
+    if not options.keep_islands:
+        decided = replace(decided, labels=cleaned)
+    probabilities = carried.mean_probabilities()
+    return Hippocampus(crop.hemisphere, crop.grid, box.slices, decided, probabilities, votes.pass_volumes, n_components)
+
+
+@dataclass(frozen=True)
+class CountedPredictor:
+    """A network that tells when it has done a pass.
+
+    Attributes
+    ----------
+    predictor : Predictor
+    done : callable
+    """
+
+    predictor: Predictor
+    done: Callable[[], object]
+
+    def __call__(self, crop: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Predict, then tell."""
+        probabilities = self.predictor(crop)
+        self.done()
+        return probabilities
+
+
+def join_sides(sides: Sequence[Hippocampus], grid: Grid, labels: tuple[Label, ...], options: Options) -> Hippocampi:
+    """Put both hippocampi into arrays of the scan's canonical shape."""
+    names = ("entropy", *(FURTHER_MAPS if options.full_uncertainty else ()))
+    maps = {name: np.full(grid.shape, CERTAIN.get(name, 0.0), dtype=np.float32) for name in names}
+    label_map = np.zeros(grid.shape, dtype=np.uint8)
+    probabilities = np.zeros((*grid.shape, 2 * len(labels)), dtype=np.float32) if options.probabilities else None
+    spreads: dict[int, Mapping[str, float]] = {}
+    for place, side in enumerate(sides):
+        found = side.segmentation.labels
+        view = label_map[side.slices]
+        view[found > 0] = found[found > 0] + hemisphere_offset(side.hemisphere)
+        for name in names:
+            # Where two boxes overlap, the more uncertain side is shown.
+            worse = np.minimum if name in CERTAIN else np.maximum
+            maps[name][side.slices] = worse(maps[name][side.slices], getattr(side.segmentation, name))
+        if probabilities is not None:
+            channels = slice(place * len(labels), (place + 1) * len(labels))
+            probabilities[(*side.slices, channels)] = np.moveaxis(side.probabilities[1:], 0, -1)
+        spreads |= _spreads(side, labels)
+    return Hippocampi(grid, labels, label_map, maps, probabilities, spreads, tuple(sides))
+
+
+def _spreads(side: Hippocampus, labels: tuple[Label, ...]) -> dict[int, Mapping[str, Any]]:
+    """Mean, deviation and interval of each structure's volume over the passes; empty where there was one."""
+    if len(side.pass_volumes) < 2:
+        return {}
+    spread = volume_spread(side.pass_volumes)
+    return {
+        label.index + hemisphere_offset(side.hemisphere): {
+            name: float(getattr(spread, name)[channel]) for name in ("mean", "sd", "low", "high")
+        }
+        for channel, label in enumerate(labels, start=1)
+    }

@@ -1,0 +1,190 @@
+"""A model that is open, and what may be asked of it."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from types import TracebackType
+
+from bids_hsf.errors import UsageError
+from bids_hsf.hub.cards import ModelCard
+from bids_hsf.hub.models import Ensemble
+from bids_hsf.labels import Label, Merge
+from bids_hsf.machine import allowed_cores, return_large_arrays
+from bids_hsf.networks.device import Device, choose_device
+from bids_hsf.networks.members import Members, member_files
+from bids_hsf.networks.sessions import MemberFile
+from bids_hsf.segmentation.augmentation import import_libraries
+from bids_hsf.segmentation.votes import MergingPredictor, Predictor
+
+logger = logging.getLogger(__name__)
+
+SMALL_ENSEMBLE_BYTES = 512 << 20  # stays open as a whole, and shares each random view
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be chosen for a segmentation beside the model.
+
+    Attributes
+    ----------
+    n_augmentations : int or None
+        Random views of each crop beside the plain one; None for the card's number.
+    seed : int
+        Of the random views.
+    margin_mm : float or None
+        Around the hippocampus; None for the card's, or the app's default.
+    keep_islands : bool
+        Leave what lies far from the main body of a hippocampus.
+    full_uncertainty : bool
+        Give mutual information, expected entropy and vote share beside the entropy.
+    probabilities : bool
+        Give the mean probability of each structure.
+    """
+
+    n_augmentations: int | None = None
+    seed: int = 42
+    margin_mm: float | None = None
+    keep_islands: bool = False
+    full_uncertainty: bool = False
+    probabilities: bool = False
+
+    def augmentations_of(self, card: ModelCard) -> int:
+        """Random views beside the plain pass; of a recipe whose views are all equal, one."""
+        number = card.n_augmentations if self.n_augmentations is None else self.n_augmentations
+        return min(number, 1) if card.recipe.mirrors_alone else number
+
+
+DEFAULTS = Options()
+
+
+class Model:
+    """Networks that are open on a device, shared by all scans of a process.
+
+    In a ``with`` statement they are closed at its end.
+
+    Parameters
+    ----------
+    card : ModelCard
+    files : sequence of MemberFile or Path
+        Of its members, in the card's order.
+    device : Device
+        Where they run, with how many threads, in how much memory.
+    merge : Merge, optional
+        Labels to be joined before the vote.
+    augmented : bool, optional
+        Whether crops will be seen in random views too, so that networks are opened for many passes; by default as
+        the card says.
+
+    Raises
+    ------
+    ModelError
+        A file is no network of the contract, or does not fit its card.
+
+    Attributes
+    ----------
+    card : ModelCard
+    device : Device
+    merge : Merge or None
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        files: Sequence[MemberFile | Path],
+        device: Device,
+        merge: Merge | None = None,
+        *,
+        augmented: bool | None = None,
+    ) -> None:
+        self.card = card
+        self.device = device
+        self.merge = merge
+        if augmented is None:
+            augmented = self.card.n_augmentations > 0
+        if augmented and not self.card.recipe.mirrors_alone and device.n_threads > 1:
+            # Until the first view is made, loading and locating the scan leave a core idle.
+            Thread(target=import_libraries, name="import torch").start()
+        return_large_arrays()
+        half = device.memory_bytes // 2
+        # With two passes a scan, opening would take as long as they do.
+        kept_bytes = min(half, SMALL_ENSEMBLE_BYTES) if augmented else half
+        self.members = Members(files, card, device, kept_bytes)
+
+    def __enter__(self) -> "Model":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the networks; the model is of no use afterwards."""
+        self.members.close_all()
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Structures of one hemisphere."""
+        return self.merge.labels if self.merge else self.card.labels
+
+    def rounds(self) -> Iterator[list[Predictor]]:
+        """Yield the networks that are open at a time: all of them, or one after the other."""
+        if self.members.all_open:
+            yield [self._voter(network) for network in self.members]
+            return
+        for network in self.members:
+            yield [self._voter(network)]
+            del network  # so that it is closed before the next is opened
+
+    def _voter(self, network: Predictor) -> Predictor:
+        """Prepare a network for voting: with a merge, its classes are merged before it does."""
+        return MergingPredictor(network, self.merge, self.card.labels) if self.merge else network
+
+
+def open_ensemble(
+    ensemble: Ensemble,
+    device: str = "auto",
+    n_threads: int | None = None,
+    merge: Merge | None = None,
+    *,
+    reduced_precision: bool = False,
+) -> Model:
+    """Choose a device for an ensemble and open it there.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    device : str
+        "auto", or the name of a provider.
+    n_threads : int, optional
+        By default all cores that this process may use.
+    merge : Merge, optional
+        Labels to be joined before the vote.
+    reduced_precision : bool
+        Let providers compute in fewer bits than float32 where the hardware has them.
+
+    Raises
+    ------
+    DeviceError
+        The device is unknown, not there, or wrong.
+    ModelError
+        A file is no network of the contract, or does not fit its card.
+    """
+    files = member_files(ensemble.member_paths, ensemble.card)
+    threads = min(n_threads or allowed_cores(), allowed_cores())
+    chosen = choose_device(device, files[0], threads, reduced_precision=reduced_precision)
+    logger.info("%s on %s, %d thread(s) (%s)", ensemble.card.name, chosen.provider, chosen.n_threads, chosen.reason)
+    return Model(ensemble.card, files, chosen, merge)
+
+
+def find_merge(card: ModelCard, name: str | None) -> Merge | None:
+    """Find the card's label set of a name; None stands for the labels as the network has them."""
+    if name is None:
+        return None
+    for merge in card.merges:
+        if merge.name == name:
+            return merge if merge.parts else None
+    offered = ", ".join(merge.name for merge in card.merges) or "none"
+    raise UsageError(f"--ca-mode {name} is not offered by {card.name}", f"It offers: {offered}")

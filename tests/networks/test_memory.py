@@ -1,0 +1,59 @@
+"""The one model of memory: against peaks that were measured, and against itself."""
+
+from pathlib import Path
+
+import pytest
+
+from bids_hsf.networks.memory import (
+    HSF_FILE_BYTES,
+    HSF_WIDTH,
+    USUAL_CROP_VOXELS,
+    NetworkMemory,
+    peak_bytes,
+    resting_bytes,
+)
+from bids_hsf.networks.onnx_file import NetworkFacts, examine
+
+NETWORK = Path(__file__).parents[2] / "models_hub" / "longaxis" / "single.onnx"
+FACTS = NetworkFacts(size=10_000_000, width=16, operators=frozenset({"Conv"}), has_external_data=False)
+
+
+def test_cpu_provider_holds_more_maps_than_the_others():
+    on_cpu = NetworkMemory.of(FACTS, 3, "CPUExecutionProvider")
+    elsewhere = NetworkMemory.of(FACTS, 3, "OpenVINOExecutionProvider")
+    assert on_cpu.pass_bytes_per_voxel == 4 * (17 * 16 + 3 * 3)
+    assert elsewhere.pass_bytes_per_voxel == 4 * (9 * 16 + 3 * 3)
+    assert on_cpu.vote_bytes_per_voxel == elsewhere.vote_bytes_per_voxel
+
+
+def test_guess_grows_with_the_root_of_the_weights():
+    assert NetworkMemory.guess(HSF_FILE_BYTES, 6).width == HSF_WIDTH
+    assert NetworkMemory.guess(HSF_FILE_BYTES // 16, 6).width == HSF_WIDTH // 4
+    assert NetworkMemory.guess(1, 6).width == 1
+
+
+def test_guess_from_the_card_errs_on_the_side_of_too_much_for_the_packaged_network():
+    facts = examine(NETWORK.read_bytes(), NETWORK)
+    known = NetworkMemory.of(facts, 3, "OpenVINOExecutionProvider")
+    guessed = NetworkMemory.guess(facts.size, 3)
+    assert known.open_bytes <= guessed.open_bytes < 2 * known.open_bytes
+
+
+@pytest.mark.parametrize(
+    ("n_voxels", "measured_mb"), [(181 * 217 * 181, 495), (193 * 229 * 193, 516)], ids=["Colin 27", "ICBM 152"]
+)
+def test_peaks_that_were_measured_are_not_exceeded(n_voxels, measured_mb):
+    """Of processes at work with longaxis_single_fast on OpenVINO."""
+    network = NetworkMemory.guess(5_007_599, 3)
+    needed_mb = peak_bytes(network, n_voxels, with_torch=False) >> 20
+    assert measured_mb < needed_mb < 1.5 * measured_mb
+
+
+def test_peak_is_the_sum_of_its_parts():
+    network = NetworkMemory.guess(HSF_FILE_BYTES, 6)
+    passing = network.pass_bytes_per_voxel * USUAL_CROP_VOXELS
+    assert network.open_bytes == network.session_bytes + passing
+    assert peak_bytes(network, 0, with_torch=True) == resting_bytes(network) + passing
+    assert peak_bytes(network, 100, with_torch=True) - peak_bytes(network, 0, with_torch=True) == 2000
+    without = resting_bytes(network, with_torch=False)
+    assert resting_bytes(network) - without == 230 << 20

@@ -1,0 +1,63 @@
+"""Time and memory before a run: rough, and from what is known then."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from bids_trees import model_card
+
+from bids_hsf.hub.cards import AugmentationRecipe, Member
+from bids_hsf.hub.models import find_card
+from bids_hsf.networks.memory import HSF_FILE_BYTES
+from bids_hsf.runs import estimates
+
+
+def member(source: str, size: int | None) -> Member:
+    return Member("x.onnx", source, size, "ab" * 32, None)
+
+
+def test_sizes_are_those_of_the_card_else_of_the_files_else_of_hsf_networks(tmp_path) -> None:
+    (tmp_path / "here.onnx").write_bytes(bytes(70))
+    members = (member("https://hub/x", 50), member("here.onnx", None), member("gone.onnx", None))
+    card = model_card(members=(*members, member("https://hub/y", None)), path=tmp_path / "card.yaml")
+    assert estimates.member_sizes(card) == [50, 70, HSF_FILE_BYTES, HSF_FILE_BYTES]
+
+
+def test_memory_grows_with_the_scan_and_the_largest_member() -> None:
+    small = model_card(members=(member("https://hub/x", 10**7),), n_augmentations=0)
+    large = replace(small, members=(member("https://hub/x", 10**7), member("https://hub/y", 10**8)))
+    assert estimates.memory_mb(10**6, small, 0) < estimates.memory_mb(10**7, small, 0)
+    assert estimates.memory_mb(10**6, small, 0) < estimates.memory_mb(10**6, large, 0)
+
+
+def test_only_random_samples_take_the_memory_of_torch() -> None:
+    card = model_card()
+    still = {"scales": (1.0, 1.0), "rotation_degrees": 0.0, "translation_mm": 0.0}
+    mirror = AugmentationRecipe(flip_probability=1, affine_probability=1, **still)
+    plain, random = (estimates.memory_mb(10**6, card, n) for n in (0, 20))
+    assert random - plain == 230
+    assert estimates.memory_mb(10**6, replace(card, recipe=mirror), 1) == plain
+
+
+@pytest.mark.parametrize(
+    ("model", "low", "high"), [("longaxis_single_fast", 500, 700), ("bagging_accurate", 1800, 2400)]
+)
+def test_memory_of_the_models_that_ship(model, low, high) -> None:
+    card = find_card(model)
+    assert low < estimates.memory_mb(8_000_000, card, card.n_augmentations) < high
+
+
+def test_seconds_grow_with_passes_and_fall_with_cores() -> None:
+    card = find_card("longaxis_single_fast")
+    one = estimates.seconds(8_000_000, card, 0, 1)
+    assert estimates.seconds(8_000_000, card, 20, 1) > one > estimates.seconds(8_000_000, card, 0, 4)
+    assert estimates.seconds(32_000_000, card, 0, 1) > one
+
+
+def test_seconds_so_far_are_the_median_of_what_can_be_read(tmp_path) -> None:
+    paths = []
+    for name, content in {"a": {"Seconds": {"load": 1, "locate": 2.5}}, "b": {"Seconds": {"load": 9}}, "c": {}}.items():
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(content))
+    assert estimates.seconds_so_far(paths) == 6.25
+    assert estimates.seconds_so_far([paths[2], tmp_path / "none.json"]) is None
