@@ -1,10 +1,13 @@
 """What is read from an ONNX file, and what is refused: above all what ONNX Runtime would read in another way."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import onnx
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from toy_networks import PROBE, make_network
 from twins import write_custom_operator_twin, write_external_data_twin, write_twin
@@ -36,6 +39,8 @@ def model_with(graph_content: bytes) -> bytes:
     """Sound model with more in its graph: protocol buffers merge two occurrences of one message."""
     return make_network().SerializeToString() + field(GRAPH, graph_content)
 
+
+SMALL = make_network(width=1, depth=1, instance_norm=True).SerializeToString()
 
 # How each message comes into a model.
 MESSAGES = {
@@ -259,6 +264,15 @@ class TestBytes:
 
     def test_field_that_nobody_knows_is_passed_over(self):
         check(make_network().SerializeToString() + field(900, b"future") + varint(901 << 3 | EIGHT) + bytes(8))
+
+    @given(st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=8), st.floats(0.2, 1))
+    @settings(max_examples=200, deadline=None)
+    def test_whatever_the_bytes_are_they_pass_or_are_refused(self, changes, share):
+        model = bytearray(SMALL)
+        for place, byte in changes:
+            model[int(place * len(model))] = byte
+        with suppress(ModelError):
+            check(bytes(model[: int(share * len(model))]))
 
     def test_nested_too_deeply(self):
         graph = field(NODE, field(4, b"Conv"))
