@@ -55,8 +55,9 @@ from bids_hsf.machine import allowed_cores, allowed_memory, release_memory, retu
 from bids_hsf.networks.device import Device, choose_device
 from bids_hsf.networks.members import Members
 from bids_hsf.reports import figures
+from bids_hsf.reports.group import write_group_report
 from bids_hsf.reports.methods import Methods
-from bids_hsf.reports.subject import write_group_report, write_subject_report
+from bids_hsf.reports.subject import write_subject_report
 from bids_hsf.runs import estimates, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.group_table import group_row
