@@ -283,7 +283,6 @@ def _facts(sidecar: Sidecar, logged: Provenance) -> tuple[tuple[str, Facts], ...
         "Computation": {
             "App": f"bids-hsf {sidecar.app_version}",
             "Provider": logged.device.get("Provider"),
-            "Chosen because": logged.device.get("Reason"),
             "Threads": logged.device.get("Threads"),
             "Machine": logged.host.get("Machine"),
             "Passes": sidecar.passes,
