@@ -37,7 +37,8 @@ from bids_hsf.machine import allowed_cores, allowed_memory, release_memory
 from bids_hsf.networks.device import Device, choose_device
 from bids_hsf.networks.members import member_files
 from bids_hsf.networks.sessions import MemberFile
-from bids_hsf.reports.subject import write_group_report, write_subject_report
+from bids_hsf.reports.group import write_group_report
+from bids_hsf.reports.subject import write_subject_report
 from bids_hsf.results import ScanResult
 from bids_hsf.runs import logs, overview, provenance
 from bids_hsf.runs.config import Config, Method

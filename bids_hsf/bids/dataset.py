@@ -114,7 +114,7 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
     images, closed = _images(folder for session, folder in folders if session in wanted_sessions or not wanted_sessions)
     picked = query(bids_dir, images, selection, database_dir)
     _check_labels(picked, bids_dir)
-    found = _without_phase([_scan(path, bids_dir) for path in picked])
+    found = _without_twins(_without_phase([_scan(path, bids_dir) for path in picked]))
     found += [_closed_scan(folder, bids_dir, suffix) for folder in closed for suffix in selection.modalities]
     wanted_suffixes = " or ".join(selection.modalities)
     if not found:
@@ -296,6 +296,18 @@ def _check_labels(images: Sequence[Path], bids_dir: Path) -> None:
                 )
 
 
+def _without_twins(scans: Sequence[Scan]) -> list[Scan]:
+    """Of a .nii and a .nii.gz of one name, keep the compressed one, which converters write; the other is told."""
+    packed = {scan.relative_path for scan in scans}
+    kept = []
+    for scan in scans:
+        if f"{scan.relative_path}.gz" in packed:
+            logger.warning("%s is left out: its results would have the names of those of %s.gz", scan.path, scan.path)
+        else:
+            kept.append(scan)
+    return kept
+
+
 def _check_outputs(scans: Iterable[Scan]) -> None:
     """Make sure that no two images would be written to one output.
 
@@ -305,11 +317,10 @@ def _check_outputs(scans: Iterable[Scan]) -> None:
         Two would: nobody but the user can choose.
     """
     first: dict[str, Scan] = {}
-    for scan in sorted(scans, key=lambda scan: scan.relative_path):
+    for scan in scans:
         taken = first.setdefault(scan.key, scan)
         if taken is not scan:
             raise UsageError(
                 f"Results of {taken.relative_path} and of {scan.relative_path} would have the same names",
-                "Remove one, or choose with --bids-filter-file, for example "
-                '{"t1w": {"space": null, "desc": "preproc", "extension": ".nii.gz"}}.',
+                'Choose with --bids-filter-file, for example {"t1w": {"space": null, "desc": "preproc"}}.',
             )

@@ -20,6 +20,7 @@ from bids_hsf.bids.group_table import (
     total_column,
 )
 from bids_hsf.bids.typed_json import NotWholeError
+from bids_hsf.files import write_text
 from bids_hsf.labels import HEMISPHERES
 from bids_hsf.reports.charts import OUTLIER_Z, Chart, robust_z, strip_chart
 from bids_hsf.reports.pages import anchor, citation_link, link_to, render, to_text
@@ -118,6 +119,13 @@ class Volumes:
     def outlying(self) -> NDArray[np.bool_]:
         """Values far from the others', (N, V)."""
         return np.abs(self.scores) > OUTLIER_Z
+
+
+def write_group_report(output_dir: Path) -> Path:
+    """Write ``group_volumes.html`` from ``group_volumes.tsv``; returns its path."""
+    path = output_dir / "group_volumes.html"
+    write_text(path, group_page(output_dir))
+    return path
 
 
 def group_page(output_dir: Path) -> str:

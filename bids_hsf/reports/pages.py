@@ -81,7 +81,7 @@ def render(template: str, kind: str = "html", **values: Any) -> str:
     What is `Markup` is of that kind already.
     """
     page = _environment(kind).get_template(template)
-    return page.render(version=__version__, unknown=UNKNOWN, **values).rstrip() + "\n"
+    return page.render(**values).rstrip() + "\n"
 
 
 @lru_cache(maxsize=3)
@@ -97,8 +97,10 @@ def _environment(kind: str) -> Environment:
     )
     script = (TEMPLATES / "table.js").read_text(encoding="utf-8")
     checksum = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Files of the package, not of a dataset.
+    # Globals, since macros do not see what a page is given. Files of the package, not of a dataset.
     environment.globals |= {
+        "version": __version__,
+        "unknown": UNKNOWN,
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704
         "script": Markup(script),  # noqa: S704
         "script_hash": f"sha256-{checksum}",

@@ -1,6 +1,6 @@
-"""Reports to look at, from files already on disk alone: one page a subject, one for the group.
+"""A subject's page: all its scans, from files already on disk alone.
 
-The pages are plain HTML and CSS, hold no date, load nothing from elsewhere (their content security
+Pages are plain HTML and CSS, hold no date, load nothing from elsewhere (their content security
 policy forbids it), and link to the figures and files beside them. Equal files give equal pages.
 """
 
@@ -17,7 +17,6 @@ from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.tables import Structure
 from bids_hsf.files import read_text, write_text
 from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES
-from bids_hsf.reports.group import group_page
 from bids_hsf.reports.pages import (
     UNKNOWN,
     anchor,
@@ -134,13 +133,6 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
     return path
 
 
-def write_group_report(output_dir: Path) -> Path:
-    """Write ``group_volumes.html`` from ``group_volumes.tsv``; returns its path."""
-    path = output_dir / "group_volumes.html"
-    write_text(path, group_page(output_dir))
-    return path
-
-
 def subject_page(output_dir: Path, subject: str) -> str:
     """Render the page of a subject.
 
@@ -252,7 +244,9 @@ def _volume_remarks(pairs: Sequence[Pair], total: Pair) -> Iterator[Remark]:
     """Find empty structures, and an asymmetry that is worth a look."""
     for pair in pairs:
         for name, measure in (("left", pair.left), ("right", pair.right)):
-            if measure is None or measure.volume == 0:
+            if measure is None:
+                yield Remark("bad", f"the volume of {name} {pair.name} is not known")
+            elif measure.volume == 0:
                 yield Remark("bad", f"{name} {pair.name} is empty")
     difference = total.asymmetry
     if difference is not None and abs(difference) >= NOTABLE_ASYMMETRY:
@@ -289,7 +283,6 @@ def _facts(sidecar: Sidecar, logged: Provenance) -> tuple[tuple[str, Facts], ...
         "Computation": {
             "App": f"bids-hsf {sidecar.app_version}",
             "Provider": logged.device.get("Provider"),
-            "Chosen because": logged.device.get("Reason"),
             "Threads": logged.device.get("Threads"),
             "Machine": logged.host.get("Machine"),
             "Passes": sidecar.passes,

@@ -145,10 +145,19 @@ def test_dots_in_labels_are_kept_apart_and_become_legal(tmp_path: Path) -> None:
     assert keys(root, modalities=("T1w",)) == ["sub-01_acq-0p7mm_T1w", "sub-01_acq-0p8mm_T1w"]
 
 
+def test_of_a_file_and_its_compressed_twin_the_latter_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_tree(tmp_path, ["sub-01/anat/sub-01_T1w.nii", "sub-01/anat/sub-01_T1w.nii.gz"])
+    with caplog.at_level(logging.WARNING):
+        assert [scan.path.name for scan in find_scans(root, Selection())] == ["sub-01_T1w.nii.gz"]
+    assert "sub-01_T1w.nii is left out: its results would have the names of those of " in caplog.text
+
+
 @pytest.mark.parametrize(
     ("first", "second", "chosen"),
     [
-        ("sub-01_T1w.nii", "sub-01_T1w.nii.gz", {"extension": ".nii.gz"}),
+        ("sub-01_T1w.nii.gz", "sub-01_desc-x_T1w.nii", {"extension": ".nii"}),
         ("sub-01_T1w.nii.gz", "sub-01_space-MNI_T1w.nii.gz", {"space": None}),
         ("sub-01_T1w.nii.gz", "sub-01_unknown-1_T1w.nii.gz", None),
         ("sub-01_acq-0.8_T1w.nii.gz", "sub-01_acq-0p8_T1w.nii.gz", {"acquisition": "0p8"}),
@@ -160,7 +169,10 @@ def test_two_files_for_one_output_are_an_error_that_names_both(
     root = write_tree(tmp_path, [f"sub-01/anat/{name}" for name in (first, second)])
     with pytest.raises(UsageError) as caught:
         keys(root)
-    assert f"Results of sub-01/anat/{first} and of sub-01/anat/{second} would have the same names" in str(caught.value)
+    said = str(caught.value)
+    assert "would have the same names" in said
+    assert f"sub-01/anat/{first} " in said
+    assert f"sub-01/anat/{second} " in said
     assert "--bids-filter-file" in (caught.value.hint or "")
     if chosen is not None:
         assert len(keys(root, filters={"t1w": chosen})) == 1

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bids_hsf.bids import output_dataset
-from bids_hsf.errors import OutputError
+from bids_hsf.bids.names import MULTISPECTRAL, ScanOutputs, scan_outputs
+from bids_hsf.errors import OutputError, StorageError
 
 
 def test_a_raw_dataset_is_no_output_folder(tmp_path: Path) -> None:
@@ -55,3 +56,87 @@ def test_licences_of_models_that_begin_at_once_are_all_told(tmp_path: Path, monk
         list(pool.map(lambda text: output_dataset.prepare_output_dir(tmp_path / "out", tmp_path, text), ["MIT", "CC0"]))
     assert json.loads((tmp_path / "out/dataset_description.json").read_text())["License"] == "CC0; MIT"
     assert list((tmp_path / "out/logs").iterdir()) == []
+
+
+def outputs_of(output_dir: Path, description: str | None = None) -> ScanOutputs:
+    return scan_outputs(output_dir, [("sub", "01")], "T1w", "toy", description)
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_the_files_of_a_scan_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    output_dataset.prepare_output_dir(tmp_path, tmp_path / "bids", "MIT")
+    outputs, joined = outputs_of(tmp_path), outputs_of(tmp_path, MULTISPECTRAL)
+    touch(outputs.sidecar, outputs.map("voteshare"), outputs.figure("entropy"), joined.dseg)
+    with output_dataset.together(outputs):
+        # What an earlier attempt left is gone; what was made of two contrasts stays.
+        assert [path.exists() for path in (outputs.sidecar, outputs.map("voteshare"))] == [False, False]
+        assert not outputs.figure("entropy").exists()
+        touch(outputs.dseg)
+    assert outputs.dseg.exists()
+    assert joined.dseg.exists()
+    with pytest.raises(KeyError), output_dataset.together(outputs):
+        touch(outputs.table)
+        raise KeyError
+    assert not outputs.table.exists()
+    assert not outputs.dseg.exists()
+    with output_dataset.together(joined):
+        assert not joined.dseg.exists()
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="is gone"), output_dataset.together(outputs_of(tmp_path)):
+        pass
+
+
+def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    outputs = outputs_of(tmp_path)
+    outputs.sidecar.mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"Cannot remove .*_dseg\.json"):
+        output_dataset.discard(outputs)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"Name": "raw"}, "holds a raw BIDS dataset"),
+        ({"DatasetType": "derivative", "GeneratedBy": [{"Name": "fMRIPrep"}]}, "holds the derivatives of fMRIPrep"),
+    ],
+)
+def test_a_folder_of_another_dataset_is_refused(tmp_path: Path, description: dict[str, Any], message: str) -> None:
+    (tmp_path / "dataset_description.json").write_text(json.dumps(description))
+    with pytest.raises(OutputError, match=message):
+        output_dataset.check_output_dir(tmp_path)
+
+
+@pytest.mark.parametrize("makers", [None, [], "x", [{"Name": "bids-hsf"}, {"Name": "other"}], [7]])
+def test_derivatives_of_no_other_app_are_taken(tmp_path: Path, makers: Any) -> None:
+    description = {"DatasetType": "derivative", "GeneratedBy": makers}
+    (tmp_path / "dataset_description.json").write_text(json.dumps(description))
+    output_dataset.check_output_dir(tmp_path)
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file is not a folder"):
+        output_dataset.check_output_dir(tmp_path / "file" / "out")
+
+
+def test_the_dataset_tells_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dataset_description.json").write_text('{"Name": "x", "DatasetDOI": "doi:10.1/2"}')
+    monkeypatch.setenv("BIDS_HSF_CONTAINER", "someone/bids-hsf:1.0")
+    description = output_dataset.dataset_description(tmp_path, "MIT")
+    assert description["SourceDatasets"] == [{"URL": tmp_path.as_uri(), "DOI": "doi:10.1/2"}]
+    assert description["GeneratedBy"][0]["Container"] == {"Type": "docker", "Tag": "someone/bids-hsf:1.0"}
+
+
+def test_readme_says_what_lies_there(tmp_path: Path) -> None:
+    output_dataset.prepare_output_dir(tmp_path / "out", tmp_path, "MIT")
+    text = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    for word in ("_dseg.nii.gz", "group_volumes.tsv", "desc-multispectral", "For research use only"):
+        assert word in text
+    assert text.endswith("not for clinical use.\n")

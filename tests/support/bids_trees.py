@@ -87,8 +87,7 @@ class Example:
         lines = (DATA / "bids_examples_files.txt").read_text().splitlines()
         paths = [line.removeprefix(f"{self.name}/") for line in lines if line.startswith(f"{self.name}/")]
         scans = [path for path in paths if path.endswith(".json") and Path(path).parent.name in MRI and "_" in path]
-        stems = [path.removesuffix(".json") for path in scans]
-        return sorted({*paths, *(f"{stem}.nii.gz" for stem in stems if f"{stem}.nii" not in paths)})
+        return sorted({*paths, *(path.removesuffix("json") + "nii.gz" for path in scans)})
 
 
 def read_examples() -> list[Example]:

@@ -1,0 +1,100 @@
+"""The group's page, held against the table that it was made from."""
+
+import base64
+import hashlib
+import logging
+import re
+
+import numpy as np
+import pytest
+from report_pages import Page, write_group, write_scan
+
+from bids_hsf.bids.tables import read_tsv, write_tsv
+from bids_hsf.reports.group import group_page
+from bids_hsf.reports.subject import subject_page
+
+
+def test_group_page_links_to_the_sections_of_subject_pages(tmp_path):
+    write_scan(tmp_path)
+    write_group(tmp_path, 1, participant_id="sub-01", scan="sub-01_T1w")
+    link = next(a for a in Page(group_page(tmp_path)).all("a", "href") if a.startswith("sub-01.html"))
+    assert link.partition("#")[2] in Page(subject_page(tmp_path, "01")).ids
+
+
+def test_policy_allows_the_own_script_alone(tmp_path):
+    write_group(tmp_path, 3)
+    text = group_page(tmp_path)
+    policy = next(a["content"] for tag, a in Page(text).elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "http" not in policy
+
+
+@pytest.mark.parametrize("n", [1, 5000])
+def test_group_page_of_any_size(tmp_path, n):
+    write_group(tmp_path, n)
+    text = group_page(tmp_path)
+    page = Page(text)
+    assert len(text.encode()) < 2_000_000
+    rows = read_tsv(tmp_path / "group_volumes.tsv")
+    assert page.text.count("_T1w") >= n
+    assert f"{float(rows[-1]['L_total_mm3']):.0f}" in page.text
+    assert len([tag for tag, _ in page.elements if tag == "circle"]) <= 2500
+    medians = re.findall(r"median ([\d.\u202f]+)", " ".join(page.all("svg", "aria-label")))
+    expected = np.median([float(row["L_total_mm3"]) for row in rows])
+    assert medians[0].replace("\u202f", "") == f"{expected:.1f}"
+
+
+def test_group_page_of_no_scan(tmp_path):
+    write_tsv(tmp_path / "group_volumes.tsv", ["participant_id", "scan"], [])
+    assert "No scan" in Page(group_page(tmp_path)).text
+
+
+def test_outliers_are_named(tmp_path):
+    write_group(tmp_path, 40, L_CA1_mm3=301.0, R_CA2_mm3=None)
+    text = group_page(tmp_path)
+    page = Page(text)
+    assert "sub-0000 L CA1 301.0" in page.text
+    assert re.search(r"class=o>301\b", text)
+    assert "1 to look at" in page.text
+    assert "n/a" in page.text
+
+
+def test_models_and_contrasts_are_judged_apart(tmp_path):
+    write_group(tmp_path, 10)
+    rows = read_tsv(tmp_path / "group_volumes.tsv")
+    for row in rows.copy():
+        tripled = {name: 3 * float(value) for name, value in row.items() if "_mm3" in name}
+        rows.append(row | {"scan": row["scan"].replace("T1w", "T2w")} | tripled)
+    write_tsv(tmp_path / "group_volumes.tsv", list(rows[0]), rows)
+    page = Page(group_page(tmp_path))
+    assert "bagging, T1w 10 scans" in page.text
+    assert "bagging, T2w 10 scans" in page.text
+    assert "0 to look at" in page.text
+
+
+def test_a_large_table_keeps_flagged_scans_and_says_what_is_hidden(tmp_path):
+    write_group(tmp_path, 6100, warnings="look at it")
+    page = Page(group_page(tmp_path))
+    assert "100 scans without remarks are shown only in" in page.text
+    assert "columns are shown only in" in page.text
+    assert "sub-0000_T1w" in page.text
+
+
+@pytest.mark.parametrize("content", [b"", b"participant_id\tscan\n\xff\n", b"scan\tL_x_mm3\nsub-1_T1w\tmuch\n", None])
+def test_a_table_that_is_not_whole_is_told_and_shows_no_scan(tmp_path, caplog, content):
+    if content is not None:
+        (tmp_path / "group_volumes.tsv").write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert "No scan" in Page(group_page(tmp_path)).text
+    assert ("group_volumes.tsv is passed over" in caplog.text) == (content is not None)
+
+
+def test_names_with_signs_are_charted(tmp_path):
+    rows = [{"participant_id": f"sub-{i}", "scan": f"sub-{i}_T1w", "model": "m"} for i in range(9)]
+    for side in ("L", "R"):
+        rows = [row | {f"{side}_CA1-3_mm3": 800.0 + i, f"{side}_DG_mm3": 90.0} for i, row in enumerate(rows)]
+    write_tsv(tmp_path / "group_volumes.tsv", list(rows[0]), rows)
+    assert "CA1-3, volume in mm³." in " ".join(Page(group_page(tmp_path)).all("svg", "aria-label"))
