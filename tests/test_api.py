@@ -117,7 +117,7 @@ def test_models_are_listed() -> None:
 class TestErrors:
     def test_what_is_missing_is_said_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BIDS_HSF_CACHE", str(tmp_path))
-        with pytest.raises(FetchError, match=r"arunet_4\.0\.0_b0.*missing.*downloads are off"):
+        with pytest.raises(FetchError, match=r"arunet_4\.0\.0b0.*missing.*downloads are off"):
             bids_hsf.open_model("bagging_accurate", download=False)
 
     def test_names(self) -> None:
