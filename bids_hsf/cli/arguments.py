@@ -6,23 +6,32 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bids_hsf import __version__
+from bids_hsf.bids.selection import is_image_name
 from bids_hsf.cli.console import show
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
 from bids_hsf.hub import DEFAULT_MODEL
 from bids_hsf.runs.command_line import FLAGS
 from bids_hsf.runs.config import LEVELS, REFERENCES, UNCERTAINTIES, VIEWERS, Config, Method, config_from
 
-USAGE = "bids-hsf BIDS_DIR OUTPUT_DIR {participant,group,status} [{participant,group,status} ...] [options]"
+USAGE = (
+    "bids-hsf BIDS_DIR OUTPUT_DIR {participant,group,status} [{participant,group,status} ...] [options]\n"
+    "       bids-hsf IMAGE.nii.gz [IMAGE.nii.gz ...] OUTPUT_DIR [options]"
+)
 
 DESCRIPTION = """Segment hippocampal subfields in the T1w and T2w images of a BIDS dataset.
 
   bids-hsf /data/study /data/study/derivatives/bids-hsf participant
   bids-hsf /data/study /data/study/derivatives/bids-hsf group
   bids-hsf /data/study /data/study/derivatives/bids-hsf status
+
+or in images that belong to no dataset; the results lie beside each other in the output folder:
+
+  bids-hsf scan_T1w.nii.gz results
 
 For research use only; not for clinical use."""
 
@@ -134,7 +143,9 @@ def build_parser() -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     # Optional to argparse: a saved run holds them, and their lack is told in our own words.
-    parser.add_argument("bids_dir", type=_path, nargs="?", default=None, metavar="BIDS_DIR", help="the BIDS dataset")
+    parser.add_argument(
+        "bids_dir", type=_path, nargs="?", default=None, metavar="BIDS_DIR", help="the BIDS dataset, or images"
+    )
     parser.add_argument(
         "output_dir", type=_path, nargs="?", default=None, metavar="OUTPUT_DIR", help="where the derivatives go"
     )
@@ -338,6 +349,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     """
     habit = [argument for argument in arguments if argument.startswith("segmentation=")]
     options = vars(build_parser().parse_args([argument for argument in arguments if argument not in habit]))
+    _take_images(options)
     for word in habit:
         name = word.partition("=")[2]
         if options.setdefault("method.model", name) != name:
@@ -351,6 +363,26 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     if missing and "config_file" not in given:
         raise UsageError(f"the following arguments are required: {', '.join(missing)}", f"usage: {USAGE}")
     return given
+
+
+def _take_images(options: dict[str, Any]) -> None:
+    """Tell images given by name from a dataset: what comes behind the last of them is the output folder.
+
+    Raises
+    ------
+    UsageError
+        There is no word left for the output folder.
+    """
+    if options.get("bids_dir") is None or not is_image_name(options["bids_dir"]):
+        return
+    words = [options["bids_dir"], options["output_dir"], *map(_path, options["levels"])]
+    words = [word for word in words if word is not None]
+    images = list(takewhile(is_image_name, words))
+    if len(images) == len(words):
+        raise UsageError("the output folder is missing", "usage: bids-hsf IMAGE.nii.gz [IMAGE.nii.gz ...] OUTPUT_DIR")
+    rest = [word.name for word in words[len(images) + 1 :]]
+    options |= {"images": images, "bids_dir": images[0].parent, "output_dir": words[len(images)]}
+    options["levels"] = rest or ["participant"]
 
 
 def config_of(options: dict[str, Any], command: Sequence[str]) -> Config:

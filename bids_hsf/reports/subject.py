@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
-from bids_hsf.bids.derivatives import Derivative, find_derivatives
+from bids_hsf.bids.derivatives import Derivative, find_derivatives, read_derivative
 from bids_hsf.bids.names import described
 from bids_hsf.bids.provenance import Provenance, read_failure, read_provenance
 from bids_hsf.bids.sidecars import Sidecar
@@ -130,6 +130,18 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
     """Write ``sub-<subject>.html`` with all scans of a subject, all sessions and runs; returns its path."""
     path = output_dir / f"sub-{subject}.html"
     write_text(path, subject_page(output_dir, subject))
+    return path
+
+
+def write_image_report(output_dir: Path, table: Path, key: str) -> Path:
+    """Write the page of an image that belongs to no dataset, ``<key>.html``; returns its path."""
+    path = output_dir / f"{key}.html"
+    found = read_derivative(table)
+    scans = [] if found is None else [_view_scan(output_dir, found)]
+    page = render(
+        "subject.html.j2", title=key, scans=scans, failures=[], has_group=False, citation=citation_link(output_dir)
+    )
+    write_text(path, page)
     return path
 
 
@@ -256,7 +268,8 @@ def _volume_remarks(pairs: Sequence[Pair], total: Pair) -> Iterator[Remark]:
 
 def _figures(output_dir: Path, table: Path, stem: str) -> Iterator[Figure]:
     """Find the figures of a scan."""
-    folder = Path(table.relative_to(output_dir).parts[0]) / "figures"
+    subject, *below = table.relative_to(output_dir).parts
+    folder = Path(subject) / "figures" if below else Path("figures")
     for kind, caption in FIGURES.items():
         relative = folder / f"{described(stem, kind)}_dseg.svg"
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bids_hsf.bids.dataset import Scan
 from bids_hsf.bids.label_maps import LabelMap
-from bids_hsf.bids.names import ScanOutputs
+from bids_hsf.bids.names import ScanOutputs, bids_uri
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.labels import Label, Merge
 
@@ -64,8 +64,10 @@ class Job:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Relative paths of `scans`."""
-        return tuple(scan.relative_path for scan in self.scans)
+        """BIDS URIs of `scans`, or their file names where they belong to no dataset."""
+        return tuple(
+            scan.relative_path if scan.is_loose else bids_uri("raw", scan.relative_path) for scan in self.scans
+        )
 
     @property
     def expected_files(self) -> tuple[Path, ...]:
