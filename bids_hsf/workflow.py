@@ -117,9 +117,12 @@ def run(config: Config, terminal: Terminal | None = None, seams: Seams | None = 
 
 def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     """Segment the selected scans; returns 0, 1 (some failed) or 65 (all failed)."""
-    if config.behaviour.reports_only:
+    if config.behaviour.reports_only and not config.images:
         return rewrite_reports(config, terminal)
     plan = make_plan(config)
+    if config.behaviour.reports_only:
+        write_reports(plan, config)
+        return 0
     if config.behaviour.dry_run:
         terminal.show(overview.preview(plan, config))
         return 0
