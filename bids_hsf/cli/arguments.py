@@ -14,7 +14,7 @@ from bids_hsf.bids.selection import is_image_name
 from bids_hsf.cli.console import show
 from bids_hsf.cli.parser import POSITIONALS, Parser, near
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
-from bids_hsf.hub import DEFAULT_MODEL
+from bids_hsf.hub import DEFAULT_MODEL, OFFLINE_MODEL
 from bids_hsf.runs.command_line import FLAGS
 from bids_hsf.runs.config import LEVELS, REFERENCES, UNCERTAINTIES, VIEWERS, Config, Method, config_from
 
@@ -115,7 +115,7 @@ def _add_model(group: Group) -> None:
     add = _adder(group)
     text = (
         "model of the hub, or a card of your own; a trailing segmentation=NAME means the same "
-        f"(default: {DEFAULT_MODEL}; without any download: longaxis_single_accurate)"
+        f"(default: {DEFAULT_MODEL}; without any download: {OFFLINE_MODEL})"
     )
     add("method.model", text, metavar="NAME|CARD.yaml")
     add("hub_dirs", "folders with further model cards", type=_path, nargs="+", action="extend", metavar="DIR")
