@@ -1,90 +1,13 @@
-"""The longaxis network: a small residual U-Net, and its export under HSF's tensor contract."""
+"""The longaxis network."""
 
-from itertools import pairwise
-from pathlib import Path
-
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from training.network import HalfResolutionNet
 
 N_CLASSES = 3  # background, anterior, posterior
 WIDTHS = (48, 64, 96)  # at 2, 4 and 8 mm for voxels of 1 mm
-N_STEM = 16
-N_FINE = 8  # channels at full resolution
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions with instance norm, added to a 1x1x1 projection of the input."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv3d(n_in, n_out, 3, padding=1, bias=False)
-        self.norm1 = nn.InstanceNorm3d(n_out, affine=True)
-        self.conv2 = nn.Conv3d(n_out, n_out, 3, padding=1, bias=False)
-        self.norm2 = nn.InstanceNorm3d(n_out, affine=True)
-        self.skip = nn.Conv3d(n_in, n_out, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu(self.norm1(self.conv1(x)), 0.01)
-        return F.leaky_relu(self.norm2(self.conv2(y)) + self.skip(x), 0.01)
-
-
-class LongAxisNet(nn.Module):
-    """Residual U-Net at half resolution, refined by one convolution at full resolution; logits out.
-
-    Nine tenths of the work of a U-Net go into its levels of full and half resolution; without blocks at the
-    first, less than half of it is left. A strided convolution carries 2 x 2 x 2 voxels into channels, a
-    transposed one back.
-
-    Input (batch, 1, x, y, z) float32 z-scores, each size a multiple of 8; output (batch, 3, x, y, z).
-    """
+class LongAxisNet(HalfResolutionNet):
+    """1.25 M parameters."""
 
     def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
-        super().__init__()
-        self.stem = nn.Conv3d(1, N_STEM, 2, stride=2)
-        inputs = (N_STEM, *widths[:-1])
-        self.down = nn.ModuleList(ResidualBlock(i, o) for i, o in zip(inputs, widths, strict=True))
-        self.narrow = nn.ModuleList(nn.Conv3d(deep, shallow, 1) for shallow, deep in pairwise(widths))
-        self.up = nn.ModuleList(ResidualBlock(2 * width, width) for width in widths[:-1])
-        self.expand = nn.ConvTranspose3d(widths[0], N_FINE, 2, stride=2)
-        self.refine = nn.Conv3d(N_FINE + 1, N_FINE, 3, padding=1)
-        self.head = nn.Conv3d(N_FINE, N_CLASSES, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.stem(image)
-        features = []
-        for level, block in enumerate(self.down):
-            x = block(x if level == 0 else F.max_pool3d(x, 2))
-            features.append(x)
-        for level in reversed(range(len(self.up))):
-            # Narrowed before they are enlarged: the same sum of products on an eighth of the voxels.
-            x = F.interpolate(self.narrow[level](x), scale_factor=2.0, mode="trilinear", align_corners=False)
-            x = self.up[level](torch.cat([x, features[level]], dim=1))
-        fine = F.leaky_relu(self.expand(x), 0.01)
-        return self.head(F.leaky_relu(self.refine(torch.cat([image, fine], dim=1)), 0.01))
-
-
-class WithSoftmax(nn.Module):
-    """HSF's contract wants probabilities, so the softmax is part of the exported graph."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.softmax(self.network(x), dim=1)
-
-
-def export_onnx(network: nn.Module, path: Path) -> None:
-    """Write `network` as ONNX opset 17 with HSF's tensor names and dynamic batch and sizes."""
-    axes = {0: "batch", 2: "x", 3: "y", 4: "z"}
-    torch.onnx.export(
-        WithSoftmax(network).eval().cpu(),
-        (torch.zeros(1, 1, 32, 40, 32),),
-        str(path),
-        input_names=["cropped_hippocampus"],
-        output_names=["segmented_hippocampus"],
-        dynamic_axes={"cropped_hippocampus": axes, "segmented_hippocampus": axes},
-        opset_version=17,
-        dynamo=False,
-    )
+        super().__init__(N_CLASSES, widths)

@@ -13,8 +13,6 @@ then roomy ones; hard samples for the first half, then ever milder ones.
 """
 
 import argparse
-import copy
-import csv
 import json
 import time
 from collections.abc import Iterator
@@ -23,10 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from augment import SIZES, draw_sample
-from muon import Muon
-from network import N_CLASSES, LongAxisNet, export_onnx
+from network import N_CLASSES, LongAxisNet
 from torch import Tensor
 from torch.nn import functional as F
+from training.loop import Run, write_rows
+from training.network import export_onnx
 
 Cases = dict[str, tuple[Tensor, Tensor]]
 
@@ -91,61 +90,6 @@ def dice_by_case(network: torch.nn.Module, cases: Cases, names: list[str]) -> li
     return rows
 
 
-class Run:
-    """One training run: network, its running average, optimiser and place in the schedule.
-
-    `forgetting` is the share of the running average that each step replaces.
-    """
-
-    def __init__(self, network: torch.nn.Module, n_steps: int, lr: float, seed: int, forgetting: float = 0.01) -> None:
-        # Channels last: 3-D convolutions are a fifth faster so on CPUs.
-        self.network = network.to(memory_format=torch.channels_last_3d)
-        self.average = copy.deepcopy(self.network)
-        self.optimizer = Muon(self.network.parameters(), lr)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, lr, total_steps=n_steps, pct_start=0.15, cycle_momentum=False
-        )
-        self.generator = torch.Generator().manual_seed(seed)
-        self.forgetting = forgetting
-        self.epoch = 0
-
-    def step(self, images: Tensor, labels: Tensor) -> float:
-        images = images.contiguous(memory_format=torch.channels_last_3d)
-        # Without hardware for it, as on AVX2, bfloat16 is thirty times slower.
-        fast = images.is_cuda or torch.cpu._is_avx512_bf16_supported()
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=fast):
-            logits = self.network(images)
-        loss = dice_and_cross_entropy(logits.float(), labels)
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimizer.step()
-        self.schedule.step()
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(value, self.forgetting)
-        return float(loss.detach())
-
-    def save(self, path: Path) -> None:
-        state = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "generator": self.generator.get_state(),
-            "epoch": self.epoch,
-        }
-        torch.save(state, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
-
-    def resume(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        for name in ("network", "average", "optimizer", "schedule"):
-            getattr(self, name).load_state_dict(state[name])
-        self.generator.set_state(state["generator"])
-        self.epoch = state["epoch"]
-
-
 def draw_batches(
     cases: Cases, names: list[str], batch_size: int, done: float, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -157,11 +101,6 @@ def draw_batches(
         picked = [cases[names[i]] for i in order[start : start + batch_size]]
         drawn = [draw_sample(*case, size, strength, generator) for case in picked]
         yield torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])
-
-
-def write_rows(path: Path, header: list[str], rows: list[list[object]]) -> None:
-    with path.open("w", newline="") as stream:
-        csv.writer(stream, delimiter="\t", lineterminator="\n").writerows([header, *rows])
 
 
 class Journal:
@@ -219,7 +158,7 @@ def main() -> None:
     network = LongAxisNet().to(device)
     if arguments.start:
         network.load_state_dict(torch.load(arguments.start, weights_only=True, map_location=device)["average"])
-    run = Run(network, n_steps, arguments.lr, seed)
+    run = Run(network, dice_and_cross_entropy, n_steps, arguments.lr, seed)
     journal = Journal(stem, cases, held_names)
     state_path = stem.with_suffix(".pt")
     if state_path.exists():

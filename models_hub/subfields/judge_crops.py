@@ -1,0 +1,207 @@
+"""Judge subfields networks on crops, without the app; onnxruntime.
+
+    python judge_crops.py citi168 RESOURCES/CITI168 --networks NET.onnx ... [--figures DIR]
+    python judge_crops.py msd Task04_Hippocampus --networks NET.onnx ... [--every 4] [--longaxis NET.onnx ...]
+    python judge_crops.py pool POOL_DIR --only OASIS30ANTs --networks NET.onnx ...
+    python judge_crops.py cobralab SUBFIELDS --context SYNTHSEG_CONTEXT --networks NET.onnx ...
+
+Several networks vote by their mean, each on the crop and its mirror image.
+
+citi168: mean T2w intensity of every label, SRLM against CA1 slice by slice of the body, and T1w against T2w.
+msd: Dice of the whole hippocampus with the manual masks as they are and at this protocol's volume, and with the union
+of longaxis's labels; `--skip NAME_split.json` leaves out the cases that a network was trained on.
+pool: synthetic T1w- and T2w-like images of label maps, best of an atlas that the networks never saw; Dice a label, and
+the area under the ROC curve of the entropy for wrong against right voxels around the hippocampus.
+cobralab: the same, of manual labels of another protocol, put into heads as pool.py does.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import onnxruntime as ort
+import torch
+from fitting import filled, grid_points, sample
+from judge_scans import GROUPS, LABELS, darkness, dice, dice_by_group, mosaic
+from pool import ATLAS_MM, MARGIN_MM, POOL_MM, cut_around, put, shape_field, target_field
+from samples import VOXEL_MM
+from scipy import ndimage
+from synthesis import T1W, T2W, known_means, rendered
+from targets import UPRIGHT_MM, citi168_cases, msd_cases
+from torch import Tensor
+from torch.nn import functional as F
+
+N_BINS = 2000
+FROM_COBRALAB = {1: 2, 2: 1, 4: 5, 5: 4, 6: 6}  # their numbers to this family's; CA2 and CA3 are one there
+COBRALAB_MM = 0.3
+
+
+class Networks:
+    """An ensemble, of subfields or of another family."""
+
+    def __init__(self, paths: Sequence[Path], voxel_mm: float = VOXEL_MM) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.sessions = [ort.InferenceSession(str(path), options) for path in paths]
+        self.voxel_mm = voxel_mm
+
+    def probabilities(self, image: Tensor, image_mm: float, points: Tensor) -> Tensor:
+        """(classes, ...) at points in mm from the middle of an image."""
+        coarse = sample(image[None], image_mm, grid_points(image.shape, image_mm, self.voxel_mm))[0]
+        coarse = (coarse - coarse.mean()) / coarse.std()
+        pads = [(-n) % 8 for n in coarse.shape]
+        padded = F.pad(coarse, [p for pad in reversed(pads) for p in (pad // 2, pad - pad // 2)])[None, None].numpy()
+        total = 0
+        for session in self.sessions:
+            name = session.get_inputs()[0].name
+            total = total + session.run(None, {name: padded})[0][0]
+            mirrored = np.ascontiguousarray(padded[:, :, ::-1])
+            total = total + session.run(None, {name: mirrored})[0][0][:, ::-1]
+        cut = (slice(None), *(slice(p // 2, p // 2 + n) for p, n in zip(pads, coarse.shape, strict=True)))
+        mean = torch.from_numpy(np.ascontiguousarray(total[cut])) / (2 * len(self.sessions))
+        extent = torch.tensor([(n - 1) / 2 * self.voxel_mm for n in coarse.shape])
+        return F.grid_sample(mean[None], (points / extent).flip(-1)[None], padding_mode="border", align_corners=True)[0]
+
+
+def judge_citi168(arguments: argparse.Namespace, networks: Networks) -> None:
+    for name, images in citi168_cases(arguments.folder):
+        points = grid_points(images["T1w"].shape, UPRIGHT_MM, UPRIGHT_MM)
+        labels = {c: networks.probabilities(image, UPRIGHT_MM, points).argmax(0).numpy() for c, image in images.items()}
+        t2w = images["T2w"].numpy()[tuple(slice(n) for n in labels["T1w"].shape)]
+        for contrast, found in labels.items():
+            means = [t2w[found == k].mean() for k in range(1, 7)]
+            volumes = [(found == k).sum() * UPRIGHT_MM**3 for k in range(1, 7)]
+            darker, n, ratio = darkness(found, t2w)
+            print(name, contrast, "T2w", *(f"{label} {m:.0f}" for label, m in zip(LABELS, means, strict=True)))
+            print(f"    SRLM darker than CA1 in {darker} of {n} slices, ratio {ratio:.3f}; mm3", *np.round(volumes))
+            if arguments.figures:
+                arguments.figures.mkdir(parents=True, exist_ok=True)
+                mosaic(arguments.figures / f"{name}_{contrast}.png", t2w, found)
+        print("    T1w against T2w, Dice", {k: round(v, 2) for k, v in dice_by_group(*labels.values()).items()})
+
+
+def judge_msd(arguments: argparse.Namespace, networks: Networks) -> None:
+    skip = set(json.loads(arguments.skip.read_text())["real"]) if arguments.skip else set()
+    longaxis = Networks(arguments.longaxis, 1.0) if arguments.longaxis else None
+    rows = []
+    for name, image, voxel_mm, mask in list(msd_cases(arguments.folder))[:: arguments.every]:
+        if name in skip:
+            continue
+        points = grid_points(image.shape, voxel_mm, POOL_MM)
+        whole = networks.probabilities(image, voxel_mm, points)[0].numpy() < 0.5
+        full, cut = (target_field(mask, voxel_mm, share)[0].numpy() > 0 for share in (1.0, 0.84))
+        row = [dice(whole, full), dice(whole, cut), whole.sum() / full.sum()]
+        if longaxis:
+            row.append(dice(whole, longaxis.probabilities(image, voxel_mm, points)[0].numpy() < 0.5))
+        rows.append(row)
+    titles = ("manual mask", "mask at 0.84 of its volume", "volume over the mask's", "union of longaxis's labels")
+    for title, values in zip(titles, np.array(rows).T, strict=False):
+        figures = f"mean {values.mean():.3f} sd {values.std(ddof=1):.3f} lowest {values.min():.3f}"
+        print(f"{title:28} {figures} n {len(values)}")
+
+
+class Confidence:
+    """Counts wrong and right voxels by their entropy."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros((2, N_BINS))
+
+    def add(self, probabilities: Tensor, truth: np.ndarray, same: dict[int, int]) -> None:
+        """Voxels within 3 mm of the hippocampus; `same` says which labels count as one."""
+        entropy = -(probabilities * (probabilities + 1e-9).log()).sum(0).numpy() / np.log(len(probabilities))
+        found = probabilities.argmax(0).numpy()
+        for a, b in same.items():
+            found, truth = np.where(found == a, b, found), np.where(truth == a, b, truth)
+        near = ndimage.binary_dilation(truth > 0, iterations=round(3 / POOL_MM))
+        bins = np.clip(entropy * N_BINS, 0, N_BINS - 1).astype(int)
+        for row, chosen in enumerate((near & (found == truth), near & (found != truth))):
+            self.counts[row] += np.bincount(bins[chosen], minlength=N_BINS)
+
+    def area(self) -> float:
+        right, wrong = self.counts
+        below = np.cumsum(right) - right
+        return float((wrong * (below + right / 2)).sum() / (right.sum() * wrong.sum()))
+
+
+def cobralab_maps(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and label map of each side as a left one, at ATLAS_MM."""
+    for path in sorted(folder.glob("*.mnc")):
+        image = nib.as_closest_canonical(nib.load(path))
+        data = np.asarray(image.dataobj).round().astype(int)
+        for side, offset in (("R", 0), ("L", 100)):
+            numbers = np.zeros(data.shape, dtype=int)
+            for theirs, ours in FROM_COBRALAB.items():
+                numbers[data == theirs + offset] = ours
+            box = ndimage.find_objects((numbers > 0).astype(int))[0]
+            cut = np.pad(numbers[box], round(MARGIN_MM / COBRALAB_MM / 2))
+            fine = F.interpolate(
+                torch.from_numpy(cut[None, None]).float(), scale_factor=COBRALAB_MM / ATLAS_MM, mode="nearest-exact"
+            )[0, 0].numpy()
+            yield f"{path.stem}-{side}", (fine[::-1] if side == "R" else fine).astype(np.uint8).copy()
+
+
+def cobralab_in_heads(folder: Path, context_dir: Path) -> Iterator[tuple[str, np.ndarray]]:
+    contexts = sorted(context_dir.glob("*.nii.gz"))
+    for index, (name, labels) in enumerate(cobralab_maps(folder)):
+        head = np.asarray(nib.as_closest_canonical(nib.load(contexts[index % len(contexts)])).dataobj).astype(int)
+        context = np.where(head == 53, 3, head)
+        field = shape_field(filled(labels > 0, ATLAS_MM), ATLAS_MM)
+        yield name, put(labels, field, cut_around(context, 17, MARGIN_MM), 0.9)[0]
+
+
+def judge_synthetic(
+    maps: Iterator[tuple[str, np.ndarray]], networks: Networks, groups: Sequence[str], same: dict[int, int]
+) -> None:
+    """T1w- and T2w-like images of label maps, at 1 mm and at 0.5 mm."""
+    scores: dict[str, list[list[float]]] = {"T1w-like": [], "T2w-like": []}
+    confidence = Confidence()
+    for index, (_, labels) in enumerate(maps):
+        tissues = torch.from_numpy(labels)
+        for kind, table in (("T1w-like", T1W), ("T2w-like", T2W)):
+            generator = torch.Generator().manual_seed(index)
+            means = known_means(table, kind == "T2w-like", generator)
+            image = rendered(tissues, means, 0.8 if kind == "T1w-like" else 0.5, generator)
+            points = grid_points(labels.shape, POOL_MM, POOL_MM)
+            found = networks.probabilities(image, POOL_MM, points)
+            truth = np.where(labels < 7, labels, 0)[tuple(slice(n) for n in found.shape[1:])]
+            both = dice_by_group(found.argmax(0).numpy(), truth)
+            scores[kind].append([both[g] for g in groups])
+            confidence.add(found, truth, same)
+    print(f"{'':10}", *(g.rjust(6) for g in groups))
+    for kind, rows in scores.items():
+        print(f"{kind:10}", *(f"{v:6.2f}" for v in np.mean(rows, axis=0)), f"   n {len(rows)}")
+    print(f"entropy, wrong against right voxels: area under the curve {confidence.area():.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["citi168", "msd", "pool", "cobralab"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--networks", type=Path, nargs="+", required=True)
+    parser.add_argument("--longaxis", type=Path, nargs="*")
+    parser.add_argument("--skip", type=Path)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--only", default="", help="part of the names of label maps")
+    parser.add_argument("--context", type=Path)
+    parser.add_argument("--figures", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    networks = Networks(arguments.networks)
+    if arguments.kind == "citi168":
+        judge_citi168(arguments, networks)
+    elif arguments.kind == "msd":
+        judge_msd(arguments, networks)
+    elif arguments.kind == "pool":
+        paths = [p for p in sorted(arguments.folder.glob("*.npz")) if arguments.only in p.stem][:: arguments.every]
+        maps = ((p.stem, np.load(p)["labels"]) for p in paths)
+        judge_synthetic(maps, networks, list(GROUPS), {})
+    else:
+        maps = cobralab_in_heads(arguments.folder, arguments.context)
+        judge_synthetic(maps, networks, [g for g in GROUPS if g not in ("CA2", "CA3")], {3: 4})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Make a subfields network sparse and int8, fine-tuned under both; torch, numpy and onnx.
+
+    python quantize.py OUT_DIR NAME [--samples 300]
+
+Starts from OUT_DIR/NAME.pt of train.py, sees the same label maps and cases (OUT_DIR/NAME_split.json), and writes
+OUT_DIR/NAME_sq.onnx. How: training/quantization.py.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from samples import SIZES
+from train import BATCH, Source, dice_and_cross_entropy, make_network, selected
+from training.loop import Run
+from training.quantization import export_int8, freeze, quantize
+
+N_CALIBRATION_BATCHES = 8
+MILD = 0.2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out_dir", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--sparsity", type=float, default=0.5)
+    arguments = parser.parse_args()
+    stem = arguments.out_dir / arguments.name
+    split = json.loads(stem.with_name(f"{stem.name}_split.json").read_text())
+    real = None if split["arguments"]["real"] == "None" else Path(split["arguments"]["real"])
+    source = Source(
+        *selected(Path(split["arguments"]["pool"]), real, split["pool"], split["real"]),
+        split["arguments"]["real_share"],
+    )
+    network = make_network()
+    network.load_state_dict(torch.load(stem.with_suffix(".pt"), weights_only=True)["average"])
+    quantize(network, arguments.sparsity)
+    generator = torch.Generator().manual_seed(1)
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        drawn = [source.draw(SIZES["tight"], MILD, generator) for _ in range(BATCH)]
+        return torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])
+
+    with torch.no_grad():
+        for _ in range(N_CALIBRATION_BATCHES):
+            network(batch()[0])
+    freeze(network)
+    # The running average is a copy, and so must come after the calibration.
+    run = Run(network, dice_and_cross_entropy, arguments.samples // BATCH, arguments.lr, 1, forgetting=0.02)
+    losses = [run.step(*batch()) for _ in range(arguments.samples // BATCH)]
+    path = stem.with_name(f"{stem.name}_sq.onnx")
+    print(f"loss {np.mean(losses):.4f}, share of zero weights {export_int8(run.average, path):.3f}")
+
+
+if __name__ == "__main__":
+    main()

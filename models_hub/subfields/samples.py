@@ -1,0 +1,78 @@
+"""What a training sample of the subfields network goes through; torch."""
+
+import torch
+from pool import POOL_MM
+from synthesis import synthesize
+from torch import Tensor
+from torch.nn import functional as F
+from training.augmentation import chance, change_contrast, normalized, random_box, sampling_grid, spoil
+
+VOXEL_MM = 0.7
+N_CLASSES = 7
+SIZES = {"tight": (40, 64, 40), "roomy": (48, 72, 48)}
+
+
+def field_grid(grid: Tensor, image_shape: torch.Size, image_mm: float, shape: torch.Size, voxel_mm: float) -> Tensor:
+    """Turn a sampling grid of one volume into that of another with the same middle."""
+    ratios = [(n - 1) * image_mm / ((m - 1) * voxel_mm) for n, m in zip(image_shape, shape, strict=True)]
+    return grid * torch.tensor(ratios[::-1])
+
+
+def soft_labels(labels: Tensor, grid: Tensor) -> Tensor:
+    """Labels (x, y, z) at a grid, as shares of a voxel, (N_CLASSES, ...); tissues beyond count as background."""
+    inside = torch.where(labels < N_CLASSES, labels, torch.zeros_like(labels)).long()
+    one_hot = F.one_hot(inside, N_CLASSES).permute(3, 0, 1, 2)[None, 1:].float()
+    shares = F.grid_sample(one_hot, grid, padding_mode="zeros", align_corners=True)[0]
+    return torch.cat([1 - shares.sum(0, keepdim=True), shares])
+
+
+def boxed(image: Tensor, shares: Tensor, recolor: float | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Cut to a random box around the label, change its contrast, spoil it; zero outside of the box."""
+    box = random_box((shares[0] < 0.5).long(), generator)
+    inside = image[box].contiguous()
+    inside = normalized(inside) if recolor is None else change_contrast(inside, recolor, generator)
+    if chance(0.9, generator):
+        inside = spoil(inside, generator)
+    sample = torch.zeros(image.shape)
+    sample[box] = normalized(inside)
+    return sample[None], shares
+
+
+def draw_real(
+    volumes: tuple[Tensor, float, Tensor, float], size: tuple[int, ...], strength: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw one augmented sample of a real image.
+
+    Parameters
+    ----------
+    volumes : tuple
+        Image (x, y, z), its voxel size in mm, labels (x', y', z') and theirs; both with the same middle.
+    size : tuple of int
+        Voxels of the sample an axis, at VOXEL_MM.
+    strength : float
+        From 0 (mild) to 1 (hard).
+    generator : torch.Generator
+
+    Returns
+    -------
+    image, labels : Tensor
+        (1, *size) z-scores over a random box and zero outside it, as the app normalises and pads; (N_CLASSES, *size)
+        shares that sum to 1.
+    """
+    image, image_mm, labels, label_mm = volumes
+    grid = sampling_grid(image, size, strength, generator, VOXEL_MM / image_mm)
+    moved = F.grid_sample(image[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
+    shares = soft_labels(labels, field_grid(grid, image.shape, image_mm, labels.shape, label_mm))
+    return boxed(moved, shares, strength, generator)
+
+
+def draw_synthetic(
+    tissues: Tensor, size: tuple[int, ...], strength: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw one sample of a label map of pool.py: first its geometry, then an image; shapes as draw_real's."""
+    grid = sampling_grid(tissues, size, strength, generator, VOXEL_MM / POOL_MM)
+    shares = soft_labels(tissues, grid)
+    nearest = F.grid_sample(
+        tissues[None, None].float(), grid, mode="nearest", padding_mode="border", align_corners=True
+    )
+    return boxed(synthesize(shares, nearest[0, 0].long(), generator), shares, None, generator)

@@ -1,0 +1,144 @@
+"""Images of any contrast from a label map of pool.py, after Billot et al. 2023; torch.
+
+Each tissue draws a mean of its own: as on T1w scans, as on T2w scans, or any. What separates the subfields in a real
+image is drawn with it: the layers within the fold (SRLM) are darker than grey matter on T2w and as bright as myelin
+makes them on T1w, or do not show at all.
+"""
+
+import torch
+from pool import FIRST_TISSUE, N_TISSUES, NUMBER, POOL_MM
+from torch import Tensor
+from torch.nn import functional as F
+from training.augmentation import chance, smooth_field, uniform
+
+SUB, CA1, CA2, CA3, DG, SRLM = range(1, 7)
+T1W_SHARE, T2W_SHARE = 0.42, 0.38
+# Mean, and its standard deviation, of tissues; grey matter of the cortex 0.5, white matter 1 on T1w.
+T1W = {
+    "white": (1.0, 0.04),
+    "cortex": (0.52, 0.05),
+    "ventricle": (0.12, 0.06),
+    "fluid": (0.14, 0.07),
+    "thalamus": (0.76, 0.06),
+    "deep": (0.66, 0.07),
+    "amygdala": (0.55, 0.05),
+    "ventral": (0.86, 0.06),
+    "brainstem": (0.9, 0.06),
+    "cerebellar white": (0.95, 0.05),
+    "cerebellar cortex": (0.52, 0.06),
+    "vessel": (0.5, 0.35),
+    "outside": (0.5, 0.4),
+    "alveus": (0.82, 0.12),
+    "gap": (0.5, 0.25),
+}
+T2W = {
+    "white": (0.33, 0.05),
+    "cortex": (0.58, 0.05),
+    "ventricle": (1.1, 0.15),
+    "fluid": (1.05, 0.2),
+    "thalamus": (0.46, 0.05),
+    "deep": (0.42, 0.07),
+    "amygdala": (0.57, 0.05),
+    "ventral": (0.36, 0.05),
+    "brainstem": (0.4, 0.05),
+    "cerebellar white": (0.36, 0.05),
+    "cerebellar cortex": (0.58, 0.06),
+    "vessel": (0.4, 0.35),
+    "outside": (0.4, 0.35),
+    "alveus": (0.38, 0.06),
+    "gap": (0.6, 0.3),
+}
+
+
+def normal(mean: float, sd: float, generator: torch.Generator) -> float:
+    return mean + sd * float(torch.randn((), generator=generator))
+
+
+def known_means(table: dict[str, tuple[float, float]], t2w: bool, generator: torch.Generator) -> Tensor:
+    """Means of one contrast, (N_TISSUES,)."""
+    means = torch.zeros(N_TISSUES)
+    for name, (mean, sd) in table.items():
+        means[NUMBER[name]] = normal(mean, sd, generator)
+    grey = float(means[NUMBER["cortex"]]) + normal(0.03, 0.04, generator)
+    # Grey and white matter lie closer together in a child, at a low field, or by another sequence.
+    gap = float(means[NUMBER["white"]]) - grey
+    means[1:7] = grey
+    if t2w:
+        means[SUB] = grey + uniform(-0.05, 0.35, generator) * gap
+        means[CA2] = grey + uniform(0.0, 0.25, generator) * gap
+        means[CA3] = grey - normal(0.0, 0.12, generator) * gap
+        means[DG] = grey - uniform(-0.1, 0.5, generator) * gap
+        means[SRLM] = grey + uniform(0.1, 0.9, generator) * gap
+    else:
+        means[SUB] = grey + uniform(0.0, 0.4, generator) * gap
+        means[CA2] = grey + normal(0.06, 0.08, generator) * gap
+        means[CA3] = grey + normal(0.06, 0.08, generator) * gap
+        means[DG] = grey + normal(0.0, 0.08, generator) * gap
+        means[SRLM] = grey + uniform(-0.1, 0.65, generator) * gap
+    return means
+
+
+def any_means(generator: torch.Generator) -> Tensor:
+    """Means of no known contrast; half of the time what is grey matter is alike."""
+    means = torch.rand(N_TISSUES, generator=generator)
+    if chance(0.6, generator):
+        grey = float(means[NUMBER["cortex"]])
+        for tissue in (SUB, CA1, CA2, CA3, DG, NUMBER["amygdala"]):
+            means[tissue] = grey + normal(0.0, 0.08, generator)
+    return means
+
+
+def blurred(image: Tensor, sigma_voxels: float) -> Tensor:
+    """Gaussian blur of (x, y, z), axis by axis."""
+    radius = max(1, round(3 * sigma_voxels))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma_voxels) ** 2)
+    kernel = kernel / kernel.sum()
+    volume = image[None, None]
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = len(kernel)
+        pad = [0, 0, 0, 0, 0, 0]
+        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = radius
+        volume = F.conv3d(F.pad(volume, pad, mode="replicate"), kernel.view(shape))
+    return volume[0, 0]
+
+
+def random_means(generator: torch.Generator) -> Tensor:
+    kind = float(torch.rand((), generator=generator))
+    if kind < T1W_SHARE:
+        return known_means(T1W, False, generator)
+    if kind < T1W_SHARE + T2W_SHARE:
+        return known_means(T2W, True, generator)
+    return any_means(generator)
+
+
+def rendered(tissues: Tensor, means: Tensor, blur_mm: float, generator: torch.Generator) -> Tensor:
+    """Plain image of a label map of pool.py at its own voxels, to judge by: blurred, with a little noise."""
+    image = means[tissues.long()]
+    image = image + 0.03 * smooth_field(image, 1, 12, generator)[0]
+    image = blurred(image, blur_mm / POOL_MM)
+    return image + 0.02 * torch.randn(image.shape, generator=generator)
+
+
+def synthesize(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw an image (x, y, z).
+
+    Parameters
+    ----------
+    shares : Tensor
+        (7, x, y, z), of background and each subfield in a voxel.
+    tissues : Tensor
+        (x, y, z) labels of pool.py.
+    generator : torch.Generator
+    """
+    means = random_means(generator)
+    beyond = means[torch.where(tissues < FIRST_TISSUE, NUMBER["alveus"], tissues)]
+    image = shares[0] * beyond + torch.einsum("cxyz,c->xyz", shares[1:], means[1:FIRST_TISSUE])
+    # Tissue is not uniform: cloudy everywhere, and outside of the brain anything.
+    image = image + uniform(0.0, 0.08, generator) * smooth_field(image, 1, 14, generator)[0]
+    image = image + uniform(0.0, 0.06, generator) * smooth_field(image, 1, 5, generator)[0]
+    outside = tissues >= NUMBER["outside"]
+    image = torch.where(outside, image + 0.3 * smooth_field(image, 1, 9, generator)[0], image)
+    image = image + uniform(0.0, 0.08, generator) * torch.randn(image.shape, generator=generator)
+    return blurred(image, uniform(0.4, 1.1, generator))
