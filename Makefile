@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # PIP_FLAGS reaches every install, for example: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_FLAGS ?=
-DEMO_MODEL ?= longaxis_single_fast
+DEMO_MODEL ?= subfields_single_fast
 # What the tests of `make test` must reach in the rooms that compute, per cent of lines and of branches.
 CORE_COVERAGE := --lines 95 --branches 92
 

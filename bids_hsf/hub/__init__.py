@@ -1,4 +1,4 @@
 """Models: cards, names, files."""
 
 DEFAULT_MODEL = "bagging_accurate"
-OFFLINE_MODEL = "longaxis_single_accurate"  # ships with the package
+OFFLINE_MODEL = "subfields_single_accurate"  # ships with the package

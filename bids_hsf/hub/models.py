@@ -212,7 +212,7 @@ def _offline_hint(card: ModelCard) -> str:
     """Say what to do where a model cannot be downloaded."""
     return (
         f"Where there is internet: `hsf-hub fetch {card.name} --dest DIR`, then {CACHE_VARIABLE}=DIR here. "
-        f"Or use --model {OFFLINE_MODEL}, which ships with the package and works offline."
+        f"Or use --model {OFFLINE_MODEL}: subfields by other borders, from this package, offline."
     )
 
 

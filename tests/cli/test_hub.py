@@ -171,7 +171,7 @@ def test_fetch_without_network_says_what_helps(
     assert hub.main(["fetch", f"{card}:bagging_accurate"]) == 69
     error = capsys.readouterr().err
     for part in ("error: ", "hint: ", "arunet_4.0.0b0_1706633574.onnx", server.url, str(tmp_path / "cache"),
-                 "hsf-hub fetch bagging_accurate", "longaxis_single_accurate"):  # fmt: skip
+                 "hsf-hub fetch bagging_accurate", "subfields_single_accurate"):  # fmt: skip
         assert part in error
 
 

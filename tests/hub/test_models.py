@@ -98,7 +98,7 @@ def test_offline_error_of_the_default_names_all_that_helps(tmp_path: Path) -> No
         "https://huggingface.co/poiretclement/hsf/resolve/main/onnx/arunet_4.0.0b0_1706633574.onnx",
         str(tmp_path / "here"),
         "hsf-hub fetch bagging_accurate",
-        "longaxis_single_accurate",
+        "subfields_single_accurate",
     ):
         assert part in text
     assert caught.value.exit_code == 69
