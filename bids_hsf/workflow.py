@@ -136,6 +136,9 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
         write_methods(plan, config)
         logger.info("Methods text: %s", config.output_dir / "logs" / "CITATION.md")
         return 0
+    for job in plan.jobs:
+        if job.name_fault is not None:
+            logger.warning("%s will have no results: %s", job.key, job.name_fault)
     todo = unfinished(plan.jobs, config.behaviour.force)
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
     outcomes = []
