@@ -19,6 +19,7 @@ from packaging.version import Version
 from bids_hsf import __version__
 from bids_hsf.errors import CardError, FetchError, ModelError, StorageError
 from bids_hsf.files import checksums
+from bids_hsf.hub import OFFLINE_MODEL
 from bids_hsf.hub.cards import Member, ModelCard, load_cards
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,6 @@ logger = logging.getLogger(__name__)
 HUB_VARIABLE = "BIDS_HSF_HUB"
 CACHE_VARIABLE = "BIDS_HSF_CACHE"
 HTTP_VARIABLE = "BIDS_HSF_ALLOW_HTTP"
-OFFLINE_MODEL = "longaxis_single_accurate"
 
 
 @dataclass(frozen=True)
