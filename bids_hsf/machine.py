@@ -10,6 +10,7 @@ import math
 import os
 import resource
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
@@ -207,3 +208,25 @@ def no_more_threads(error: BaseException) -> BidsHsfError | None:
         f"The system starts no further process or thread{told}",
         "Lower --nthreads, or raise the limit (ulimit -u, or that of the container).",
     )
+
+
+def check_threads(count: int) -> None:
+    """Make sure that a number of threads can be started, before libraries do so that end the process without a word.
+
+    Raises
+    ------
+    BidsHsfError
+        The system starts fewer.
+    """
+    done = threading.Event()
+    threads = [threading.Thread(target=done.wait, daemon=True) for _ in range(count)]
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError as error:
+        raise no_more_threads(error) or error from error
+    finally:
+        done.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()

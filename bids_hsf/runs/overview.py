@@ -162,15 +162,20 @@ def status_of_derivatives(output_dir: Path) -> str:
     NoInputError
         There are no derivatives.
     """
-    found = [derivative for derivative in find_derivatives(output_dir) if derivative.fault is None]
     # Head, body and tail are no scan of their own.
-    done = [derivative for derivative in found if f"{PARTS_SUFFIX}_" not in derivative.table.name]
-    failures = sorted((output_dir / "logs").glob("sub-*_failure.json"))
-    if not done and not failures:
+    found = [scan for scan in find_derivatives(output_dir) if f"{PARTS_SUFFIX}_" not in scan.table.name]
+    done = [derivative for derivative in found if derivative.fault is None]
+    damaged = [derivative for derivative in found if derivative.fault is not None]
+    records = sorted((output_dir / "logs").glob("*_failure.json"))
+    failures = [path for path in records if not path.name.startswith(".")]  # macOS leaves ._ files beside others
+    if not found and not failures:
         raise NoInputError(f"No derivatives in {output_dir}", "Run the participant level first.")
     rows = [(path.name.removesuffix("_failure.json"), "failed", read_failure(path).error) for path in failures]
+    rows += [(derivative.stem, "not whole", str(derivative.fault)) for derivative in damaged]
     lines = [*text_table(("scan", "state", "reason"), rows), ""] if rows else []
-    lines.append(f"{len(done)} done, {len(failures)} failed; the BIDS folder is not there, missing scans are not known")
+    not_whole = f", {len(damaged)} not whole" if damaged else ""
+    counts = f"{len(done)} done, {len(failures)} failed{not_whole}"
+    lines.append(f"{counts}; the BIDS folder is not there, missing scans are not known")
     return "\n".join(lines)
 
 
