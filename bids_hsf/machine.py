@@ -5,14 +5,18 @@ can show it other machines.
 """
 
 import ctypes
+import errno
 import math
 import os
 import resource
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+
+from bids_hsf.errors import BidsHsfError
 
 ROOT = Path("/")
 
@@ -190,3 +194,39 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def no_more_threads(error: BaseException) -> BidsHsfError | None:
+    """Say an error in words where it means that the system starts no further process or thread; None for others."""
+    is_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
+    is_process = isinstance(error, OSError) and error.errno == errno.EAGAIN
+    if not (is_thread or is_process):
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    told = "" if limit == resource.RLIM_INFINITY else f"; this user may have {limit} of them"
+    return BidsHsfError(
+        f"The system starts no further process or thread{told}",
+        "Lower --nthreads, or raise the limit (ulimit -u, or that of the container).",
+    )
+
+
+def check_threads(count: int) -> None:
+    """Make sure that a number of threads can be started, before libraries do so that end the process without a word.
+
+    Raises
+    ------
+    BidsHsfError
+        The system starts fewer.
+    """
+    done = threading.Event()
+    threads = [threading.Thread(target=done.wait, daemon=True) for _ in range(count)]
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError as error:
+        raise no_more_threads(error) or error from error
+    finally:
+        done.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()

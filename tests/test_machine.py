@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from bids_hsf import machine
+from bids_hsf.errors import BidsHsfError
+from bids_hsf.machine import check_threads
 
 V2_ROOT_GROUP = "0::/job/task\n"
 
@@ -154,3 +157,20 @@ class TestMachine:
     def test_installed_build_is_found(self):
         builds = machine.runtime_builds()
         assert len(builds) == 1
+
+
+def test_threads_that_the_system_does_not_start_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_threads(3)
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def start_two(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_two)
+    with pytest.raises(BidsHsfError, match="starts no further process or thread"):
+        check_threads(3)
+    assert not any(thread.is_alive() for thread in started)

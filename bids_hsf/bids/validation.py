@@ -1,17 +1,20 @@
 """Check the selected subjects with the BIDS validator; findings inform."""
 
+import fcntl
 import json
 import logging
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,11 @@ TIMEOUT_SECONDS = 300
 SECONDS_A_SUBJECT = 0.2  # forty times what an idle machine needs
 GRACE_SECONDS = 10.0
 SUBJECTS_AT_ONCE = 500
+PREFIX = "bids-hsf-validate-"
+UNLOCKED_SECONDS = 60.0  # between a folder and its lock no more passes
+MAX_TEXT_BYTES = 64 << 20  # the validator reads sidecars whole, sparse ones of terabytes too
+# What comes of signals that were meant for the run and all its processes.
+SIGNALLED = {code for number in (1, 2, 15) for code in (-number, 128 + number)} | {-signal.SIGKILL}
 SHOWN_FINDINGS = 8
 ROOT_FILES = ("README", "README.md", "CHANGES", "LICENSE")
 
@@ -34,7 +42,8 @@ def validating(bids_dir: Path, subjects: Collection[str], work_dir: Path) -> Ite
     they are there; whatever they are, the run goes on: an image that cannot be processed says so itself, with better
     words. A block that is left by an error waits a moment for them, one that is left by a signal does not.
     """
-    with tempfile.TemporaryDirectory(prefix="validate-", dir=work_dir) as folder:
+    _sweep(work_dir)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=work_dir) as folder, _held(Path(folder)):
         validation = _Validation(bids_dir, sorted(subjects), Path(folder))
         validation.start()
         try:
@@ -48,6 +57,33 @@ def validating(bids_dir: Path, subjects: Collection[str], work_dir: Path) -> Ite
             raise
         finally:
             validation.join()
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Lock a folder: the lock of a run that is killed goes with it, and the next run sees that."""
+    with _descriptor(folder) as descriptor:
+        with suppress(OSError):  # no locks here
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _sweep(work_dir: Path) -> None:
+    """Remove the folders of killed runs."""
+    for folder in work_dir.glob(f"{PREFIX}*"):
+        with suppress(OSError), _descriptor(folder) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder.stat().st_mtime < time.time() - UNLOCKED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _descriptor(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class _Validation(threading.Thread):
@@ -117,15 +153,46 @@ def link_subjects(bids_dir: Path, subjects: Iterable[str], tree: Path) -> None:
     """Make a dataset of links to the root files and the anat folders of some subjects."""
     tree.mkdir(parents=True)
     for path in bids_dir.iterdir():
-        if path.is_file() and (path.name in ROOT_FILES or path.suffix == ".json") and path.name != "participants.json":
-            (tree / path.name).symlink_to(path)
+        if (path.name in ROOT_FILES or path.suffix == ".json") and path.name != "participants.json":
+            _link_file(path, tree / path.name)
     for subject in subjects:
         folder = bids_dir / f"sub-{subject}"
         for anat in [folder / "anat", *folder.glob("ses-*/anat")]:
             if os.path.isdir(anat):  # noqa: PTH112 - is_dir() raises where the folder is closed to us
                 link = tree / anat.relative_to(bids_dir)
                 link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(anat, target_is_directory=True)
+                _link_folder(anat, link)
+
+
+def _link_folder(folder: Path, link: Path) -> None:
+    """Link a folder, or its files one by one where some of them are none for the validator."""
+    with suppress(PermissionError):  # it says so itself
+        files = list(folder.iterdir())
+        if any(_is_unfit(path) for path in files):
+            link.mkdir()
+            for path in files:
+                _link_file(path, link / path.name)
+            return
+    link.symlink_to(folder, target_is_directory=True)
+
+
+def _link_file(path: Path, link: Path) -> None:
+    if _is_unfit(path):
+        logger.warning("BIDS validator: %s is not looked at: it is no file, or larger than any text", path)
+    elif os.path.lexists(path):
+        link.symlink_to(path)
+
+
+def _is_unfit(path: Path) -> bool:
+    """Whether a file would keep the validator for ever: a pipe, a device, a text of gigabytes."""
+    try:
+        found = path.stat()
+    except OSError:  # a broken link is for the validator to tell
+        return False
+    if stat.S_ISDIR(found.st_mode):
+        return False
+    is_image = path.name.endswith((".nii", ".nii.gz"))
+    return not stat.S_ISREG(found.st_mode) or (found.st_size > MAX_TEXT_BYTES and not is_image)
 
 
 def start_validator(dataset: Path, cache_dir: Path) -> "subprocess.Popen[str] | None":
@@ -157,7 +224,7 @@ def read_report(process: "subprocess.Popen[str]", timeout: float) -> dict[str, A
         process.communicate()
         _warn(error)
     except ValueError as error:
-        if process.returncode != -signal.SIGKILL:
+        if process.returncode not in SIGNALLED:
             _warn(error)
     else:
         return report

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bids_hsf.cli.arguments import config_of, parse
 from bids_hsf.cli.console import Advice, Console, RunLog, everything, exit_code_of, handling, ours, show
 from bids_hsf.errors import BidsHsfError
+from bids_hsf.machine import allowed_cores, check_threads
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.signals import stoppable
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from bids_hsf.workflow import Seams
 
 logger = logging.getLogger("bids_hsf")
+
+SPARE_THREADS = 8  # of the log, the validator, the pool of processes
 
 ADVICE = Advice(
     stopped="Finished scans are kept, the same command goes on with the rest.",
@@ -49,6 +52,8 @@ def run(config: Config, run_log: RunLog, seams: "Seams | None" = None) -> int:
     """Run the workflow, whose imports take seconds."""
     from bids_hsf.runs.provenance import default_work_dir, keep_caches_out_of_the_way
 
+    cores = allowed_cores()
+    check_threads(min(config.resources.nthreads or cores, cores) + SPARE_THREADS)
     keep_caches_out_of_the_way(config.work_dir or default_work_dir(config.output_dir))
     from bids_hsf import workflow
 

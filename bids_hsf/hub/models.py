@@ -101,8 +101,11 @@ def cache_root(cache_dir: Path | None = None) -> Path:
         return Path(stated).expanduser().absolute()
     import platformdirs
 
-    folder = platformdirs.user_cache_path("bids-hsf") / "models"
-    # An arbitrary user id in a container has no home: "~" stays as it is.
+    try:
+        folder = platformdirs.user_cache_path("bids-hsf") / "models"
+    except RuntimeError:  # as older versions leave "~" as it is
+        folder = Path("~")
+    # An arbitrary user id in a container has no home.
     return folder if folder.is_absolute() else Path(tempfile.gettempdir()) / f"bids-hsf-{os.getuid()}" / "models"
 
 

@@ -1,11 +1,16 @@
 """One crop a hemisphere: its box on the scan's voxels, or a grid along the head's own axes."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from bids_hsf.geometry import CropBox, Grid, box_around
 from bids_hsf.localization.location import Location, head_axes, hippocampus_points
 
 DEFAULT_MARGIN_MM = 4.0
+# Processors differ in the last digits of matrix products (1e-9 after a whole registration), and equal runs are to give
+# equal bytes: a ten-thousandth of a millimetre is none.
+MATRIX_DECIMALS, PRODUCT_DECIMALS = 6, 9
 
 
 def default_margin_mm(location: Location) -> float:
@@ -53,6 +58,7 @@ def crop_grid(
     if voxel_size_mm is None:
         box = native_box(location, grid, hemisphere, margin_mm)
         return grid.subgrid(box.start, box.stop)
+    location = replace(location, scan_from_template=np.round(location.scan_from_template, MATRIX_DECIMALS))
     axes = head_axes(location)
     along = hippocampus_points(location, hemisphere) @ axes
     low, high = along.min(axis=0) - margin_mm, along.max(axis=0) + margin_mm
@@ -62,4 +68,4 @@ def crop_grid(
     # The last voxel may reach a little further than asked: centre what is spare.
     spare = (np.array([x, y, z]) - 1) * voxel_size_mm - (high - low)
     affine[:3, 3] = axes @ (low - spare / 2)
-    return Grid((x, y, z), affine)
+    return Grid((x, y, z), np.round(affine, PRODUCT_DECIMALS))

@@ -1,4 +1,6 @@
+import fcntl
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -133,3 +135,48 @@ def test_many_kinds_of_findings_are_cut_off(caplog: pytest.LogCaptureFixture) ->
     assert len(counts) == 30
     assert len(caplog.records) == validation.SHOWN_FINDINGS + 1
     assert "22 further kinds" in caplog.text
+
+
+def test_what_would_keep_the_validator_for_ever_is_not_shown_to_it(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    anat = dataset / "sub-01/ses-1/anat"
+    for path in (dataset / "T2w.json", anat / "sub-01_ses-1_T1w.json"):
+        with path.open("wb") as stream:
+            stream.truncate(6 << 30)  # sparse: nothing on the disk
+    os.mkfifo(anat / "sub-01_ses-1_run-2_T1w.json")
+    with caplog.at_level(logging.INFO), validating(dataset, ["01"], tmp_path):
+        pass
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[-1] == "BIDS validator: no errors"
+    assert sorted(message.split()[2].rsplit("/", 1)[1] for message in messages[:-1]) == [
+        "T2w.json",
+        "sub-01_ses-1_T1w.json",
+        "sub-01_ses-1_run-2_T1w.json",
+    ]
+
+
+def test_folders_of_killed_runs_go_and_those_of_others_stay(dataset: Path, tmp_path: Path) -> None:
+    work_dir = tmp_path / "work"
+    dead, alive, other = (work_dir / name for name in (f"{validation.PREFIX}a", f"{validation.PREFIX}b", "validate-me"))
+    for folder in (dead, alive, other):
+        (folder / "from-01").mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    descriptor = os.open(alive, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with validating(dataset, ["01"], work_dir):
+            pass
+    finally:
+        os.close(descriptor)
+    assert [folder.exists() for folder in (dead, alive, other)] == [False, True, True]
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])
+def test_a_validator_that_was_sent_a_signal_is_no_trouble(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    install_validator(tmp_path, monkeypatch, f"kill -{name} $$")
+    with caplog.at_level(logging.INFO), validating(dataset, ["01"], tmp_path):
+        pass
+    assert caplog.text == ""

@@ -1,4 +1,5 @@
 import logging
+import os
 import shlex
 import signal
 import subprocess
@@ -76,3 +77,29 @@ def test_closed_pipe_is_no_error() -> None:
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_log_that_fills_its_disk_is_told_once_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("bids_hsf.test")
+    full = tmp_path / "run.log"
+    full.symlink_to("/dev/full")
+    with RunLog() as log:
+        log.open(full)
+        for _ in range(3):
+            logger.warning("a line")
+    told = [record.getMessage() for record in caplog.records if "cannot be written" in record.getMessage()]
+    assert told == [f"The log {full} cannot be written: [Errno 28] No space left on device"]
+
+
+def test_names_of_bytes_that_are_no_text_are_shown_and_logged(tmp_path: Path) -> None:
+    code = (
+        "import logging, os; from bids_hsf.cli.console import Console, show\n"
+        "logging.getLogger().addHandler(Console())\n"
+        "logging.getLogger().warning('%s', os.fsdecode(b'caf\\xe9'))\n"
+        "show(os.fsdecode(b'caf\\xe9'))"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "caf\\udce9\n", "caf\\udce9\n")

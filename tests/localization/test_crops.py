@@ -1,10 +1,12 @@
 """Crops hold the hippocampi, along the scan's voxels or along the head."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from heads import head, upright
 
-from bids_hsf.geometry import Grid
+from bids_hsf.geometry import Grid, resample
 from bids_hsf.localization.crops import DEFAULT_MARGIN_MM, crop_grid, default_margin_mm, native_box
 from bids_hsf.localization.location import Location, hippocampus_points
 
@@ -16,7 +18,7 @@ def test_crop_of_a_fixed_voxel_size_lies_along_the_head() -> None:
     moved = Location(turned @ location.scan_from_template, 1.0, location.coverage, hippocampi=location.hippocampi)
     still = crop_grid(location, head("colin27").grid, "L", 0.8, 6.0)
     crop = crop_grid(moved, head("colin27").grid, "L", 0.8, 6.0)
-    np.testing.assert_allclose(crop.affine, turned @ still.affine, atol=1e-9)
+    np.testing.assert_allclose(crop.affine, turned @ still.affine, atol=1e-3)
     assert crop.shape == still.shape
     np.testing.assert_allclose(crop.voxel_sizes, 0.8)
     indices = crop.to_voxels(hippocampus_points(moved, "L"))
@@ -47,3 +49,16 @@ def test_boxes_end_with_the_field_of_view() -> None:
     box = native_box(location, grid, "R")
     assert (np.array(box.start) >= 0).all()
     assert (np.array(box.stop) <= 40).all()
+
+
+def test_the_last_digits_of_a_processor_do_not_reach_the_crop() -> None:
+    """Registrations on processors with other kernels for matrix products differ in the ninth digit."""
+    noise = np.random.default_rng(0).uniform(-1e-9, 1e-9, (4, 4))
+    noise[3] = 0
+    grid = Grid((200, 200, 200), np.diag([1.0, 1, 1, 1]) + np.array([[0, 0, 0, -100.0]] * 3 + [[0] * 4]))
+    known = Location(np.eye(4), 1.0, {"L": 1.0, "R": 1.0})
+    crops = [crop_grid(replace(known, scan_from_template=np.eye(4) + shift), grid, "L", 0.7) for shift in (0, noise)]
+    np.testing.assert_array_equal(crops[0].affine, crops[1].affine)
+    data = np.random.default_rng(1).random(grid.shape).astype(np.float32)
+    seen = [resample(data, moved, crops[0]) for moved in (grid, Grid(grid.shape, grid.affine + noise * 1e-5))]
+    np.testing.assert_array_equal(*seen)

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bids_trees import model_card
+from bids_trees import model_card, write_tree
 
-from bids_hsf.bids.dataset import Scan
+from bids_hsf.bids.dataset import Scan, find_scans
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import NothingSelectedError, UsageError
 from bids_hsf.hub.cards import AugmentationRecipe
 from bids_hsf.runs.config import Behaviour, Config, Method
 from bids_hsf.runs.jobs import Job
-from bids_hsf.runs.planning import find_merge, number_of_augmentations, plan_jobs, request_of, suitable_scans
+from bids_hsf.runs.planning import find_merge, number_of_augmentations, plan_jobs, request_of, suitable_scans, t1w_scans
 
 
 def scan(name: str) -> Scan:
@@ -119,3 +119,21 @@ def test_mp2rage_counts_as_t1w(config: Config) -> None:
     assert suitable_scans(uniform, model_card(), config) == uniform
     with pytest.raises(NothingSelectedError):
         suitable_scans(uniform, model_card(contrasts=("T2w",)), config)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("sub-01_ses-2_T1w", "sub-01_ses-2_desc-x_T1w"), ("sub-01_ses-2_T1w", "sub-01_ses-1_T1w")],
+    ids=["collision", "contradiction"],
+)
+def test_t1w_that_nobody_asked_for_end_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: tuple[str, str]
+) -> None:
+    files = [f"sub-01/ses-2/anat/{name}.nii.gz" for name in (*names, "sub-01_ses-2_T2w")]
+    bids_dir = write_tree(tmp_path / "bids", files)
+    selection = Selection(modalities=("T2w",), modalities_asked=True)
+    config = Config(bids_dir, tmp_path / "out", ("participant",), selection=selection)
+    scans = find_scans(bids_dir, selection)
+    assert [found.suffix for found in scans] == ["T2w"]
+    assert t1w_scans(scans, config) == []
+    assert "No T1w helps to find the hippocampi of a T2w" in caplog.text
