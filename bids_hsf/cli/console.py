@@ -4,12 +4,14 @@ import logging.handlers
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bids_hsf.errors import BidsHsfError, StorageError
 from bids_hsf.runs.signals import Stop, Stopped
+from bids_hsf.text_table import printable
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,18 @@ def _stopped(stop: Stop, advice: Advice) -> BidsHsfError:
     return error
 
 
+class OneLine(logging.Formatter):
+    """Gives each record one line in which no name commands the terminal; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Format the line without its traceback."""
+        return printable(super().formatMessage(record), kept="\t")
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Format a traceback."""
+        return printable(super().formatException(ei))
+
+
 class Console(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to the terminal above a progress bar, if there is one."""
 
@@ -86,8 +100,11 @@ class Console(logging.StreamHandler):  # type: ignore[type-arg]
         progress = sys.modules.get("tqdm")
         if progress is None:
             super().emit(record)
-        else:
+            return
+        try:
             progress.tqdm.write(self.format(record), file=self.stream)
+        except Exception:  # a terminal that is gone or full ends no run
+            self.handleError(record)
 
 
 @contextmanager
@@ -124,7 +141,7 @@ class RunLog:
             file = logging.FileHandler(path, encoding="utf-8")
         except OSError as error:
             raise StorageError(f"Cannot write {path}: {error.strerror}", "Check free space and permissions.") from error
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        file.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         file.addFilter(_debug_of_ours)
         memory.setTarget(file)
         memory.flush()
@@ -140,6 +157,21 @@ class RunLog:
 
     def __exit__(self, *_: object) -> None:
         self._replace(None)
+
+
+def _print(text: str) -> None:
+    """Print, whatever the encoding of the terminal: what it has not is spelt out."""
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+def complain(line: str) -> None:
+    """Print a line to standard error, if anybody is there to read it."""
+    with suppress(OSError, ValueError, AttributeError):
+        print(printable(line, kept=""), file=sys.stderr, flush=True)
 
 
 def everything(_record: logging.LogRecord) -> bool:
@@ -162,7 +194,7 @@ def _debug_of_ours(record: logging.LogRecord) -> bool:
 def show(text: str) -> None:
     """Print what was asked for (a table, a listing) to standard output."""
     try:
-        print(text, flush=True)
+        _print(printable(text))
     except BrokenPipeError:
         # `bids-hsf ... status | head` is no error; without this Python complains once more on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_hsf import __version__
-from bids_hsf.cli.console import Advice, exit_code_of, show
+from bids_hsf.cli.console import Advice, OneLine, complain, exit_code_of, show
 from bids_hsf.errors import BidsHsfError, UsageError
 from bids_hsf.runs.signals import stoppable
 from bids_hsf.text_table import text_table
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     options = build_parser().parse_args(argv)
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(OneLine("%(levelname)s: %(message)s"))
     levels = {"bids_hsf": logging.WARNING, "bids_hsf.hub.download": logging.INFO}
     for name, level in levels.items():
         logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else level)
@@ -375,19 +375,25 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def _json(data: Any) -> str:
+    """JSON in which what is not printable is spelt out as JSON has it."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def _print(answer: Answer, as_json: bool) -> int:
     """Print an answer; returns its exit code."""
-    show(json.dumps(_plain(answer.data), indent=2, ensure_ascii=False) if as_json else answer.text)
+    show(_json(_plain(answer.data)) if as_json else answer.text)
     return answer.exit_code
 
 
 def _report(error: BidsHsfError, as_json: bool) -> int:
     """Print an error and its hint to stderr, and for --json to stdout too; returns its exit code."""
-    print(f"error: {error.message}", file=sys.stderr)
+    complain(f"error: {error.message}")
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        complain(f"hint: {error.hint}")
     if as_json:
-        show(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}, indent=2))
+        show(_json({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}))
     return error.exit_code
 
 
