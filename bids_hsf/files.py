@@ -12,9 +12,10 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from bids_hsf.errors import StorageError
 logger = logging.getLogger(__name__)
 
 
-TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}")
+# Nobody else's file is named like this: what matches may be removed, once it is old.
+TEMPORARY_NAME = re.compile(r"\..*\.bids-hsf-[0-9a-f]{8}", re.DOTALL)
+NAME_BYTES, PATH_BYTES = 255, 4095  # of one part of a path, and of a whole one, where the file system tells no less
 
 MAX_TEXT_BYTES = 64 << 20  # a group table of 50,000 scans; a sparse file of terabytes is one line of a shell
 STALE_SECONDS = 3600.0  # no file takes that long to write, and clocks of file servers differ less
@@ -41,8 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
     StorageError
         The disk is full, the mount is gone, or writing is not permitted.
     """
-    # Process ids are not unique among containers that share a disk. See also TEMPORARY_NAME.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(temporary_name(path.name))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -57,10 +59,20 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def temporary_name(name: str) -> str:
+    """Name beside a file, for what is not whole yet; no longer than a name may be."""
+    # Process ids are not unique among containers that share a disk.
+    ending = f".bids-hsf-{secrets.token_hex(4)}"
+    return f".{os.fsdecode(os.fsencode(name)[: NAME_BYTES - 1 - len(ending)])}{ending}"
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, whole or not at all.
+
+    Bytes of a path that are no UTF-8 are written as JSON and Python escape them.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -97,11 +109,31 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def sweep(*folders: Path) -> None:
-    """Remove temporary files that killed runs left long ago; what lies beside a scan's outputs goes with `discard`."""
+    """Remove temporary files and folders that killed runs left long ago, known by their names."""
     for path in (path for folder in folders for path in folder.glob(".*")):
         with suppress(OSError):
-            if TEMPORARY_NAME.fullmatch(path.name) and path.stat().st_mtime < time.time() - STALE_SECONDS:
-                path.unlink()
+            if TEMPORARY_NAME.fullmatch(path.name) and path.lstat().st_mtime < time.time() - STALE_SECONDS:
+                remove_temporary(path)
+
+
+def remove_temporary(path: Path) -> None:
+    """Remove a temporary file, or a folder with all that is in it, as far as that is permitted."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def name_fault(paths: Iterable[Path]) -> str | None:
+    """Why files cannot be made under their names, whatever the disk; None where they can."""
+    for path in paths:
+        length = len(os.fsencode(path.name))
+        if length > NAME_BYTES:
+            return f"the name {path.name} has {length} bytes, expected at most {NAME_BYTES}"
+        if len(os.fsencode(path)) > PATH_BYTES:
+            return f"the path {path} has {len(os.fsencode(path))} bytes, expected at most {PATH_BYTES}"
+    return None
 
 
 def private_folder(parent: Path) -> Path | None:
@@ -148,7 +180,7 @@ def make_private(path: Path) -> None:
 def write_if_changed(path: Path, text: str) -> None:
     """Leave an equal file alone: parallel jobs then never touch each other's root files."""
     try:
-        if path.read_text(encoding="utf-8") == text:
+        if read_text(path) == text:
             return
     except (OSError, UnicodeDecodeError):
         pass
@@ -159,11 +191,16 @@ POLL_SECONDS = 0.5
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[None]:
+def claimed(path: Path) -> Iterator[bool]:
     """Hold a lock file, waiting for whoever has it; it goes with its holder, even one that is killed.
 
     Where the file system has no locks the work is done all the same: two runs on one scan, or two
     downloads of one model, then write the same bytes, each file whole.
+
+    Yields
+    ------
+    bool
+        Whether nobody else can be at the same work: False where there are no locks.
 
     Raises
     ------
@@ -176,7 +213,7 @@ def claimed(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"Cannot write {path}: {error.strerror}", "Check free space and permissions.") from error
     try:
-        yield
+        yield _lock(descriptor) is not None
     finally:
         _release(descriptor, path)
 
@@ -189,7 +226,7 @@ def _wait_for(path: Path) -> int:
         try:
             with suppress(OSError):  # another's file; ours must open to all who share the folder, whatever the umask
                 os.fchmod(descriptor, 0o666)
-            if _lock(descriptor) and _is_same(descriptor, path):
+            if _lock(descriptor) is not False and _is_same(descriptor, path):
                 return descriptor
         except BaseException:
             _release(descriptor, path)
@@ -204,21 +241,22 @@ def _wait_for(path: Path) -> int:
 def _release(descriptor: int, path: Path) -> None:
     """Remove a lock file if it is ours, and give it up."""
     try:
-        if _lock(descriptor) and _is_same(descriptor, path):
+        if _lock(descriptor) is not False and _is_same(descriptor, path):
             # While it is still held: whoever waits for it sees that it is another file now.
             path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
-    """Try to lock an open file; a file system without locks counts as locked."""
+def _lock(descriptor: int) -> bool | None:
+    """Try to lock an open file, which may be ours already; None where the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False
         logger.debug("No file locks here: %s", error)
+        return None
     return True
 
 

@@ -183,7 +183,8 @@ def resample(data: FloatArray, source: Grid, target: Grid, order: int = 1, fill:
     channels = data if data.ndim == 4 else data[None]
     offset = integer_offset(source, target)
     if offset is None:
-        between = np.linalg.inv(source.affine) @ target.affine
+        # Processors differ in the last digits of such products, and then in those of what is interpolated.
+        between = np.round(np.linalg.inv(source.affine) @ target.affine, 9)
         sigmas = antialias_sigmas(source, target)
         fields = [_interpolate(channel, between, target.shape, sigmas, order, fill) for channel in channels]
     else:

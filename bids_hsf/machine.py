@@ -5,6 +5,7 @@ can show it other machines.
 """
 
 import ctypes
+import errno
 import math
 import os
 import resource
@@ -13,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+
+from bids_hsf.errors import BidsHsfError
 
 ROOT = Path("/")
 
@@ -190,3 +193,17 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def no_more_threads(error: BaseException) -> BidsHsfError | None:
+    """Say an error in words where it means that the system starts no further process or thread; None for others."""
+    is_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
+    is_process = isinstance(error, OSError) and error.errno == errno.EAGAIN
+    if not (is_thread or is_process):
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    told = "" if limit == resource.RLIM_INFINITY else f"; this user may have {limit} of them"
+    return BidsHsfError(
+        f"The system starts no further process or thread{told}",
+        "Lower --nthreads, or raise the limit (ulimit -u, or that of the container).",
+    )

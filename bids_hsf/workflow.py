@@ -17,7 +17,8 @@ from tqdm import tqdm
 from bids_hsf.bids import lookup_tables, output_dataset
 from bids_hsf.bids.derivatives import find_derivatives
 from bids_hsf.bids.group_table import write_group_table
-from bids_hsf.bids.provenance import Failure, Input
+from bids_hsf.bids.provenance import Failure, KnownFile
+from bids_hsf.bids.staging import together
 from bids_hsf.bids.validation import validating
 from bids_hsf.errors import (
     BidsHsfError,
@@ -38,7 +39,7 @@ from bids_hsf.networks.device import Device, choose_device
 from bids_hsf.networks.members import member_files
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
-from bids_hsf.reports.subject import write_subject_report
+from bids_hsf.reports.subject import is_up_to_date, write_subject_report
 from bids_hsf.results import ScanResult
 from bids_hsf.runs import logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
@@ -49,7 +50,7 @@ from bids_hsf.runs.methods import write_methods
 from bids_hsf.runs.planning import make_plan, options_of
 from bids_hsf.runs.results import Draw, draw_figures, write_result
 from bids_hsf.runs.scheduling import Outcome, run_tasks, share_cores
-from bids_hsf.runs.states import is_done_by_now, unfinished
+from bids_hsf.runs.states import State, is_done_by_now, state_of, unfinished
 from bids_hsf.runs.views import locate_scans
 from bids_hsf.segmentation.hippocampi import segment
 from bids_hsf.segmentation.long_axis import PARTS
@@ -143,8 +144,9 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
             outcomes = process_jobs(todo, plan, config, run_id, seams)
     code = summarize(plan.jobs, todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
-    for subject in sorted({job.scan.subject for job in plan.jobs if not overview.is_reported(job)}):
-        write_subject_report(config.output_dir, subject)
+    for subject in sorted({job.scan.subject for job in plan.jobs}):
+        if not is_up_to_date(config.output_dir, subject):
+            write_subject_report(config.output_dir, subject)
     return code
 
 
@@ -239,7 +241,6 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
     # Another number of threads or another device gives other float sums: a replay has to use these.
     used = replace(config.resources, omp_nthreads=n_threads, device=device.name)
     logs.write_config(logs.config_path(config.output_dir, run_id), replace(config, resources=used), plan.card)
-    write_methods(plan, config, device.provider)
     if n_processes > 1:
         networks[0].let_go()  # each process opens its own
     opened = partial(open_worker, plan.card, networks, plan.merge, device, config, seams)
@@ -248,6 +249,9 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
     running = run_tasks(todo, opened, n_processes, config.behaviour.stop_on_first_crash)
     for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
         outcomes.append(outcome)
+        # Not before: of a run whose every scan is refused, another's methods would be lost.
+        if outcome.error is None and not any(earlier.error is None for earlier in outcomes[:-1]):
+            write_methods(plan, config, device.provider)
         log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
     return outcomes
 
@@ -289,7 +293,9 @@ def process_scan(job: Job, worker: Worker) -> None:
     """Segment one scan and write all its outputs, unless another run has done so by now."""
     model, config = worker.model, worker.config
     output_dataset.check_mounted(job.outputs.output_dir)
-    with claimed(job.outputs.claim):
+    if job.name_fault is not None:
+        raise ScanError(f"{job.key} has no results: {job.name_fault}", "Give the scan a shorter name.")
+    with claimed(job.outputs.claim) as alone:
         if not config.behaviour.force and is_done_by_now(job):
             return
         clock = provenance.Clock()
@@ -304,17 +310,18 @@ def process_scan(job: Job, worker: Worker) -> None:
         with clock.stage("segment"):
             hippocampi = segment(located.views, located.location, model, options_of(config))
         result = ScanResult(job.key, scan.image, located.views, located.location, hippocampi, model.card, job.request)
-        with output_dataset.together(job.outputs, job.parts):
+        with together(job.outputs, job.parts, alone=alone) as stage:
             with clock.stage("write"):
-                sidecar = write_result(job, result, worker.seams.draw, model.device.n_threads)
-            record = provenance.record(job.request, inputs, model.device, config, clock)
-            write_json(job.outputs.provenance, record.to_json())
-            job.outputs.failure.unlink(missing_ok=True)
-            # Last of all: a scan with a sidecar is done.
-            write_json(job.outputs.sidecar, sidecar.to_json())
+                outputs, parts = stage.outputs
+                aside = replace(job, outputs=outputs, parts=parts)
+                sidecar = write_result(aside, result, worker.seams.draw, model.device.n_threads)
+                write_json(outputs.sidecar, sidecar.to_json())
+            record = provenance.record(job.request, inputs, stage.describe(), model.device, config, clock)
+            write_json(outputs.provenance, record.to_json())
+        job.outputs.failure.unlink(missing_ok=True)
 
 
-def check_unchanged(job: Job, inputs: Sequence[Input]) -> None:
+def check_unchanged(job: Job, inputs: Sequence[KnownFile]) -> None:
     """Make sure that what was read is what was described before: what is being copied there changes under us."""
     changed = provenance.replaced_inputs(inputs, job.inputs)
     if changed:
@@ -329,9 +336,11 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     logger.error("%s: %s", outcome.key, outcome.error.message)
     if outcome.error.hint:
         logger.error("%s: hint: %s", outcome.key, outcome.error.hint)
-    if isinstance(outcome.error, StorageError):
+    if isinstance(outcome.error, StorageError | OutputError):
         return
-    with suppress(BidsHsfError):
+    with suppress(BidsHsfError, OSError):
+        if state_of(job) is State.DONE:  # by another run; or it was to be done again, and is still as it was
+            return
         failure = Failure(outcome.error.message, outcome.error.hint, outcome.error.exit_code)
         write_json(job.outputs.failure, failure.to_json())
 

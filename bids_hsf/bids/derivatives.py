@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
+from bids_hsf.bids.provenance import changed_files, read_provenance
 from bids_hsf.bids.sidecars import AGAIN, Sidecar, read_sidecar
 from bids_hsf.bids.tables import Structure, read_structures
 from bids_hsf.bids.typed_json import ForeignFileError, NotWholeError
@@ -43,13 +44,15 @@ class Derivative:
 
 def find_derivatives(output_dir: Path, subject: str | None = None) -> list[Derivative]:
     """Find the label maps of all subjects, or of one, sorted by path; other software's are passed over, and told."""
-    stems = {
-        path.with_suffix(".tsv")
-        for ending in ("json", "tsv")
-        for path in _files_of_scans(output_dir, f"*_dseg.{ending}", subject)
-    }
-    found = (_read_derivative(table) for table in sorted(stems))
+    stems = {path.with_suffix(".tsv") for path in result_files(output_dir, subject)}
+    found = (_read_derivative(table, output_dir) for table in sorted(stems))
     return [derivative for derivative in found if derivative is not None]
+
+
+def result_files(output_dir: Path, subject: str | None = None) -> list[Path]:
+    """Sidecars and tables of label maps, of this app or of others, sorted."""
+    endings = ("json", "tsv")
+    return sorted(path for ending in endings for path in _files_of_scans(output_dir, f"*_dseg.{ending}", subject))
 
 
 def _files_of_scans(output_dir: Path, pattern: str, subject: str | None) -> list[Path]:
@@ -59,7 +62,7 @@ def _files_of_scans(output_dir: Path, pattern: str, subject: str | None) -> list
     return [path for folder in folders for path in folder.glob(pattern) if not path.name.startswith(".")]
 
 
-def _read_derivative(table: Path) -> Derivative | None:
+def _read_derivative(table: Path, output_dir: Path) -> Derivative | None:
     """Read the sidecar and the table of a label map; None where they are not this app's."""
     sidecar: Sidecar | None = None
     structures: tuple[Structure, ...] = ()
@@ -82,7 +85,22 @@ def _read_derivative(table: Path) -> Derivative | None:
         faults.append(f"it has no table; {AGAIN}")
     except NotWholeError as error:
         faults.append(f"its table is not whole ({error}); {AGAIN}")
+    if sidecar is not None and not faults:
+        faults += _changes(table, sidecar, output_dir)
     return Derivative(table, sidecar, structures, faults[0] if faults else None)
+
+
+def _changes(table: Path, sidecar: Sidecar, output_dir: Path) -> list[str]:
+    """Tell what is not as it was written; a label map that is a link to what is not here (DataLad) is not looked at."""
+    # Head, body and tail are recorded with the label map that they were made of, their last source.
+    whole = sidecar.sources[-1].rpartition("/")[2] if sidecar.long_axis_rule and sidecar.sources else table.name
+    stem = whole.partition("_dseg.")[0]
+    provenance = read_provenance(output_dir / "logs" / f"{stem}_provenance.json")
+    label_map = table.with_suffix(".nii.gz")
+    if provenance.outputs and not label_map.exists() and not label_map.is_symlink():
+        return [f"it has no label map; {AGAIN}"]
+    changed = changed_files(output_dir, provenance, [label_map, table, table.with_suffix(".json")])
+    return [f"{', '.join(changed)} is not as it was written; {AGAIN}"] if changed else []
 
 
 def _pass_over(table: Path, reason: str) -> None:

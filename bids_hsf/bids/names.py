@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MULTISPECTRAL = "multispectral"
+FIGURES = ("segmentation", "entropy", "localization")
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from bids_hsf import __version__
 from bids_hsf.bids.maps import DESCRIPTIONS
-from bids_hsf.bids.names import MULTISPECTRAL, ScanOutputs
+from bids_hsf.bids.names import FIGURES, MULTISPECTRAL, ScanOutputs
 from bids_hsf.errors import OutputError, StorageError
 from bids_hsf.files import claimed, read_json, sweep, write_if_changed
 
@@ -17,27 +15,6 @@ BIDS_VERSION = "1.11.1"
 CODE_URL = "https://github.com/clementpoiret/bids-hsf"
 README = Path(__file__).parents[1] / "data" / "templates" / "dataset_README.md"
 BIDSIGNORE = "*.html\nfigures\ngroup_*\n"
-
-
-@contextmanager
-def together(*scan_outputs: ScanOutputs) -> Iterator[None]:
-    """Write the files of one scan: what an earlier attempt left goes first, and on an error all of them go.
-
-    Raises
-    ------
-    StorageError
-        The output folder is gone, or a file cannot be removed.
-    """
-    check_mounted(scan_outputs[0].output_dir)
-    for outputs in scan_outputs:
-        discard(outputs)
-    try:
-        yield
-    except BaseException:
-        with suppress(StorageError):
-            for outputs in scan_outputs:
-                discard(outputs)
-        raise
 
 
 def check_mounted(output_dir: Path) -> None:
@@ -52,22 +29,24 @@ def check_mounted(output_dir: Path) -> None:
         raise StorageError(f"The output folder {output_dir} is gone", "Check the mount; the same command goes on.")
 
 
+def own_files(outputs: ScanOutputs) -> tuple[Path, ...]:
+    """All files that this app may write beside each other for one label map, and no others; its sidecar first.
+
+    What a user puts there under another name, a label map mended by hand, is none of them.
+    """
+    maps = [path for name in (None, *DESCRIPTIONS) for path in (outputs.map(name), outputs.map_sidecar(name))]
+    return (outputs.sidecar, outputs.dseg, outputs.table, *maps, *(outputs.figure(name) for name in FIGURES))
+
+
 def discard(outputs: ScanOutputs) -> None:
-    """Remove what an earlier attempt left of a scan, its sidecar first: what is half removed is not done.
+    """Remove the results of a scan, its sidecar first: what is half removed is not done.
 
     Raises
     ------
     StorageError
         A file cannot be removed.
     """
-    name = Path(outputs.stem).name
-    is_joined = name.endswith(MULTISPECTRAL)
-    patterns = (f"{name}*", f".{name}*") if is_joined else (f"{name}_*", f".{name}_*")
-    folders = (outputs.dseg.parent, outputs.figure("any").parent)
-    leftovers = [path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern))]
-    # What was made of the scan alone and of two contrasts may lie side by side.
-    leftovers = [path for path in leftovers if (f"_desc-{MULTISPECTRAL}" in path.name) == is_joined]
-    for path in (outputs.sidecar, *leftovers):
+    for path in own_files(outputs):
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
@@ -114,7 +93,7 @@ def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> N
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
-    sweep(output_dir, output_dir / "logs")
+    sweep(output_dir, output_dir / "logs", output_dir / ".bids-hsf")
     # Alone: of two runs that begin at once with two models, the later would write what the earlier has not read.
     with claimed(output_dir / "logs" / ".dataset_description.lock"):
         earlier = (read_json(output_dir / "dataset_description.json") or {}).get("License")

@@ -1,22 +1,22 @@
 """Provenance of a scan's result: everything that may differ between equal runs, beside the derivatives in ``logs/``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bids_hsf.bids.typed_json import Fields, NotWholeError
-from bids_hsf.files import read_json
+from bids_hsf.files import checksums, read_json
 
 
 @dataclass(frozen=True)
-class Input:
-    """An image that a result was made of.
+class KnownFile:
+    """An image that a result was made of, or a file of the result, as it was then.
 
     Attributes
     ----------
     path : str
-        From the root of the raw dataset.
+        From the root of its dataset.
     n_bytes : int
     modified_ns : int
         Time of its last change, nanoseconds since 1970.
@@ -34,12 +34,52 @@ class Input:
         return {"Path": self.path, "Bytes": self.n_bytes, "ModifiedNs": self.modified_ns, "SHA256": self.sha256}
 
     @classmethod
-    def from_json(cls, fields: Fields) -> "Input":
+    def from_json(cls, fields: Fields) -> "KnownFile":
         """Read what `to_json` gives."""
         n_bytes, modified_ns = fields.number("Bytes"), fields.number("ModifiedNs")
         if n_bytes is None or modified_ns is None:
-            raise NotWholeError("the size or the time of an input is missing")
+            raise NotWholeError("the size or the time of a file is missing")
         return cls(fields.required("Path"), int(n_bytes), int(modified_ns), fields.required("SHA256"))
+
+
+def describe_file(name: str, path: Path) -> KnownFile:
+    """Tell a file from others that may take its place, by size, time and checksum; raises OSError."""
+    found = path.stat()
+    return KnownFile(name, found.st_size, found.st_mtime_ns, _sha256(path))
+
+
+def is_other(path: Path, known: KnownFile) -> bool:
+    """Whether a file is not the one that was described; raises OSError where it cannot be read.
+
+    The checksum decides, but is taken only where the size is the same and the time is not: DataLad and copies change
+    times alone.
+    """
+    found = path.stat()
+    if found.st_size == known.n_bytes and found.st_mtime_ns == known.modified_ns:
+        return False
+    return found.st_size != known.n_bytes or not path.is_file() or _sha256(path) != known.sha256
+
+
+def changed_files(output_dir: Path, provenance: "Provenance", paths: Iterable[Path]) -> list[str]:
+    """Names of those results that are empty, cut, or not as they were written; what is not there is not told.
+
+    Of results of older versions, which recorded nothing, an empty one is.
+    """
+    recorded = {output_dir / known.path: known for known in provenance.outputs}
+    return [path.name for path in paths if _is_changed(path, recorded.get(path))]
+
+
+def _is_changed(path: Path, known: KnownFile | None) -> bool:
+    try:
+        return path.stat().st_size == 0 or (known is not None and is_other(path, known))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _sha256(path: Path) -> str:
+    return checksums(path, ["sha256"])["sha256"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +90,10 @@ class Provenance:
     ----------
     request : mapping of str to value
         As in the sidecar.
-    inputs : tuple of Input
+    inputs : tuple of KnownFile
         All images that the result depends on.
+    outputs : tuple of KnownFile
+        All files of the result; empty in records of older versions.
     app, packages : mapping of str to value
         Versions by name.
     device, host : mapping of str to value
@@ -67,7 +109,8 @@ class Provenance:
     """
 
     request: Mapping[str, Any] = field(default_factory=dict)
-    inputs: tuple[Input, ...] = ()
+    inputs: tuple[KnownFile, ...] = ()
+    outputs: tuple[KnownFile, ...] = ()
     app: Mapping[str, Any] = field(default_factory=dict)
     packages: Mapping[str, Any] = field(default_factory=dict)
     device: Mapping[str, Any] = field(default_factory=dict)
@@ -83,6 +126,7 @@ class Provenance:
         return {
             "Request": dict(self.request),
             "Inputs": [known.to_json() for known in self.inputs],
+            "Outputs": [known.to_json() for known in self.outputs],
             "App": dict(self.app),
             "Packages": dict(self.packages),
             "Device": dict(self.device),
@@ -106,7 +150,8 @@ class Provenance:
         fields = Fields(content)
         return cls(
             request=fields.mapping("Request"),
-            inputs=tuple(Input.from_json(known) for known in fields.objects("Inputs")),
+            inputs=tuple(KnownFile.from_json(known) for known in fields.objects("Inputs")),
+            outputs=tuple(KnownFile.from_json(known) for known in fields.objects("Outputs")),
             app=fields.mapping("App"),
             packages=fields.mapping("Packages"),
             device=fields.mapping("Device"),

@@ -40,9 +40,10 @@ ROOT_FILES = ("README", "README.md", "CHANGES", "LICENSE")
 MAX_SIDECAR_BYTES = 16 << 20
 MEMORY_BYTES = 2 << 30  # of data, with the stacks of a thread a core; it needs 0.6 GB for SUBJECTS_AT_ONCE
 HEAP_MB = 1024
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # said to all processes of the run
+# What comes of signals that were meant for all processes of the run.
+STOPPED = {code for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) for code in (-number, 128 + number)}
 
-FOLDER_PREFIX = "validate-"
+FOLDER_PREFIX = "bids-hsf-validate-"
 YOUNG_SECONDS = 60.0  # between the making of a folder and its lock
 
 PERMISSIONS = ("--allow-read=.", "--allow-env", "--deny-net", "--deny-write", "--deny-run", "--deny-ffi", "--deny-sys")
@@ -267,13 +268,15 @@ def read_report(
         process.communicate()
         _warn(error)
     except ValueError as error:
-        if process.returncode < 0 and not stopped() and -process.returncode not in STOPS:
-            logger.warning(
-                "The BIDS validator was ended by signal %d, perhaps for want of memory; the input is not validated",
-                -process.returncode,
-            )
-        elif process.returncode >= 0:
+        if stopped() or process.returncode in STOPPED:
+            return None
+        if process.returncode >= 0:
             _warn(error)
+            return None
+        logger.warning(
+            "The BIDS validator was ended by signal %d, perhaps for want of memory; the input is not validated",
+            -process.returncode,
+        )
     else:
         return report
     return None

@@ -29,7 +29,7 @@ For research use only; not for clinical use."""
 EPILOG = """exit codes: 0 all done; 1 some scans failed, the rest are whole; 2 bad arguments; 16 not a BIDS dataset;
 17 unknown analysis level; 18 nothing selected; 65 every scan failed; 66 no such input; 69 a model or device
 that cannot be had; 70 internal error; 73 output cannot be created; 74 reading or writing failed;
-130 Ctrl-C; 143 SIGTERM.
+129 SIGHUP; 130 Ctrl-C; 143 SIGTERM.
 
 Flags may be spelled with hyphens or underscores. Models: see `hsf-hub list`.
 Documentation: https://github.com/clementpoiret/bids-hsf"""

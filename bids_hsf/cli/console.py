@@ -1,21 +1,25 @@
 """What people read: the terminal, the log of a run, texts that were asked for, errors; and the exit codes of these."""
 
+import io
 import logging.handlers
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bids_hsf.errors import BidsHsfError, StorageError
+from bids_hsf.machine import no_more_threads
 from bids_hsf.runs.signals import Stop, Stopped
 from bids_hsf.text_table import printable
 
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
+STDERR = 2
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ def exit_code_of(work: Callable[[], int], report: Callable[[BidsHsfError], int],
         if stop.code:  # a library that is being imported turns the signal into an error of its own
             return report(_stopped(stop, advice))
         logger.debug("Where it happened", exc_info=True)
+        limit = no_more_threads(error)
+        if limit is not None:
+            return report(limit)
         if isinstance(error, OSError):
             place = f" ({error.filename})" if error.filename else ""
             return report(StorageError(f"{error.strerror or error}{place}", "Check disks, mounts and permissions."))
@@ -75,7 +82,8 @@ def exit_code_of(work: Callable[[], int], report: Callable[[BidsHsfError], int],
 
 def _stopped(stop: Stop, advice: Advice) -> BidsHsfError:
     """Say that a signal ended the work."""
-    error = BidsHsfError("Stopped by a signal", advice.stopped)
+    gone = " (SIGHUP: the terminal or the connection is gone)" if stop.code == 128 + signal.SIGHUP else ""
+    error = BidsHsfError(f"Stopped by a signal{gone}", advice.stopped)
     error.exit_code = stop.code or INTERRUPTED
     return error
 
@@ -93,18 +101,50 @@ class OneLine(logging.Formatter):
 
 
 class Console(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to the terminal above a progress bar, if there is one."""
+    """Writes to the terminal above a progress bar, if there is one; a terminal that is gone is no reason to stop."""
+
+    def __init__(self) -> None:
+        settle_streams()
+        super().__init__(sys.stderr)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        progress = sys.modules.get("tqdm")
-        if progress is None:
-            super().emit(record)
-            return
         try:
-            progress.tqdm.write(self.format(record), file=self.stream)
-        except Exception:  # a terminal that is gone or full ends no run
+            text = self.format(record)
+            progress = sys.modules.get("tqdm")
+            if progress is None:
+                print(text, file=self.stream, flush=True)
+            else:
+                progress.tqdm.write(text, file=self.stream)
+        except (OSError, ValueError):  # full, closed, or a pipe without a reader
+            let_go(self.stream)
+        except Exception:
             self.handleError(record)
+
+
+def settle_streams() -> None:
+    """Make sure that the standard streams are there and take every text.
+
+    Where one was closed (``2>&-``) the next file that is opened would get its number, and what a library prints with
+    it; and names of files hold bytes that no encoding knows.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def let_go(stream: TextIO) -> None:
+    """Send what is still to be printed nowhere: Python would complain once more on exit, and change its code."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 @contextmanager
@@ -120,6 +160,25 @@ def handling(handler: logging.Handler) -> Iterator[None]:
         logging.captureWarnings(False)
         root.removeHandler(handler)
         handler.close()
+
+
+class LogFile(logging.FileHandler):
+    """A file that may fill its disk: said once, and the run goes on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's own
+        """Say that it cannot be written."""
+        if not self._failed:
+            self._failed = True
+            logger.warning("The log %s cannot be written: %s", self.baseFilename, sys.exc_info()[1])
+
+    def close(self) -> None:
+        """Close it, whatever becomes of the last lines."""
+        with suppress(OSError):
+            super().close()
 
 
 class RunLog:
@@ -138,7 +197,7 @@ class RunLog:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(path, encoding="utf-8")
+            file = LogFile(path)
         except OSError as error:
             raise StorageError(f"Cannot write {path}: {error.strerror}", "Check free space and permissions.") from error
         file.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -170,8 +229,10 @@ def _print(text: str) -> None:
 
 def complain(line: str) -> None:
     """Print a line to standard error, if anybody is there to read it."""
-    with suppress(OSError, ValueError, AttributeError):
+    try:
         print(printable(line, kept=""), file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        let_go(sys.stderr)
 
 
 def everything(_record: logging.LogRecord) -> bool:
@@ -192,9 +253,18 @@ def _debug_of_ours(record: logging.LogRecord) -> bool:
 
 
 def show(text: str) -> None:
-    """Print what was asked for (a table, a listing) to standard output."""
+    """Print what was asked for (a table, a listing) to standard output.
+
+    Raises
+    ------
+    StorageError
+        It cannot be written there.
+    """
     try:
         _print(printable(text))
     except BrokenPipeError:
-        # `bids-hsf ... status | head` is no error; without this Python complains once more on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `bids-hsf ... status | head` is no error.
+        let_go(sys.stdout)
+    except OSError as error:
+        let_go(sys.stdout)
+        raise StorageError(f"Cannot write to standard output: {error.strerror}", "Check free space.") from error

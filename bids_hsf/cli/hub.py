@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_hsf import __version__
-from bids_hsf.cli.console import Advice, OneLine, complain, exit_code_of, show
+from bids_hsf.cli.console import Advice, OneLine, complain, exit_code_of, settle_streams, show
 from bids_hsf.errors import BidsHsfError, UsageError
 from bids_hsf.runs.signals import stoppable
 from bids_hsf.text_table import text_table
@@ -57,6 +57,7 @@ class Answer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    settle_streams()
     options = build_parser().parse_args(argv)
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(levelname)s: %(message)s"))

@@ -4,13 +4,15 @@ Pages are plain HTML and CSS, hold no date, load nothing from elsewhere (their c
 policy forbids it), and link to the figures and files beside them. Equal files give equal pages.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
-from bids_hsf.bids.derivatives import Derivative, find_derivatives
+from bids_hsf import __version__
+from bids_hsf.bids.derivatives import Derivative, find_derivatives, result_files
 from bids_hsf.bids.names import described
 from bids_hsf.bids.provenance import Provenance, read_failure, read_provenance
 from bids_hsf.bids.sidecars import Sidecar
@@ -133,6 +135,27 @@ def write_subject_report(output_dir: Path, subject: str) -> Path:
     return path
 
 
+def is_up_to_date(output_dir: Path, subject: str) -> bool:
+    """Whether the page of a subject was made of the files that are there; clocks say nothing of that."""
+    try:
+        page = read_text(output_dir / f"sub-{subject}.html")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return f'content="{_fingerprint(output_dir, subject)}"' in page
+
+
+def _fingerprint(output_dir: Path, subject: str) -> str:
+    """Checksum of what a page tells: sidecars, tables and failures of a subject, by name and content."""
+    digest = hashlib.sha256(__version__.encode())
+    for path in (*result_files(output_dir, subject), *_failure_records(output_dir, subject)):
+        try:
+            content = read_text(path)
+        except (OSError, UnicodeDecodeError) as error:
+            content = str(error)
+        digest.update(f"{path.name}\0{content}\0".encode(errors="backslashreplace"))
+    return digest.hexdigest()[:16]
+
+
 def subject_page(output_dir: Path, subject: str) -> str:
     """Render the page of a subject.
 
@@ -157,6 +180,7 @@ def subject_page(output_dir: Path, subject: str) -> str:
     return render(
         "subject.html.j2",
         title=f"sub-{subject}",
+        fingerprint=_fingerprint(output_dir, subject),
         scans=scans,
         failures=list(_failures(output_dir, subject)),
         has_group=(output_dir / "group_volumes.html").exists(),
@@ -311,8 +335,12 @@ def _links(output_dir: Path, table: Path, stem: str) -> Iterator[tuple[str, str]
             yield name, link_to(path.relative_to(output_dir))
 
 
+def _failure_records(output_dir: Path, subject: str) -> list[Path]:
+    return sorted((output_dir / "logs").glob(f"sub-{escape(subject)}_*_failure.json"))
+
+
 def _failures(output_dir: Path, subject: str) -> Iterator[tuple[str, str, str]]:
     """Find scans that failed: name, reason, hint."""
-    for path in sorted((output_dir / "logs").glob(f"sub-{escape(subject)}_*_failure.json")):
+    for path in _failure_records(output_dir, subject):
         failure = read_failure(path)
         yield path.name.removesuffix("_failure.json"), failure.error or UNKNOWN, failure.hint or ""

@@ -7,7 +7,8 @@ from typing import Any
 
 from bids_hsf.bids.dataset import Scan
 from bids_hsf.bids.label_maps import LabelMap
-from bids_hsf.bids.names import ScanOutputs
+from bids_hsf.bids.names import FIGURES, ScanOutputs
+from bids_hsf.files import name_fault
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.labels import Label, Merge
 
@@ -76,6 +77,11 @@ class Job:
         parts = (self.parts.dseg, self.parts.table, self.parts.sidecar) if self.splits else ()
         return (outputs.dseg, outputs.table, *maps, *figures, *parts, outputs.sidecar)
 
+    @property
+    def name_fault(self) -> str | None:
+        """Why the results cannot be written under their names; None where they can."""
+        return name_fault((*self.expected_files, self.outputs.provenance, self.outputs.failure, self.outputs.claim))
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -108,7 +114,6 @@ class Plan:
 
 
 PARTS_SUFFIX = "HBT"  # head, body, tail
-FIGURES = ("segmentation", "entropy", "localization")
 
 FULL_UNCERTAINTY = ("mutualinformation", "expectedentropy", "voteshare")
 

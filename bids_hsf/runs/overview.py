@@ -22,7 +22,7 @@ from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.logs import read_config
 from bids_hsf.runs.planning import number_of_augmentations
 from bids_hsf.runs.scheduling import share_cores
-from bids_hsf.runs.states import State, difference, replaced, state_of
+from bids_hsf.runs.states import State, changed, difference, replaced, state_of
 from bids_hsf.text_table import text_table
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,8 @@ def _row(job: Job, config: Config) -> Row:
         image = open_scan(job.scan.path)
     except UnreadableImageError as error:
         return Row(job.key, "cannot be processed", remark=error.message)
+    if job.name_fault is not None:
+        return Row(job.key, "cannot be processed", remark=job.name_fault)
     shape = tuple(int(n) for n in image.shape[:3])
     sizes = np.sqrt((np.asarray(image.affine)[:3, :3] ** 2).sum(axis=0))
     size = f"{'x'.join(map(str, shape))} of {'x'.join(f'{mm:.3g}' for mm in sizes)} mm"
@@ -84,7 +86,7 @@ def _row(job: Job, config: Config) -> Row:
     if state is State.DIFFERENT and not config.behaviour.force:
         remarks.insert(0, difference(job))
         return Row(job.key, "refused without --force", size, "; ".join(remarks), math.prod(shape))
-    if state is State.REPLACED:
+    if state in (State.REPLACED, State.CHANGED):
         remarks.insert(0, str(state))
     todo = config.behaviour.force or state is not State.DONE
     action = "done before" if not todo else "to do" if state is State.MISSING else "to do again"
@@ -176,7 +178,7 @@ def status_of_derivatives(output_dir: Path) -> str:
     found = [derivative for derivative in find_derivatives(output_dir) if derivative.fault is None]
     # Head, body and tail are no scan of their own.
     done = [derivative for derivative in found if f"{PARTS_SUFFIX}_" not in derivative.table.name]
-    failures = sorted((output_dir / "logs").glob("*_failure.json"))
+    failures = sorted((output_dir / "logs").glob("sub-*_failure.json"))
     if not done and not failures:
         raise NoInputError(f"No derivatives in {output_dir}", "Run the participant level first.")
     rows = [(path.name.removesuffix("_failure.json"), "failed", read_failure(path).error) for path in failures]
@@ -190,6 +192,10 @@ def _reason(job: Job, state: State) -> str:
         return difference(job)
     if state is State.REPLACED:
         return f"{', '.join(replaced(job))} is not the image of last time"
+    if state is State.CHANGED:
+        return f"{', '.join(changed(job))} is not as it was written"
+    if job.name_fault is not None:
+        return job.name_fault
     return read_failure(job.outputs.failure).error
 
 
@@ -207,14 +213,3 @@ def rest_line(rest: Sequence[Job], config: Config, force: bool = False) -> str:
     )
     todo = replace(config, levels=("participant",), selection=selection, behaviour=behaviour)
     return shlex.join(command_line(todo))
-
-
-def is_reported(job: Job) -> bool:
-    """Whether the participant's report is younger than what it tells of a scan."""
-    try:
-        written = (job.outputs.output_dir / f"sub-{job.scan.subject}.html").stat().st_mtime
-        return all(
-            path.stat().st_mtime <= written for path in (job.outputs.sidecar, job.outputs.failure) if path.exists()
-        )
-    except OSError:
-        return False

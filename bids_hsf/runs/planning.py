@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ from bids_hsf.bids.contrasts import PAIR, contrast_of
 from bids_hsf.bids.dataset import Scan, check_dataset, find_scans
 from bids_hsf.bids.label_maps import check_folders, find_label_map
 from bids_hsf.bids.names import MULTISPECTRAL, scan_outputs
-from bids_hsf.errors import ModelError, NothingSelectedError, UsageError
+from bids_hsf.errors import InvalidDatasetError, ModelError, NothingSelectedError, UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import find_card
 from bids_hsf.labels import Merge
@@ -42,8 +41,13 @@ def t1w_scans(scans: Sequence[Scan], config: Config) -> list[Scan]:
     if not any(contrast_of(scan.suffix) == "T2w" for scan in scans):
         return []
     if not {"T1w", "UNIT1"} & set(selection.modalities):
-        with suppress(NothingSelectedError):
+        try:
             scans = find_scans(config.bids_dir, replace(selection, modalities=("T1w",)), config.bids_database_dir)
+        except NothingSelectedError:
+            return []
+        except (UsageError, InvalidDatasetError) as error:  # of images that nobody asked for
+            logger.warning("No T1w helps to find the hippocampi of a T2w: %s", error.message)
+            return []
     return [scan for scan in scans if contrast_of(scan.suffix) == "T1w"]
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_hsf import __version__
-from bids_hsf.bids.provenance import Input, Provenance
-from bids_hsf.files import checksums, private_folder
+from bids_hsf.bids.provenance import KnownFile, Provenance, describe_file, is_other
+from bids_hsf.files import private_folder
 from bids_hsf.networks.device import Device
 from bids_hsf.runs.config import Config
 
@@ -38,7 +38,7 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
-def describe_inputs(paths: Mapping[str, Path]) -> list[Input]:
+def describe_inputs(paths: Mapping[str, Path]) -> list[KnownFile]:
     """Tell the images of a scan from others that may take their places, by size, time and checksum.
 
     Of those that cannot be read nothing is told: whoever loads them says why.
@@ -51,12 +51,11 @@ def describe_inputs(paths: Mapping[str, Path]) -> list[Input]:
     described = []
     for name, path in paths.items():
         with suppress(OSError):
-            found = path.stat()
-            described.append(Input(name, found.st_size, found.st_mtime_ns, _sha256(path)))
+            described.append(describe_file(name, path))
     return described
 
 
-def replaced_inputs(inputs: Sequence[Input], paths: Mapping[str, Path]) -> list[str]:
+def replaced_inputs(inputs: Sequence[KnownFile], paths: Mapping[str, Path]) -> list[str]:
     """Names of images that are not those which `describe_inputs` has described.
 
     The checksum decides, but is taken only where size or time differ: DataLad changes times alone. Of an image
@@ -65,27 +64,26 @@ def replaced_inputs(inputs: Sequence[Input], paths: Mapping[str, Path]) -> list[
     return [known.path for known in inputs if known.path in paths and _is_other(paths[known.path], known)]
 
 
-def _is_other(path: Path, known: Input) -> bool:
+def _is_other(path: Path, known: KnownFile) -> bool:
     try:
-        found = path.stat()
-        if found.st_size == known.n_bytes and found.st_mtime_ns == known.modified_ns:
-            return False
-        return found.st_size != known.n_bytes or _sha256(path) != known.sha256
+        return is_other(path, known)
     except OSError:
         return False
 
 
-def _sha256(path: Path) -> str:
-    return checksums(path, ["sha256"])["sha256"]
-
-
 def record(
-    request: Mapping[str, Any], inputs: Sequence[Input], device: Device, config: Config, clock: Clock
+    request: Mapping[str, Any],
+    inputs: Sequence[KnownFile],
+    outputs: Sequence[KnownFile],
+    device: Device,
+    config: Config,
+    clock: Clock,
 ) -> Provenance:
     """Provenance of one scan, to be written to ``logs/``."""
     return Provenance(
         request=request,
         inputs=tuple(inputs),
+        outputs=tuple(outputs),
         app={"Name": "bids-hsf", "Version": __version__, "Python": platform.python_version()},
         packages=package_versions(),
         device=device.as_record(),

@@ -18,8 +18,9 @@ from functools import partial
 from typing import Any, NoReturn, Protocol
 
 from bids_hsf.errors import BidsHsfError, MemoryLimitError, StorageError, UsageError
+from bids_hsf.machine import no_more_threads
 from bids_hsf.runs.config import Resources
-from bids_hsf.runs.signals import Stop, Stopped, undisturbed
+from bids_hsf.runs.signals import CLEAN_UP_SECONDS, Stop, Stopped, undisturbed
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ SCAN_MEMORY_MB = 1500  # of one process at work, where nobody has estimated it
 
 # So many workers killed one after the other are no accident of one scan.
 MAX_KILLS = 4
+
+IDLE_SECONDS = 1.0  # in which a message is read, and a line of the log passed on
 
 
 class Task(Protocol):
@@ -125,10 +128,20 @@ def run_tasks(
     stop : bool
         Start no further task after the first failure; those that run are finished.
     """
-    if n_processes <= 1 or len(tasks) <= 1:
+    if n_processes <= 1 or len(tasks) <= 1 or not _can_share():
         yield from _run_here(tasks, make_function, stop)
     else:
         yield from _run_in_pools(deque(tasks), make_function, min(n_processes, len(tasks)), stop)
+
+
+def _can_share() -> bool:
+    """Whether processes can share locks, which live in /dev/shm; where they cannot, one process does all."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as error:
+        logger.warning("Scans run one after the other: processes cannot share memory in /dev/shm (%s)", error)
+        return False
+    return True
 
 
 def _run_here(tasks: Sequence[Task], make_function: Callable[[], TaskFunction], stop: bool) -> Iterator[Outcome]:
@@ -155,8 +168,9 @@ def _run_in_pools(
                 yield Outcome(task.key, 0.0, _killed(task))
         if kills >= MAX_KILLS or (stop and kills):
             break
-    for task in waiting if not stop else ():
-        yield Outcome(task.key, 0.0, _killed(task))
+    if waiting and not stop:
+        # They are not to blame, and are recorded as missing.
+        logger.error("%d worker processes were killed in a row; %d scan(s) not begun", kills, len(waiting))
 
 
 def _killed(task: Task) -> BidsHsfError:
@@ -198,7 +212,7 @@ def _open_pool(make_function: Callable[[], TaskFunction], n_processes: int) -> I
     # Forking a process with ONNX Runtime's or torch's threads alive can dead-lock.
     context = multiprocessing.get_context("spawn")
     records: multiprocessing.Queue[logging.LogRecord] = context.Queue()
-    listener = logging.handlers.QueueListener(records, _Relay())
+    listener = _Listener(records, _Relay())
     listener.start()
     pool = ProcessPoolExecutor(n_processes, context, initializer=_open_worker, initargs=(make_function, records))
     try:
@@ -208,9 +222,31 @@ def _open_pool(make_function: Callable[[], TaskFunction], n_processes: int) -> I
             worker.terminate()
         raise
     finally:
+        # Killed with a lock in its hands, one worker lets others wait for ever.
+        last_resort = threading.Timer(2 * CLEAN_UP_SECONDS, _kill, [multiprocessing.active_children()])
+        last_resort.daemon = True
+        last_resort.start()
         pool.shutdown(wait=True, cancel_futures=True)
+        last_resort.cancel()
         listener.stop()
         records.close()
+        records.cancel_join_thread()
+
+
+def _kill(workers: Sequence[multiprocessing.process.BaseProcess]) -> None:
+    for worker in workers:
+        worker.kill()
+
+
+class _Listener(logging.handlers.QueueListener):
+    """Passes on what workers log; does not wait for those that were killed in the midst of a line."""
+
+    def stop(self) -> None:
+        """Pass on what has come, and end."""
+        thread: threading.Thread | None = self._thread
+        self.enqueue_sentinel()
+        if thread is not None:
+            thread.join(CLEAN_UP_SECONDS)
 
 
 class _Relay(logging.Handler):
@@ -228,13 +264,24 @@ class Worker:
     function : callable
         Does one task.
     stop : Stop
-        Handler of the signals of this process; it interrupts a task, and nothing else: a worker that waits is sent
-        home by the pool, and torn from its queue it would leave half a message to the next.
+        Handler of the signals of this process; it interrupts a task, and nothing else: torn from its queue a worker
+        would leave half a message to the next. One that waits ends a moment later: the pool, broken, sends it no word.
     """
 
     def __init__(self, function: TaskFunction, stop: Stop) -> None:
         self._function = function
         self._stop = stop
+
+    def ask_to_stop(self, number: int, frame: Any) -> None:
+        """Handle a signal: interrupt the task, if there is one, and end once there is none."""
+        self._stop(number, frame)
+        threading.Thread(target=self._end_when_idle, daemon=True).start()
+
+    def _end_when_idle(self) -> None:
+        time.sleep(IDLE_SECONDS)
+        while self._stop.at_work:
+            time.sleep(IDLE_SECONDS)
+        os._exit(self._stop.code)
 
     def do(self, task: Task) -> Outcome:
         """Do one task and tell how it ended.
@@ -269,7 +316,7 @@ def _open_worker(make_function: Callable[[], TaskFunction], records: Any) -> Non
     except Exception as error:  # would break the pool and hide the reason
         _worker = Worker(partial(_raise, error), stop)
     # From here on files are written, and half ones are cleared away on the way out.
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, _worker.ask_to_stop)
     sys.unraisablehook = stop.swallowed
 
 
@@ -301,11 +348,21 @@ def _run_one(function: TaskFunction, task: Task) -> Outcome:
         error = MemoryLimitError(f"{task.key}: out of memory", "Lower --nprocs or raise the memory of the job.")
     except OSError as failed:
         logger.debug("%s", task.key, exc_info=True)
-        place = f" ({failed.filename})" if failed.filename else ""
-        message = f"{task.key}: {failed.strerror or failed}{place}"
-        error = StorageError(message, "Check disks, mounts and permissions; the same command goes on.")
+        error = _of_system(task, failed)
     except Exception as unknown:
         logger.debug("%s", task.key, exc_info=True)
+        limit = no_more_threads(unknown)
         reason = f"{type(unknown).__name__}: {' '.join(str(unknown).split())}"
-        error = BidsHsfError(f"{task.key}: internal error ({reason})", "Please report it, with the file in logs/.")
+        report = "Please report it, with the file in logs/."
+        error = limit or BidsHsfError(f"{task.key}: internal error ({reason})", report)
     return Outcome(task.key, time.perf_counter() - started, error)
+
+
+def _of_system(task: Task, failed: OSError) -> BidsHsfError:
+    """Say what the system has refused."""
+    limit = no_more_threads(failed)
+    if limit is not None:
+        return limit
+    place = f" ({failed.filename})" if failed.filename else ""
+    message = f"{task.key}: {failed.strerror or failed}{place}"
+    return StorageError(message, "Check disks, mounts and permissions; the same command goes on.")

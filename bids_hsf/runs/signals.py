@@ -1,4 +1,4 @@
-"""Leave when asked to: Ctrl-C and SIGTERM become exceptions, so that the usual clean-up runs."""
+"""Leave when asked to: Ctrl-C, SIGTERM and SIGHUP become exceptions, so that the usual clean-up runs."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 CLEAN_UP_SECONDS = 10.0
 AGAIN_SECONDS = 0.05
@@ -24,7 +24,7 @@ class Stopped(SystemExit):
 
 
 class Stop:
-    """Handler of both signals.
+    """Handler of these signals.
 
     What is said again while the clean-up goes on is passed over: it would cut that short, and people
     press Ctrl-C twice, schedulers and broken pools say SIGTERM again.
@@ -32,7 +32,7 @@ class Stop:
     Attributes
     ----------
     code : int
-        What shells report for the signal that came (130, 143), 0 before.
+        What shells report for the signal that came (130, 143, 129), 0 before.
     at_work : bool
         Whether there is work to leave; nothing is raised otherwise.
     """
@@ -63,9 +63,11 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Handle both signals in the main thread; once one came, further ones are ignored for good."""
+    """Handle the signals in the main thread; once one came, further ones are ignored for good."""
     stop = Stop()
-    handlers = {number: signal.signal(number, stop) for number in SIGNALS}
+    # Under nohup a terminal that goes is meant to be passed over.
+    taken = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, stop) for number in taken}
     hook, sys.unraisablehook = sys.unraisablehook, stop.swallowed
     try:
         yield stop
@@ -78,14 +80,15 @@ def stoppable() -> Iterator[Stop]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Hold signals back while processes start, and make these deaf to Ctrl-C.
+    """Hold signals back while processes start, and make these deaf to Ctrl-C and to a terminal that goes.
 
-    A half-started process complains of its half-written instructions. And Ctrl-C goes to the whole
-    group, while it is the parent that decides.
+    A half-started process complains of its half-written instructions. And what comes from the terminal
+    goes to the whole group, while it is the parent that decides.
     """
     came: list[int] = []
-    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in held}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

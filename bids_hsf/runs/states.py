@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from bids_hsf import __version__
-from bids_hsf.bids.provenance import read_provenance
+from bids_hsf.bids.provenance import Provenance, changed_files, read_provenance
 from bids_hsf.bids.sidecars import Sidecar, find_sidecar
 from bids_hsf.errors import OutputError
 from bids_hsf.runs.jobs import Job
@@ -22,6 +22,7 @@ class State(StrEnum):
     MISSING = "missing"
     DIFFERENT = "made with other settings"
     REPLACED = "made of another image"
+    CHANGED = "not as it was written"
 
 
 def state_of(job: Job) -> State:
@@ -30,24 +31,42 @@ def state_of(job: Job) -> State:
 
 
 def _judge(job: Job, sidecar: Sidecar | None) -> State:
+    if job.name_fault is not None:
+        return State.FAILED
     if sidecar is None:
         return State.FAILED if job.outputs.failure.exists() else State.MISSING
     if sidecar.request != dict(job.request):
         return State.DIFFERENT
     if not all(path.exists() for path in job.expected_files):
         return State.MISSING
-    return State.REPLACED if replaced(job) else State.DONE
+    known = read_provenance(job.outputs.provenance)
+    if _changed(job, known):
+        return State.CHANGED
+    return State.REPLACED if _replaced(job, known) else State.DONE
 
 
 def replaced(job: Job) -> list[str]:
     """Relative paths of the images that are not those which the result was made of."""
-    inputs = read_provenance(job.outputs.provenance).inputs
+    return _replaced(job, read_provenance(job.outputs.provenance))
+
+
+def _replaced(job: Job, known: Provenance) -> list[str]:
+    inputs = known.inputs
     others = replaced_inputs(inputs, job.inputs)
     # Derivatives that differ in space- alone have outputs of one name; a file that was compressed since is the same.
-    known = {image.path.removesuffix(".gz") for image in inputs}
-    if known and job.scan.relative_path.removesuffix(".gz") not in known:
+    names = {image.path.removesuffix(".gz") for image in inputs}
+    if names and job.scan.relative_path.removesuffix(".gz") not in names:
         others.insert(0, job.scan.relative_path)
     return others
+
+
+def changed(job: Job) -> list[str]:
+    """Names of the results that are empty, cut, or not as they were written."""
+    return _changed(job, read_provenance(job.outputs.provenance))
+
+
+def _changed(job: Job, known: Provenance) -> list[str]:
+    return changed_files(job.outputs.output_dir, known, job.expected_files)
 
 
 def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
@@ -68,6 +87,8 @@ def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
     for job, state in zip(jobs, states, strict=True):
         if state is State.REPLACED:
             logger.warning("%s is done again: %s is not the image of last time", job.key, ", ".join(replaced(job)))
+        if state is State.CHANGED:
+            logger.warning("%s is done again: %s is not as it was written", job.key, ", ".join(changed(job)))
     pairs = zip(sidecars, states, strict=True)
     versions = {sidecar.app_version for sidecar, state in pairs if sidecar and state is State.DONE}
     for version in sorted(versions - {__version__}):

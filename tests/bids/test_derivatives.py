@@ -7,7 +7,9 @@ import pytest
 from sidecars import sidecar
 
 from bids_hsf.bids.derivatives import find_derivatives
+from bids_hsf.bids.provenance import Provenance, describe_file
 from bids_hsf.bids.tables import write_table
+from bids_hsf.files import write_json
 
 ROW = {"index": 1, "name": "Left x", "abbreviation": "L_x", "hemisphere": "L", "volume_mm3": 2171.0}
 FOLDER = "sub-01/anat"
@@ -56,6 +58,31 @@ def test_what_is_not_whole_is_found_with_its_fault(tmp_path: Path) -> None:
     assert fault() == "it cannot be read (no JSON); run the participant level again"
     table.with_suffix(".json").unlink()
     assert fault() == "it has no sidecar; run the participant level again"
+
+
+def test_what_is_not_as_it_was_written_is_found_with_its_fault(tmp_path: Path) -> None:
+    table = write_result(tmp_path)
+    label_map = table.with_suffix(".nii.gz")
+    label_map.write_text("labels")
+    written = [describe_file(path.relative_to(tmp_path).as_posix(), path) for path in (table, label_map)]
+    record = tmp_path / "logs" / f"{table.name.removesuffix('_dseg.tsv')}_provenance.json"
+    write_json(record, Provenance(outputs=tuple(written)).to_json())
+
+    def fault() -> str | None:
+        (found,) = find_derivatives(tmp_path)
+        return found.fault
+
+    assert fault() is None
+    # Cut within a number, and mended to look like a table.
+    table.write_text(table.read_text().replace("2171.0", "217"))
+    assert fault() == f"{table.name} is not as it was written; run the participant level again"
+    write_result(tmp_path)
+    label_map.write_text("")
+    assert fault() == f"{label_map.name} is not as it was written; run the participant level again"
+    label_map.unlink()
+    assert fault() == "it has no label map; run the participant level again"
+    label_map.symlink_to("annex/objects/not-here")  # DataLad, where the content was not fetched
+    assert fault() is None
 
 
 def test_other_software_in_the_same_folder_is_passed_over_by_name(

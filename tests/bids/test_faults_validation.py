@@ -223,16 +223,19 @@ def test_folders_of_killed_runs_go_and_those_of_others_stay(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation, "YOUNG_SECONDS", 0.0)
-    left = tmp_path / "validate-left"
+    left = tmp_path / "bids-hsf-validate-left"
     (left / "from-01").mkdir(parents=True)
     (left / "from-01" / "README").symlink_to(dataset / "README")
-    (tmp_path / "validate-of-the-user.txt").write_text("mine")
-    (tmp_path / "validate-link").symlink_to(dataset)
+    (tmp_path / "bids-hsf-validate-of-the-user.txt").write_text("mine")
+    (tmp_path / "bids-hsf-validate-link").symlink_to(dataset)
     with validating(dataset, ["01"], tmp_path):
-        first = set(tmp_path.glob("validate-*"))
+        first = set(tmp_path.glob("bids-hsf-validate-*"))
         assert left not in first
         with validating(dataset, ["01"], tmp_path):
-            assert first < set(tmp_path.glob("validate-*"))
-        assert first == set(tmp_path.glob("validate-*"))
+            assert first < set(tmp_path.glob("bids-hsf-validate-*"))
+        assert first == set(tmp_path.glob("bids-hsf-validate-*"))
     assert (dataset / "README").read_text() == "Phantoms"
-    assert {path.name for path in tmp_path.glob("validate-*")} == {"validate-of-the-user.txt", "validate-link"}
+    assert {path.name for path in tmp_path.glob("bids-hsf-validate-*")} == {
+        "bids-hsf-validate-of-the-user.txt",
+        "bids-hsf-validate-link",
+    }

@@ -28,8 +28,9 @@ def test_root_files_are_left_alone_when_equal(tmp_path: Path) -> None:
 def test_temporary_files_of_killed_runs_go_once_they_are_old(tmp_path: Path) -> None:
     out, logs = tmp_path / "out", tmp_path / "out/logs"
     logs.mkdir(parents=True)
-    old = [out / ".README.md.0123abcd", logs / ".CITATION.bib.0255ede6"]
-    kept = [logs / ".sub-01_space-T1w_seg-toy.lock", logs / "CITATION.bib", logs / ".CITATION.md.01234567"]
+    old = [out / ".README.md.bids-hsf-0123abcd", logs / ".CITATION.bib.bids-hsf-0255ede6"]
+    # A note of the user's is none, however old and whatever its name looks like.
+    kept = [logs / ".sub-01_space-T1w_seg-toy.lock", out / ".notes.20240101", logs / ".CITATION.md.bids-hsf-01234567"]
     for path in old + kept:
         path.touch()
     for path in old + kept[:-1]:
@@ -68,36 +69,25 @@ def touch(*paths: Path) -> None:
         path.touch()
 
 
-def test_the_files_of_a_scan_are_written_together_or_not_at_all(tmp_path: Path) -> None:
-    output_dataset.prepare_output_dir(tmp_path, tmp_path / "bids", "MIT")
-    outputs, joined = outputs_of(tmp_path), outputs_of(tmp_path, MULTISPECTRAL)
-    touch(outputs.sidecar, outputs.map("voteshare"), outputs.figure("entropy"), joined.dseg)
-    with output_dataset.together(outputs):
-        # What an earlier attempt left is gone; what was made of two contrasts stays.
-        assert [path.exists() for path in (outputs.sidecar, outputs.map("voteshare"))] == [False, False]
-        assert not outputs.figure("entropy").exists()
-        touch(outputs.dseg)
-    assert outputs.dseg.exists()
-    assert joined.dseg.exists()
-    with pytest.raises(KeyError), output_dataset.together(outputs):
-        touch(outputs.table)
-        raise KeyError
-    assert not outputs.table.exists()
-    assert not outputs.dseg.exists()
-    with output_dataset.together(joined):
-        assert not joined.dseg.exists()
-
-
-def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="is gone"), output_dataset.together(outputs_of(tmp_path)):
-        pass
-
-
 def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
     outputs = outputs_of(tmp_path)
     outputs.sidecar.mkdir(parents=True)
     with pytest.raises(StorageError, match=r"Cannot remove .*_dseg\.json"):
         output_dataset.discard(outputs)
+
+
+def test_only_what_this_app_writes_is_removed(tmp_path: Path) -> None:
+    outputs, joined = outputs_of(tmp_path), outputs_of(tmp_path, MULTISPECTRAL)
+    own = [outputs.sidecar, outputs.map("voteshare"), outputs.map(None), outputs.figure("entropy")]
+    manual = outputs.dseg.with_name("sub-01_space-T1w_seg-toy_desc-manual_dseg.nii.gz")
+    touch(*own, joined.dseg, manual)
+    output_dataset.discard(outputs)
+    assert [path.exists() for path in own] == [False] * 4
+    assert joined.dseg.exists()
+    assert manual.exists()
+    output_dataset.discard(joined)
+    assert not joined.dseg.exists()
+    assert manual.exists()
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from bids_hsf.bids.provenance import Failure, Input, Provenance, read_failure, read_provenance
+from bids_hsf.bids.provenance import Failure, KnownFile, Provenance, read_failure, read_provenance
 
 PROVENANCE = Provenance(
     request={"Seed": 42},
-    inputs=(Input("sub-01/anat/sub-01_T1w.nii.gz", 10, 1_795_844_397_729_958_632, "ab"),),
+    inputs=(KnownFile("sub-01/anat/sub-01_T1w.nii.gz", 10, 1_795_844_397_729_958_632, "ab"),),
     app={"Name": "bids-hsf"},
     packages={"numpy": "2.0"},
     device={"Provider": "CPUExecutionProvider", "Threads": 2},

@@ -93,7 +93,7 @@ def test_whoever_leaves_by_an_error_does_not_wait(
     with pytest.raises(KeyboardInterrupt), validating(dataset, ["01"], tmp_path):
         raise KeyboardInterrupt
     assert not caplog.records  # a validator that had ended by itself would be told of: it said nothing
-    assert not list(tmp_path.glob("validate-*"))
+    assert not list(tmp_path.glob("bids-hsf-validate-*"))
 
 
 def test_error_of_the_run_leaves_no_finding_unsaid(

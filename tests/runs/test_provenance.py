@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bids_hsf import __version__
+from bids_hsf.bids import provenance as records
 from bids_hsf.networks.device import Device
 from bids_hsf.runs import provenance
 from bids_hsf.runs.config import Config
@@ -25,7 +26,9 @@ def test_clock_adds_up_by_stage() -> None:
 def test_record_is_json_and_says_what_ran(tmp_path: Path) -> None:
     device = Device("cpu", "CPUExecutionProvider", {"a": "1"}, 3, "asked for")
     config = Config(tmp_path / "bids", tmp_path / "out", ("participant",), command=("bids-hsf", "x"))
-    record = json.loads(json.dumps(provenance.record({"Model": "m"}, [], device, config, provenance.Clock()).to_json()))
+    record = json.loads(
+        json.dumps(provenance.record({"Model": "m"}, [], [], device, config, provenance.Clock()).to_json())
+    )
     assert record["App"]["Version"] == __version__
     assert record["Request"] == {"Model": "m"}
     assert record["Device"]["Provider"] == "CPUExecutionProvider"
@@ -39,7 +42,7 @@ def test_replaced_image_is_told_from_a_touched_one(tmp_path: Path, monkeypatch: 
     image.write_bytes(b"old")
     known = provenance.describe_inputs({"a": image})
     with monkeypatch.context() as patch:
-        patch.setattr(provenance, "_sha256", None)  # of size and time alone
+        patch.setattr(records, "checksums", None)  # of size and time alone
         assert provenance.replaced_inputs(known, {"a": image}) == []
     os.utime(image, ns=(0, 0))
     assert provenance.replaced_inputs(known, {"a": image}) == []

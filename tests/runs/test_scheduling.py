@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from bids_hsf.errors import BidsHsfError, LocalizationError, ModelError, Storage
 from bids_hsf.runs.config import Resources
 from bids_hsf.runs.scheduling import Outcome, Task, Worker, run_tasks, share_cores
 from bids_hsf.runs.signals import Stop, Stopped
+
+
+WORKING = Path(tempfile.gettempdir()) / "bids-hsf-test-worker"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,15 @@ class FakeFunction:
             print(os.getpid(), flush=True)
         if task.kind in ("slow", "pid"):
             time.sleep(0.4)
+        if task.kind == "long":
+            mark = Path(f"{WORKING}.{os.getpid()}")
+            mark.touch()
+            time.sleep(3)
+            mark.unlink()
+        if task.kind == "threads":
+            raise RuntimeError("can't start new thread")
+        if task.kind == "processes":
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         if task.kind == "known":
             raise LocalizationError(f"{task.key}: no head", "Look at it.")
         if task.kind == "unknown":
@@ -191,11 +204,48 @@ def test_worker_is_interrupted_in_a_task_alone() -> None:
     assert not stop.at_work
 
 
-def test_repeated_kills_end_the_run_and_name_what_was_not_begun() -> None:
+def test_repeated_kills_end_the_run_and_blame_no_task_that_was_not_begun(caplog: pytest.LogCaptureFixture) -> None:
     tasks = [FakeTask(str(number), "killed") for number in range(8)]
     outcomes = run(tasks, n_processes=2)
-    assert sorted(outcomes) == [str(number) for number in range(8)]
+    assert sorted(outcomes) == ["0", "1", "2", "3"]
+    assert "4 worker processes were killed in a row; 4 scan(s) not begun" in caplog.text
     assert all("killed" in str(outcome.error) for outcome in outcomes.values())
+
+
+def test_killing_a_worker_that_waits_ends_nothing() -> None:
+    # Three workers, and after a while one task: two of them wait, one of these holds the lock of their queue.
+    tasks = [FakeTask("a"), FakeTask("b"), FakeTask("c"), FakeTask("d", "long")]
+    outcomes = {}
+    for outcome in run_tasks(tasks, FakeFunction, 3, False):
+        outcomes[outcome.key] = outcome
+        if len(outcomes) == 3 and "d" not in outcomes:
+            time.sleep(0.5)
+            for worker in multiprocessing.active_children():
+                if not Path(f"{WORKING}.{worker.pid}").exists():
+                    assert worker.pid is not None
+                    os.kill(worker.pid, signal.SIGKILL)
+    assert sorted(outcomes) == ["a", "b", "c", "d"]
+    assert [outcome.error for outcome in outcomes.values()] == [None] * 4
+
+
+def test_without_shared_memory_scans_run_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    outcomes = run([FakeTask("a"), FakeTask("b", "known")], n_processes=2)
+    assert [outcomes["a"].error is None, outcomes["b"].error is None] == [True, False]
+    assert "cannot share memory in /dev/shm ([Errno 13] Permission denied)" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_limits_of_threads_and_processes_are_named(kind: str) -> None:
+    error = run([FakeTask("a", kind)])["a"].error
+    assert error is not None
+    assert "starts no further process or thread" in error.message
+    assert "ulimit -u" in str(error.hint)
 
 
 def test_stop_in_a_pool_starts_nothing_after_a_failure() -> None:

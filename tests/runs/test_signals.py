@@ -32,7 +32,20 @@ def test_clean_up_is_not_cut_short(number: signal.Signals, error: type[BaseExcep
                 os.kill(os.getpid(), again)
             cleaned.append(True)
     assert cleaned
-    assert [signal.getsignal(name) for name in SIGNALS] == [signal.SIG_IGN] * 2
+    assert [signal.getsignal(name) for name in SIGNALS] == [signal.SIG_IGN] * len(SIGNALS)
+
+
+def test_a_terminal_that_goes_is_a_signal_unless_nohup_said_otherwise() -> None:
+    with pytest.raises(Stopped), stoppable() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(5)
+    assert stop.code == 129
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable(), undisturbed():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL if handler is None else handler)
 
 
 def test_handlers_come_back_where_nothing_came() -> None:

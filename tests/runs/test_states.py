@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from bids_trees import model_card
 
 from bids_hsf import __version__
 from bids_hsf.bids.dataset import Scan
+from bids_hsf.bids.provenance import Provenance, describe_file
 from bids_hsf.errors import OutputError
+from bids_hsf.files import write_json
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.jobs import Job
 from bids_hsf.runs.planning import plan_jobs
-from bids_hsf.runs.states import State, is_done_by_now, state_of, unfinished
+from bids_hsf.runs.states import State, changed, is_done_by_now, state_of, unfinished
 
 
 def scan(name: str) -> Scan:
@@ -33,7 +36,7 @@ def plan(config: Config, *names: str) -> list[Job]:
 def finish(job: Job, **sidecar: Any) -> None:
     for path in job.expected_files:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_text("x")
     maker = {"Name": "bids-hsf", "Version": __version__}
     content = {"Scan": job.key, "Model": {"Name": "m"}, "Request": dict(job.request), "GeneratedBy": maker, **sidecar}
     job.outputs.sidecar.write_text(json.dumps(content))
@@ -112,3 +115,52 @@ def test_results_of_another_version_are_said(config: Config, caplog: pytest.LogC
     finish(job, GeneratedBy={"Name": "bids-hsf", "Version": "0.0.1"})
     assert unfinished([job], force=False) == []
     assert "bids-hsf 0.0.1" in caplog.text
+
+
+def recorded(job: Job) -> None:
+    """Record the files of a job as they are."""
+    root = job.outputs.output_dir
+    known = tuple(describe_file(path.relative_to(root).as_posix(), path) for path in job.expected_files)
+    write_json(job.outputs.provenance, Provenance(outputs=known).to_json())
+
+
+@pytest.mark.parametrize("place", range(8))
+@pytest.mark.parametrize("spoil", ["", "x" * 9000], ids=["empty", "other"])
+def test_a_scan_with_a_file_that_is_not_as_it_was_written_is_not_done(
+    config: Config, place: int, spoil: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (job,) = plan(config)
+    finish(job)
+    recorded(job)
+    assert state_of(job) is State.DONE
+    path = job.expected_files[place]
+    path.write_text(spoil if path != job.outputs.sidecar else path.read_text() + "\n")
+    assert state_of(job) is State.CHANGED
+    assert changed(job) == [path.name]
+    assert unfinished([job], force=False) == [job]
+    assert f"{job.key} is done again: {path.name} is not as it was written" in caplog.text
+
+
+def test_a_change_of_the_same_size_is_found_and_a_copy_is_not_taken_for_one(config: Config) -> None:
+    (job,) = plan(config)
+    finish(job)
+    recorded(job)
+    for path in job.expected_files:
+        os.utime(path, (0, 0))  # as a copy or DataLad leaves it
+    assert state_of(job) is State.DONE
+    job.outputs.table.write_text("y")
+    assert state_of(job) is State.CHANGED
+
+
+def test_an_empty_file_is_never_done_even_without_a_record(config: Config) -> None:
+    (job,) = plan(config)
+    finish(job)
+    job.outputs.dseg.write_text("")
+    assert state_of(job) is State.CHANGED
+
+
+def test_a_name_that_no_disk_takes_has_failed_before_any_work(config: Config) -> None:
+    (job,) = plan(config, f"sub-{'a' * 240}_T1w")
+    assert job.name_fault is not None
+    assert "expected at most 255" in job.name_fault
+    assert state_of(job) is State.FAILED

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from bids_trees import write_scan, write_tree
 
+from bids_hsf.bids.names import FIGURES
 from bids_hsf.cli.app import main
 from bids_hsf.localization.location import Location
-from bids_hsf.runs.jobs import FIGURES
 from bids_hsf.workflow import Seams
 
 CARD = """
