@@ -96,17 +96,30 @@ def _plain(node: yaml.Node, place: Place, marked: MarkedYaml) -> Any:
     marked.lines.setdefault(place, node.start_mark.line + 1)
     if len(place) > MAX_DEPTH or len(marked.lines) > MAX_NODES:
         raise CardError(f"{marked.path}: the card holds too many items, or aliases that multiply")
+    if isinstance(node, yaml.ScalarNode) and not _is_text(node.value):
+        raise marked.error(place, "expected text, got half a character (a surrogate)")
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*place, index), marked) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
         return None if node.tag == "tag:yaml.org,2002:null" else node.value
     content: dict[str, Any] = {}
     for key, value in node.value:
-        inner = (*place, str(key.value))
+        inner = (*place, str(key.value).encode("utf-8", "backslashreplace").decode())
         if not isinstance(key, yaml.ScalarNode) or not key.value or key.value in content:
             told = f"{key.value} stands twice" if isinstance(key, yaml.ScalarNode) and key.value else "expected a word"
             marked.lines[inner] = key.start_mark.line + 1
             raise marked.error(inner, told)
         marked.lines.setdefault(inner, key.start_mark.line + 1)
+        if not _is_text(key.value):
+            raise marked.error(inner, "expected text, got half a character (a surrogate)")
         content[key.value] = _plain(value, inner, marked)
     return content
+
+
+def _is_text(value: str) -> bool:
+    r"""Whether a text can be written: escapes such as "\ud800" make what no encoding has."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

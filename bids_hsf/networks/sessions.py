@@ -36,6 +36,8 @@ MAX_FILE_BYTES = 2**31  # of a protobuf message
 MAX_DECLARED_VOXELS = 2**24  # 256 an axis; the largest crop is a tenth of it
 HEAD_BYTES = 64
 
+FATAL = 4  # of ONNX Runtime's logs
+
 CHECKSUMS: dict[str, Callable[[bytes], Any]] = {"sha256": sha256, "xxh3_64": xxhash.xxh3_64}
 
 FloatArray = NDArray[np.float32]
@@ -285,7 +287,8 @@ def _load(model: bytes, path: Path, settings: SessionSettings) -> Any:
     providers = [(provider, dict(settings.options))]
 
     def work() -> Any:
-        return onnxruntime.InferenceSession(model, options, providers=providers)
+        # Without its fallback, which prints what was wrong and tries again on the CPU.
+        return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
 
     def end() -> None:
         if hasattr(options, "set_load_cancellation_flag"):
@@ -333,7 +336,9 @@ def session_options(settings: SessionSettings) -> Any:
     options.inter_op_num_threads = 1
     # The CPU provider's memory is kept small by Network.run; other providers have their own, and never fill this one.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = settings.provider == CPU
-    options.log_severity_level = 3
+    # What is wrong becomes an exception; the log would print a stranger's names as they are.
+    options.log_severity_level = FATAL
+    onnxruntime.set_default_logger_severity(FATAL)
     # Python work alternates with the network: threads that spin between passes would take its cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Else ONNX Runtime would look whether the bytes could be its own format, which nobody has examined.

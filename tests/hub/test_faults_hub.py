@@ -60,6 +60,8 @@ HOSTILE = {
     "one key, again and again": "a: 1\n" * 50_000,
     "a tag that builds objects": "!!python/object/apply:os.system ['true']",
     "control characters": GOOD.replace("One structure", "\x1b[2J"),
+    "half a character": f'"\\ud800": 1\n{GOOD}',
+    "half a character as a value": GOOD.replace("One structure", '"\\udfff"'),
     "no text": "\x00\x01\x02",
 }
 
