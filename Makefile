@@ -50,7 +50,7 @@ test-slow: $(VENV)/.installed ## the tests that take minutes
 test-container: $(VENV)/.installed ## build the image without a daemon and run it as Docker and Singularity would (root, Debian)
 	$(BIN)/python tests/container/run.py
 
-fuzz: $(VENV)/.installed ## 56,000 files of strangers, for a quarter of an hour: no traceback, no hang, nothing touched
+fuzz: $(VENV)/.installed ## 60,000 files of strangers, for a quarter of an hour: no traceback, no hang, nothing touched
 	$(BIN)/python tests/fuzz/run.py $(FUZZ_FLAGS)
 
 bench: $(VENV)/.installed ## measure speed, stage by stage

@@ -71,7 +71,7 @@ def request_of(card: ModelCard, merge: Merge | None, options: Options) -> dict[s
 
 
 def write_maps(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -> None:
-    """Write the label map, its table and the soft maps; `sources` are the images that they were made of."""
+    """Write the label map, its table and the soft maps; `sources` are URIs or names of the images behind them."""
     hippocampi, volumes, affine = result.hippocampi, result.volumes, result.image.affine
     write_table(outputs.table, volumes.to_records())
     for name, values in hippocampi.maps.items():
@@ -85,7 +85,7 @@ def write_maps(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str])
 
 
 def describe(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -> Sidecar:
-    """Collect the sidecar of the label map: only what is equal in equal runs."""
+    """Collect the sidecar of the label map, `sources` as in `write_maps`: only what is equal in equal runs."""
     location, hippocampi = result.location, result.hippocampi
     joined = None
     for view in result.views:
@@ -99,7 +99,7 @@ def describe(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -
     return Sidecar(
         scan=result.key,
         segmentation=outputs.segmentation,
-        sources=sidecars.source_uris(sources),
+        sources=tuple(sources),
         request=result.request,
         model=_describe_model(result.card),
         localization=sidecars.Localization(

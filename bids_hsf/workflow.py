@@ -39,7 +39,7 @@ from bids_hsf.networks.device import Device, choose_device
 from bids_hsf.networks.members import member_files
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
-from bids_hsf.reports.subject import is_up_to_date, write_subject_report
+from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
 from bids_hsf.results import ScanResult
 from bids_hsf.runs import logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
@@ -118,14 +118,20 @@ def run(config: Config, terminal: Terminal | None = None, seams: Seams | None = 
 
 def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     """Segment the selected scans; returns 0, 1 (some failed) or 65 (all failed)."""
-    if config.behaviour.reports_only:
+    if config.behaviour.reports_only and not config.images:
         return rewrite_reports(config, terminal)
     plan = make_plan(config)
+    if config.behaviour.reports_only:
+        write_reports(plan, config)
+        return 0
     if config.behaviour.dry_run:
         terminal.show(overview.preview(plan, config))
         return 0
     run_id = logs.new_run_id()
-    output_dataset.prepare_output_dir(config.output_dir, config.bids_dir, plan.card.license)
+    if config.images:
+        output_dataset.prepare_loose_dir(config.output_dir)
+    else:
+        output_dataset.prepare_output_dir(config.output_dir, config.bids_dir, plan.card.license)
     terminal.begin_log(logs.log_path(config.output_dir, run_id))
     logger.debug("Command: %s", " ".join(config.command))
     lookup_tables.write_label_files(config.output_dir, plan.segmentation, plan.labels, config.behaviour.export_lut)
@@ -136,6 +142,9 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
         write_methods(plan, config)
         logger.info("Methods text: %s", config.output_dir / "logs" / "CITATION.md")
         return 0
+    for job in plan.jobs:
+        if job.name_fault is not None:
+            logger.warning("%s will have no results: %s", job.key, job.name_fault)
     todo = unfinished(plan.jobs, config.behaviour.force)
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
     outcomes = []
@@ -144,15 +153,26 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
             outcomes = process_jobs(todo, plan, config, run_id, seams)
     code = summarize(plan.jobs, todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
+    write_reports(plan, config)
+    return code
+
+
+def write_reports(plan: Plan, config: Config) -> None:
+    """Write the page of each participant, or of each image that belongs to none."""
+    if config.images:
+        for job in plan.jobs:
+            if job.outputs.table.exists():
+                path = write_image_report(config.output_dir, job.outputs.table, job.key)
+                logger.info("%s: report %s", job.key, path)
+        return
     for subject in sorted({job.scan.subject for job in plan.jobs}):
         if not is_up_to_date(config.output_dir, subject):
             write_subject_report(config.output_dir, subject)
-    return code
 
 
 def validation(todo: Sequence[Job], config: Config) -> AbstractContextManager[None]:
     """Let the BIDS validator look at what is to be processed, unless that was not asked for."""
-    if not config.behaviour.validate:
+    if config.images or not config.behaviour.validate:
         return nullcontext()
     return validating(config.bids_dir, sorted({job.scan.participant for job in todo}), work_dir(config))
 

@@ -10,13 +10,11 @@ from pathlib import Path
 
 from bids_hsf.bids.entities import in_order, legal_label, split_name
 from bids_hsf.bids.queries import query
-from bids_hsf.bids.selection import Selection
+from bids_hsf.bids.selection import EXTENSIONS, Selection
 from bids_hsf.errors import InvalidDatasetError, NoInputError, NothingSelectedError, StorageError, UsageError
 from bids_hsf.files import read_text
 
 logger = logging.getLogger(__name__)
-
-EXTENSIONS = (".nii", ".nii.gz")
 
 SHOWN_LABELS = 30
 
@@ -34,7 +32,8 @@ class Scan:
     suffix : str
         "T1w", "T2w", ...
     entities : tuple of (str, str)
-        Short BIDS names and labels in BIDS order, such as ("sub", "01"), as legal in an output name.
+        Short BIDS names and labels in BIDS order, such as ("sub", "01"), as legal in an output name; empty for an
+        image that belongs to no dataset.
     """
 
     path: Path
@@ -43,14 +42,21 @@ class Scan:
     entities: tuple[tuple[str, str], ...]
 
     @property
+    def is_loose(self) -> bool:
+        """Whether the image was given by itself, outside a dataset."""
+        return not self.entities
+
+    @property
     def key(self) -> str:
-        """Name of the scan in logs, seeds and outputs, such as "sub-01_ses-02_T1w"."""
+        """Name of the scan in logs, seeds and outputs, such as "sub-01_ses-02_T1w"; a loose image's file name."""
+        if self.is_loose:
+            return self.relative_path.removesuffix(".gz").removesuffix(".nii")
         return "_".join([*(f"{name}-{label}" for name, label in self.entities), self.suffix])
 
     @property
     def subject(self) -> str:
-        """Label of the participant, without ``sub-``."""
-        return dict(self.entities)["sub"]
+        """Label of the participant, without ``sub-``; a loose image's key."""
+        return dict(self.entities).get("sub", self.key)
 
     @property
     def participant(self) -> str:

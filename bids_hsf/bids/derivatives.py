@@ -1,7 +1,7 @@
 """Read an output dataset back: which scans lie in it, with their sidecars and tables."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
@@ -45,8 +45,16 @@ class Derivative:
 def find_derivatives(output_dir: Path, subject: str | None = None) -> list[Derivative]:
     """Find the label maps of all subjects, or of one, sorted by path; other software's are passed over, and told."""
     stems = {path.with_suffix(".tsv") for path in result_files(output_dir, subject)}
-    found = (_read_derivative(table, output_dir) for table in sorted(stems))
-    return [derivative for derivative in found if derivative is not None]
+    found = (read_derivative(table, output_dir) for table in sorted(stems))
+    return [_of_a_subject(derivative) for derivative in found if derivative is not None]
+
+
+def _of_a_subject(found: Derivative) -> Derivative:
+    """Refuse a sidecar in a dataset that names no participant."""
+    if found.sidecar is None or "sub" in found.sidecar.entities:
+        return found
+    fault = f"it is not whole (Scan is {found.sidecar.scan!r}, expected the name of a scan); {AGAIN}"
+    return replace(found, sidecar=None, fault=fault)
 
 
 def result_files(output_dir: Path, subject: str | None = None) -> list[Path]:
@@ -62,7 +70,7 @@ def _files_of_scans(output_dir: Path, pattern: str, subject: str | None) -> list
     return [path for folder in folders for path in folder.glob(pattern) if not path.name.startswith(".")]
 
 
-def _read_derivative(table: Path, output_dir: Path) -> Derivative | None:
+def read_derivative(table: Path, output_dir: Path) -> Derivative | None:
     """Read the sidecar and the table of a label map; None where they are not this app's."""
     sidecar: Sidecar | None = None
     structures: tuple[Structure, ...] = ()

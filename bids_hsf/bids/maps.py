@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_hsf.bids.names import ScanOutputs
-from bids_hsf.bids.sidecars import origin, source_uris
+from bids_hsf.bids.sidecars import origin
 from bids_hsf.files import replacing, write_json
 
 SCL_SLOPE_OFFSET = 112  # in bytes, of the NIfTI-1 header
@@ -62,7 +62,7 @@ def write_map(outputs: ScanOutputs, name: str, data: NDArray[Any], like: nib.Nif
     """Write a soft map of uncertainty, (X, Y, Z) float32 in storage order, with its sidecar."""
     # Four decimals are more than the passes carry, and let the file shrink to a quarter.
     write_image(outputs.map(name), np.round(data, 4), like)
-    write_json(outputs.map_sidecar(name), {"Description": DESCRIPTIONS[name], **origin(source_uris(sources))})
+    write_json(outputs.map_sidecar(name), {"Description": DESCRIPTIONS[name], **origin(sources)})
 
 
 def write_probabilities(
@@ -71,7 +71,7 @@ def write_probabilities(
     """Write class probabilities (X, Y, Z, N) in storage order, one volume a structure, without background."""
     write_image(outputs.map(None), np.round(data * 255).astype(np.uint8), like, slope=1 / 255)
     description = "Mean probability over the passes, one volume a structure; background is what is left to 1"
-    sidecar = {"Description": description, **origin(source_uris(sources)), "LabelMap": list(names)}
+    sidecar = {"Description": description, **origin(sources), "LabelMap": list(names)}
     write_json(outputs.map_sidecar(None), sidecar)
 
 

@@ -14,6 +14,7 @@ from bids_hsf.files import claimed, read_json, sweep, write_if_changed
 BIDS_VERSION = "1.11.1"
 CODE_URL = "https://github.com/clementpoiret/bids-hsf"
 README = Path(__file__).parents[1] / "data" / "templates" / "dataset_README.md"
+LOOSE_MARK = ".bids-hsf"  # in the place of a dataset_description.json
 BIDSIGNORE = "*.html\nfigures\ngroup_*\n"
 
 
@@ -25,7 +26,7 @@ def check_mounted(output_dir: Path) -> None:
     StorageError
         It is gone.
     """
-    if not (output_dir / "dataset_description.json").exists():
+    if not any((output_dir / name).exists() for name in ("dataset_description.json", LOOSE_MARK)):
         raise StorageError(f"The output folder {output_dir} is gone", "Check the mount; the same command goes on.")
 
 
@@ -103,6 +104,23 @@ def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> N
     write_if_changed(output_dir / "README.md", README.read_text(encoding="utf-8"))
     write_if_changed(output_dir / "descriptions.tsv", DESCRIPTIONS_TSV)
     write_if_changed(output_dir / "descriptions.json", json.dumps(DESCRIPTIONS_JSON, indent=2) + "\n")
+
+
+def prepare_loose_dir(output_dir: Path) -> None:
+    """Create the folder for the results of images that belong to no dataset.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be created.
+    """
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
+    sweep(output_dir / "logs")
+    write_if_changed(output_dir / LOOSE_MARK, "Results of bids-hsf for single images. Do not remove while it runs.\n")
 
 
 def _all_licenses(earlier: Any, license_text: str) -> str:

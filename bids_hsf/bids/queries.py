@@ -28,8 +28,8 @@ def query(bids_dir: Path, images: Sequence[Path], selection: Selection, database
     """
     if database_dir is None:
         # pybids reads entities off whole paths, and a folder above the dataset may be called ses-1 or func.
-        by_name = {f"/{path.relative_to(bids_dir).as_posix()}": path for path in images}
-        layout = _index_in_memory(bids_dir, list(by_name))
+        by_name = {_legal(f"/{path.relative_to(bids_dir).as_posix()}"): path for path in images}
+        layout = _index_in_memory(list(by_name))
     else:
         by_name = {str(path): path for path in images}
         layout = _open_index(bids_dir, images, database_dir)
@@ -48,7 +48,12 @@ def query(bids_dir: Path, images: Sequence[Path], selection: Selection, database
     return sorted(by_name[name] for name in picked & set(by_name))
 
 
-def _index_in_memory(bids_dir: Path, names: Sequence[str]) -> Any:
+def _legal(name: str) -> str:
+    """Name without bytes that are no UTF-8, which no database takes: letters that nobody uses stand for them."""
+    return "".join(chr(ord(letter) + 0x2000) if "\udc80" <= letter <= "\udcff" else letter for letter in name)
+
+
+def _index_in_memory(names: Sequence[str]) -> Any:
     """Index files that are named by their paths from the root of the dataset, with a "/" before them."""
     with warnings.catch_warnings():
         # pybids warns of its own future.
@@ -64,8 +69,8 @@ def _index_in_memory(bids_dir: Path, names: Sequence[str]) -> Any:
                 return [file for file, _ in pairs], [tag for _, tags in pairs for tag in tags]
 
         indexer = NamedFilesIndexer(validate=False, index_metadata=False)
-        # With the entities of derivatives, so that filters know desc-.
-        return BIDSLayout(bids_dir, validate=False, indexer=indexer, config=["bids", "derivatives"])
+        # With the entities of derivatives, so that filters know desc-. The root is that of the names.
+        return BIDSLayout("/", validate=False, indexer=indexer, config=["bids", "derivatives"])
 
 
 def _open_index(bids_dir: Path, images: Sequence[Path], database_dir: Path) -> Any:

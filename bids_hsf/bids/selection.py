@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 # Per suffix, BIDS entity (pybids name) to wanted value; None for "absent", "*" for "any".
 Filters = Mapping[str, Mapping[str, Any]]
+EXTENSIONS = (".nii", ".nii.gz")
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a path is named as an image is, and is no folder."""
+    return path.name.endswith(EXTENSIONS) and not path.is_dir()
 
 
 @dataclass(frozen=True)

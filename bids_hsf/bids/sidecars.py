@@ -274,8 +274,6 @@ class Sidecar:
     @classmethod
     def _read(cls, fields: Fields) -> "Sidecar":
         scan = fields.required("Scan")
-        if not scan.startswith("sub-"):
-            raise NotWholeError(f"Scan is {scan!r}, expected the name of a scan")
         if "Request" not in fields.values:
             raise NotWholeError("Request is missing")
         joined = fields.fields("Coregistration")

@@ -1,28 +1,37 @@
 """Arguments of ``bids-hsf``: what people type, turned into a Config."""
 
 import argparse
-import difflib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from bids_hsf import __version__
+from bids_hsf.bids.selection import is_image_name
 from bids_hsf.cli.console import show
+from bids_hsf.cli.parser import POSITIONALS, Parser, near
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
-from bids_hsf.hub import DEFAULT_MODEL
+from bids_hsf.hub import DEFAULT_MODEL, OFFLINE_MODEL
 from bids_hsf.runs.command_line import FLAGS
 from bids_hsf.runs.config import LEVELS, REFERENCES, UNCERTAINTIES, VIEWERS, Config, Method, config_from
 
-USAGE = "bids-hsf BIDS_DIR OUTPUT_DIR {participant,group,status} [{participant,group,status} ...] [options]"
+USAGE = (
+    "bids-hsf BIDS_DIR OUTPUT_DIR {participant,group,status} [{participant,group,status} ...] [options]\n"
+    "       bids-hsf IMAGE.nii.gz [IMAGE.nii.gz ...] OUTPUT_DIR [options]"
+)
 
 DESCRIPTION = """Segment hippocampal subfields in the T1w and T2w images of a BIDS dataset.
 
   bids-hsf /data/study /data/study/derivatives/bids-hsf participant
   bids-hsf /data/study /data/study/derivatives/bids-hsf group
   bids-hsf /data/study /data/study/derivatives/bids-hsf status
+
+or in images that belong to no dataset; the results lie beside each other in the output folder:
+
+  bids-hsf scan_T1w.nii.gz results
 
 For research use only; not for clinical use."""
 
@@ -39,89 +48,6 @@ SUFFIXES = {"t1w": "T1w", "t2w": "T2w", "unit1": "UNIT1"}
 MEMORY_UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser that takes every flag in either spelling, and positionals in any place."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Put the positionals first before parsing, and ``--participant_label`` as ``--participant-label``."""
-        return super().parse_known_args(self.arrange([_hyphens(argument) for argument in args or []]), namespace)
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong, without the whole usage, and which flag is likely meant."""
-        words = message.partition("unrecognized arguments: ")[2].split()
-        flag = words[0].partition("=")[0] if words else ""
-        raise UsageError(message, f"{_near(flag, self._option_string_actions)}See bids-hsf --help")
-
-    def arrange(self, arguments: Sequence[str]) -> list[str]:
-        """Order arguments as positionals, then flags with their values.
-
-        A flag with any number of values takes all words that follow, as argparse has it: of
-        ``--participant-label 01 02 BIDS OUT participant`` the last three are given back if they are
-        missing elsewhere.
-        """
-        words, flags = self._split(arguments)
-        if len(words) < len(POSITIONALS):
-            for flag in reversed([flag for flag in flags if self._takes_many(flag[0])]):
-                taken = _swallowed(flag[1:], max(0, 2 - len(words)))
-                if taken:
-                    words += taken
-                    del flag[-len(taken) :]
-                    break
-        return [*words, *(part for flag in flags for part in flag)]
-
-    def _split(self, arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-        """Tell positionals from flags, each flag with its values."""
-        words: list[str] = []
-        flags: list[list[str]] = []
-        rest = list(arguments)
-        while rest:
-            argument = rest.pop(0)
-            if argument == "--":
-                words += rest
-                break
-            if not argument.startswith("-") or argument == "-":
-                words.append(argument)
-                continue
-            flags.append([argument])
-            if self._takes_many(argument):
-                while rest and not rest[0].startswith("-"):
-                    flags[-1].append(rest.pop(0))
-            elif self._takes_one(argument) and rest:
-                flags[-1].append(rest.pop(0))
-        return words, flags
-
-    def _takes_many(self, flag: str) -> bool:
-        action = self._option_string_actions.get(flag)
-        return action is not None and action.nargs == "+"
-
-    def _takes_one(self, flag: str) -> bool:
-        action = self._option_string_actions.get(flag)
-        return action is not None and action.nargs is None
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    """Ask whether another word was meant, where one is near."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {near[0]}? " if near else ""
-
-
-def _hyphens(argument: str) -> str:
-    if not argument.startswith("--"):
-        return argument
-    name, equals, value = argument.partition("=")
-    return name.replace("_", "-") + equals + value
-
-
-def _swallowed(values: list[str], n_paths: int) -> list[str]:
-    """Positionals at the end of a flag's values: `n_paths` paths, then levels; none unless all of them are there."""
-    n_levels = next((i for i, value in enumerate(reversed(values)) if value not in LEVELS), len(values))
-    n_taken = n_levels + n_paths
-    return values[-n_taken:] if n_levels and n_taken < len(values) else []
-
-
-POSITIONALS = {"bids_dir": "BIDS_DIR", "output_dir": "OUTPUT_DIR", "levels": "LEVEL"}
-
-
 def build_parser() -> Parser:
     """All arguments, in groups; each is stored under the name of its setting, if it is given."""
     parser = Parser(
@@ -134,7 +60,9 @@ def build_parser() -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     # Optional to argparse: a saved run holds them, and their lack is told in our own words.
-    parser.add_argument("bids_dir", type=_path, nargs="?", default=None, metavar="BIDS_DIR", help="the BIDS dataset")
+    parser.add_argument(
+        "bids_dir", type=_path, nargs="?", default=None, metavar="BIDS_DIR", help="the BIDS dataset, or images"
+    )
     parser.add_argument(
         "output_dir", type=_path, nargs="?", default=None, metavar="OUTPUT_DIR", help="where the derivatives go"
     )
@@ -187,7 +115,7 @@ def _add_model(group: Group) -> None:
     add = _adder(group)
     text = (
         "model of the hub, or a card of your own; a trailing segmentation=NAME means the same "
-        f"(default: {DEFAULT_MODEL}; without any download: longaxis_single_accurate)"
+        f"(default: {DEFAULT_MODEL}; without any download: {OFFLINE_MODEL})"
     )
     add("method.model", text, metavar="NAME|CARD.yaml")
     add("hub_dirs", "folders with further model cards", type=_path, nargs="+", action="extend", metavar="DIR")
@@ -338,6 +266,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     """
     habit = [argument for argument in arguments if argument.startswith("segmentation=")]
     options = vars(build_parser().parse_args([argument for argument in arguments if argument not in habit]))
+    _take_images(options)
     for word in habit:
         name = word.partition("=")[2]
         if options.setdefault("method.model", name) != name:
@@ -345,12 +274,32 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None and value != []}
     unknown = [level for level in given.get("levels", []) if level not in LEVELS]
     if unknown:
-        hint = f"{_near(unknown[0], LEVELS)}Known levels: {', '.join(LEVELS)}"
+        hint = f"{near(unknown[0], LEVELS)}Known levels: {', '.join(LEVELS)}"
         raise UnknownAnalysisLevelError(f"Unknown analysis level: {unknown[0]}", hint)
     missing = [metavar for name, metavar in POSITIONALS.items() if name not in given]
     if missing and "config_file" not in given:
         raise UsageError(f"the following arguments are required: {', '.join(missing)}", f"usage: {USAGE}")
     return given
+
+
+def _take_images(options: dict[str, Any]) -> None:
+    """Tell images given by name from a dataset: what comes behind the last of them is the output folder.
+
+    Raises
+    ------
+    UsageError
+        There is no word left for the output folder.
+    """
+    if options.get("bids_dir") is None or not is_image_name(options["bids_dir"]):
+        return
+    words = [options["bids_dir"], options["output_dir"], *map(_path, options["levels"])]
+    words = [word for word in words if word is not None]
+    images = list(takewhile(is_image_name, words))
+    if len(images) == len(words):
+        raise UsageError("the output folder is missing", "usage: bids-hsf IMAGE.nii.gz [IMAGE.nii.gz ...] OUTPUT_DIR")
+    rest = [word.name for word in words[len(images) + 1 :]]
+    options |= {"images": images, "bids_dir": images[0].parent, "output_dir": words[len(images)]}
+    options["levels"] = rest or ["participant"]
 
 
 def config_of(options: dict[str, Any], command: Sequence[str]) -> Config:

@@ -20,6 +20,7 @@ from packaging.version import Version
 from bids_hsf import __version__
 from bids_hsf.errors import CardError, FetchError, ModelError, StorageError
 from bids_hsf.files import checksums, private_folder
+from bids_hsf.hub import OFFLINE_MODEL
 from bids_hsf.hub.cards import MAX_MODEL_BYTES, Member, ModelCard, load_cards
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 HUB_VARIABLE = "BIDS_HSF_HUB"
 CACHE_VARIABLE = "BIDS_HSF_CACHE"
 HTTP_VARIABLE = "BIDS_HSF_ALLOW_HTTP"
-OFFLINE_MODEL = "longaxis_single_accurate"
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,11 @@ def cache_root(cache_dir: Path | None = None) -> Path:
         return Path(stated).expanduser().absolute()
     import platformdirs
 
-    folder = platformdirs.user_cache_path("bids-hsf") / "models"
-    # An arbitrary user id in a container has no home: "~" stays as it is.
+    try:
+        folder = platformdirs.user_cache_path("bids-hsf") / "models"
+    except RuntimeError:  # as older versions leave "~" as it is
+        folder = Path("~")
+    # An arbitrary user id in a container has no home.
     return folder if folder.is_absolute() else _private_temporary() / "models"
 
 

@@ -12,7 +12,7 @@ from glob import escape
 from pathlib import Path
 
 from bids_hsf import __version__
-from bids_hsf.bids.derivatives import Derivative, find_derivatives, result_files
+from bids_hsf.bids.derivatives import Derivative, find_derivatives, read_derivative, result_files
 from bids_hsf.bids.names import described
 from bids_hsf.bids.provenance import Provenance, read_failure, read_provenance
 from bids_hsf.bids.sidecars import Sidecar
@@ -156,6 +156,18 @@ def _fingerprint(output_dir: Path, subject: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def write_image_report(output_dir: Path, table: Path, key: str) -> Path:
+    """Write the page of an image that belongs to no dataset, ``<key>.html``; returns its path."""
+    path = output_dir / f"{key}.html"
+    found = read_derivative(table, output_dir)
+    scans = [] if found is None else [_view_scan(output_dir, found)]
+    page = render(
+        "subject.html.j2", title=key, scans=scans, failures=[], has_group=False, citation=citation_link(output_dir)
+    )
+    write_text(path, page)
+    return path
+
+
 def subject_page(output_dir: Path, subject: str) -> str:
     """Render the page of a subject.
 
@@ -280,7 +292,8 @@ def _volume_remarks(pairs: Sequence[Pair], total: Pair) -> Iterator[Remark]:
 
 def _figures(output_dir: Path, table: Path, stem: str) -> Iterator[Figure]:
     """Find the figures of a scan."""
-    folder = Path(table.relative_to(output_dir).parts[0]) / "figures"
+    subject, *below = table.relative_to(output_dir).parts
+    folder = Path(subject) / "figures" if below else Path("figures")
     for kind, caption in FIGURES.items():
         relative = folder / f"{described(stem, kind)}_dseg.svg"
         try:

@@ -51,7 +51,8 @@ def command_line(config: Config) -> list[str]:
 
     Two have no flag: `command` itself, and the checksums in `method.members`, which saved runs alone have.
     """
-    words = ["bids-hsf", str(config.bids_dir), str(config.output_dir), *config.levels]
+    inputs = config.images or (config.bids_dir,)
+    words = ["bids-hsf", *map(str, inputs), str(config.output_dir), *config.levels]
     default = Config(config.bids_dir, config.output_dir, config.levels)
     for setting, flags in FLAGS.items():
         read = attrgetter(setting)

@@ -144,6 +144,8 @@ class Config:
     bids_dir, output_dir, work_dir : Path
         Absolute; `work_dir` None for a default beside $TMPDIR or in the output.
     levels : tuple of str
+    images : tuple of Path
+        Images that are given by themselves instead of a dataset; `bids_dir` is then the folder of the first.
     hub_dirs : tuple of Path
         Folders with further model cards.
     bids_database_dir : Path or None
@@ -158,6 +160,7 @@ class Config:
     bids_dir: Path
     output_dir: Path
     levels: tuple[Level, ...]
+    images: tuple[Path, ...] = ()
     selection: Selection = field(default_factory=Selection)
     method: Method = field(default_factory=Method)
     resources: Resources = Resources()
@@ -168,10 +171,19 @@ class Config:
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_paths()
+        if self.images:
+            self._check_images()
+        self._check_numbers()
+        if self.method.reference != Method.reference and not self.method.multispectral:
+            raise UsageError(f"--reference {self.method.reference} says nothing without --multispectral")
+
+    def _check_paths(self) -> None:
+        """Refuse folders that would be written into though they are not ours to write."""
         for path in (self.bids_dir, self.output_dir, self.work_dir, self.bids_database_dir, *self.hub_dirs):
             if "\0" in str(path):
                 raise UsageError(f"A path with a null character: {str(path)!r}")
-        if self.output_dir == self.bids_dir:
+        if self.output_dir == self.bids_dir and not self.images:
             raise UsageError(
                 f"The output folder is the BIDS folder itself: {self.bids_dir}",
                 f"Use for example {self.bids_dir / 'derivatives' / 'bids-hsf'}",
@@ -181,6 +193,9 @@ class Config:
                 f"The work folder {self.work_dir} lies inside the BIDS folder {self.bids_dir}",
                 "Choose one outside with --work-dir; raw data stay untouched.",
             )
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers that mean nothing."""
         counts = {
             "--nthreads": self.resources.nthreads,
             "--nprocs": self.resources.nprocs,
@@ -192,11 +207,16 @@ class Config:
                 raise UsageError(f"{flag} must be at least 1, got {count}")
         if self.method.n_augmentations is not None and self.method.n_augmentations < 0:
             raise UsageError(f"--tta must not be negative, got {self.method.n_augmentations}")
-        if self.method.reference != Method.reference and not self.method.multispectral:
-            raise UsageError(f"--reference {self.method.reference} says nothing without --multispectral")
         margin = self.method.box_margin_mm
         if margin is not None and not 0 <= margin <= MAX_MARGIN_MM:
             raise UsageError(f"--box-margin-mm must be within 0 and {MAX_MARGIN_MM:g}, got {margin:g}")
+
+    def _check_images(self) -> None:
+        """Refuse what needs a dataset around the images."""
+        if self.levels != ("participant",):
+            raise UsageError(f"Images given by name know no {' '.join(self.levels)} level", "Leave the level out.")
+        if self.method.multispectral:
+            raise UsageError("--multispectral joins the images of a session, which needs a BIDS dataset")
 
     def _work_in_output(self) -> bool:
         return self.work_dir is not None and self.work_dir.is_relative_to(self.output_dir)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bids_hsf.bids.dataset import Scan
 from bids_hsf.bids.label_maps import LabelMap
-from bids_hsf.bids.names import FIGURES, ScanOutputs
+from bids_hsf.bids.names import FIGURES, ScanOutputs, bids_uri
 from bids_hsf.files import name_fault
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.labels import Label, Merge
@@ -65,8 +65,10 @@ class Job:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Relative paths of `scans`."""
-        return tuple(scan.relative_path for scan in self.scans)
+        """BIDS URIs of `scans`, or their file names where they belong to no dataset."""
+        return tuple(
+            scan.relative_path if scan.is_loose else bids_uri("raw", scan.relative_path) for scan in self.scans
+        )
 
     @property
     def expected_files(self) -> tuple[Path, ...]:

@@ -53,7 +53,9 @@ def write_config(path: Path, config: Config, card: ModelCard) -> None:
     run = {"version": __version__, "command": record.pop("command"), "packages": package_versions()}
     for name in ("dry_run", "reports_only", "boilerplate_only", "force"):
         record["behaviour"].pop(name)
-    write_text(path, CONFIG_NOTE + tomli_w.dumps({**_without_none(record), "run": run}))
+    text = tomli_w.dumps({**_without_none(record), "run": run})
+    # TOML knows no bytes that are no text: a folder of such a name has to be given again.
+    write_text(path, CONFIG_NOTE + text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def read_config(path: Path) -> dict[str, Any]:

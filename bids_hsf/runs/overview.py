@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_hsf.bids.derivatives import find_derivatives
 from bids_hsf.bids.provenance import read_failure
-from bids_hsf.errors import NoInputError, UnreadableImageError
+from bids_hsf.errors import NoInputError, StorageError, UnreadableImageError
 from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
 from bids_hsf.runs import estimates
@@ -74,7 +74,7 @@ def preview(plan: Plan, config: Config) -> str:
 def _row(job: Job, config: Config) -> Row:
     try:
         image = open_scan(job.scan.path)
-    except UnreadableImageError as error:
+    except (UnreadableImageError, StorageError) as error:
         return Row(job.key, "cannot be processed", remark=error.message)
     if job.name_fault is not None:
         return Row(job.key, "cannot be processed", remark=job.name_fault)

@@ -9,7 +9,8 @@ from bids_hsf.bids import output_dataset
 from bids_hsf.bids.contrasts import PAIR, contrast_of
 from bids_hsf.bids.dataset import Scan, check_dataset, find_scans
 from bids_hsf.bids.label_maps import check_folders, find_label_map
-from bids_hsf.bids.names import MULTISPECTRAL, scan_outputs
+from bids_hsf.bids.loose_images import loose_scans
+from bids_hsf.bids.names import MULTISPECTRAL, loose_outputs, scan_outputs
 from bids_hsf.errors import InvalidDatasetError, ModelError, NothingSelectedError, UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import find_card
@@ -23,8 +24,11 @@ logger = logging.getLogger(__name__)
 
 def make_plan(config: Config) -> Plan:
     """Find the scans and the model, and what is to become of each; nothing is written."""
-    check_dataset(config.bids_dir)
-    scans = find_scans(config.bids_dir, config.selection, config.bids_database_dir)
+    if config.images:
+        scans = loose_scans(config.images, config.selection)
+    else:
+        check_dataset(config.bids_dir)
+        scans = find_scans(config.bids_dir, config.selection, config.bids_database_dir)
     output_dataset.check_output_dir(config.output_dir)
     card = find_card(config.method.model, config.hub_dirs)
     merge = find_merge(card, config.method.ca_mode)
@@ -38,7 +42,7 @@ def make_plan(config: Config) -> Plan:
 def t1w_scans(scans: Sequence[Scan], config: Config) -> list[Scan]:
     """T1w scans through which T2w ones may be located; they need not be asked for."""
     selection = config.selection
-    if not any(contrast_of(scan.suffix) == "T2w" for scan in scans):
+    if config.images or not any(contrast_of(scan.suffix) == "T2w" for scan in scans):
         return []
     if not {"T1w", "UNIT1"} & set(selection.modalities):
         try:
@@ -64,7 +68,9 @@ def plan_jobs(scans: Sequence[Scan], card: ModelCard, merge: Merge | None, confi
     for scan, second in pair_scans(scans, card, config):
         description = None if second is None else MULTISPECTRAL
         outputs, parts = [
-            scan_outputs(config.output_dir, scan.entities, scan.suffix, name, description)
+            loose_outputs(config.output_dir, scan.key, name)
+            if scan.is_loose
+            else scan_outputs(config.output_dir, scan.entities, scan.suffix, name, description)
             for name in (segmentation, segmentation + PARTS_SUFFIX)
         ]
         asked = request if second is None else {**request, "SecondContrast": second.relative_path}

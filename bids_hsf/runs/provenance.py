@@ -129,6 +129,9 @@ def keep_caches_out_of_the_way(work_dir: Path) -> None:
     In containers there is often no home, or one that cannot be written; no folder is made here.
     """
     os.environ.setdefault("MPLCONFIGDIR", str(work_dir / "matplotlib"))
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - pathlib raises
+        # Neither HOME nor an entry in passwd, as in Kubernetes or OpenShift: pybids asks for it when it is imported.
+        os.environ["HOME"] = str(work_dir / "home")
     home = Path(os.environ.get("HOME") or "/nonexistent")
     if not (home.is_dir() and os.access(home, os.W_OK)):
         os.environ.setdefault("XDG_CACHE_HOME", str(work_dir / "cache"))

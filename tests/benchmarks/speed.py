@@ -60,19 +60,13 @@ TIMED = {
     "validate": ("bids.validation:read_report",),
     "device": ("workflow:choose_device",),
     "load": ("workflow:check_memory", "workflow:load_scan"),
-    "register": ("workflow:locate",),
-    "crop": ("workflow:crop_grid", "workflow:resample"),
+    "register": ("workflow:locate_scans",),
+    "crop": ("segmentation.hippocampi:show",),
     "passes": ("networks.predictor:OnnxPredictor.__call__", "networks.predictor:OnnxPredictor.__init__"),
     "augment": ("segmentation.votes:_prepare",),
     "invert": ("segmentation.votes:_Tally.add_pass",),
-    "restore": (
-        "segmentation.votes:Votes.carried",
-        "workflow:decide",
-        "workflow:remove_islands",
-        "workflow:join_hemispheres",
-    ),
-    "figures": ("workflow:draw_figures",),
-    "write": ("workflow:write_outputs",),
+    "restore": ("segmentation.hippocampi:decide_on_scan", "segmentation.hippocampi:join_sides"),
+    "write": ("workflow:write_result",),
     "report": ("workflow:write_subject_report",),
 }
 IN_BACKGROUND = ("validate", "augment")
@@ -249,9 +243,6 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         stack = self.threads.__dict__.setdefault("stack", [])
-        if stack and name == "crop":  # carrying votes back uses the same function
-            yield
-            return
         stack.append(0.0)
         started = time.perf_counter()
         try:
@@ -287,6 +278,7 @@ def run_instrumented(record: Path, arguments: list[str]) -> None:
     from bids_hsf import workflow
     from bids_hsf.cli import app
     from bids_hsf.networks import sessions
+    from bids_hsf.runs.results import draw_figures
 
     watch = Stopwatch()
     passes: list[tuple[str, tuple[int, ...]]] = []
@@ -315,7 +307,7 @@ def run_instrumented(record: Path, arguments: list[str]) -> None:
     sessions.Network.run, workflow.process_scan = recorded_run, timed_scan
     n_scans = len(list(Path(arguments[0]).glob("sub-*")))
     watch.scans[0]["start"] = time.perf_counter() - float(os.environ[STARTED])
-    code = app.main(arguments)
+    code = app.main(arguments, workflow.Seams(draw=watch.wrap("figures", draw_figures)))
     outcome = {"scans": watch.scans, "walls": watch.walls, "passes": passes, "provider": providers[0]}
     record.write_text(json.dumps({**outcome, "ended": time.perf_counter()}))
     sys.exit(code)

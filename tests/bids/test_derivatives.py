@@ -54,6 +54,8 @@ def test_what_is_not_whole_is_found_with_its_fault(tmp_path: Path) -> None:
     table.unlink()
     assert fault() == "it has no table; run the participant level again"
     table.write_text(whole)
+    table.with_suffix(".json").write_text(json.dumps(sidecar(scan="T1w").to_json()))
+    assert fault().startswith("it is not whole (Scan is 'T1w', expected the name of a scan)")
     table.with_suffix(".json").write_text(content[:-3])
     assert fault() == "it cannot be read (no JSON); run the participant level again"
     table.with_suffix(".json").unlink()

@@ -53,7 +53,6 @@ def test_sidecars_of_older_versions_may_lack_much() -> None:
     ("changes", "message"),
     [
         ({"Scan": None}, "Scan is missing"),
-        ({"Scan": "T1w"}, "Scan is 'T1w', expected the name of a scan"),
         ({"Scan": 7}, "Scan is a number, expected a text"),
         ({"Model": [1]}, "Model is a list, expected an object"),
         ({"Model": {}}, "Model.Name is missing"),

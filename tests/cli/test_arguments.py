@@ -235,7 +235,15 @@ class TestFlags:
         sections = {"selection": Selection, "method": Method, "resources": Resources, "behaviour": Behaviour}
         settings = {field.name for field in fields(Config)} - set(sections)
         settings |= {f"{name}.{field.name}" for name, section in sections.items() for field in fields(section)}
-        without = {"bids_dir", "output_dir", "levels", "command", "method.members", "selection.modalities_asked"}
+        without = {
+            "bids_dir",
+            "output_dir",
+            "levels",
+            "images",
+            "command",
+            "method.members",
+            "selection.modalities_asked",
+        }
         assert settings - set(FLAGS) == without
         assert set(FLAGS) <= settings
 

@@ -19,8 +19,16 @@ from bids_hsf.runs.config import Resources
 from bids_hsf.runs.scheduling import Outcome, Task, Worker, run_tasks, share_cores
 from bids_hsf.runs.signals import Stop, Stopped
 
-
 WORKING = Path(tempfile.gettempdir()) / "bids-hsf-test-worker"
+
+
+ERRORS: dict[str, Exception] = {
+    "unknown": KeyError("surprise"),
+    "memory": MemoryError(),
+    "disk": OSError(errno.ESTALE, "Stale file handle", "/out/x"),
+    "threads": RuntimeError("can't start new thread"),
+    "processes": BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,22 +52,14 @@ class FakeFunction:
             mark.touch()
             time.sleep(3)
             mark.unlink()
-        if task.kind == "threads":
-            raise RuntimeError("can't start new thread")
-        if task.kind == "processes":
-            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        if task.kind in ERRORS:
+            raise ERRORS[task.kind]
         if task.kind == "known":
             raise LocalizationError(f"{task.key}: no head", "Look at it.")
-        if task.kind == "unknown":
-            raise KeyError("surprise")
-        if task.kind == "memory":
-            raise MemoryError
         if task.kind == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if task.kind == "interrupted":
             os.kill(os.getpid(), signal.SIGINT)
-        if task.kind == "disk":
-            raise OSError(errno.ESTALE, "Stale file handle", "/out/x")
 
 
 def run(tasks: list[FakeTask], n_processes: int = 1, stop: bool = False) -> dict[str, Outcome]:
