@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # bids-hsf as a BIDS App:
-#   docker run --rm -v BIDS:/bids:ro -v OUT:/out hsf /bids /out participant
+#   docker run --rm --user "$(id -u):$(id -g)" -v BIDS:/bids:ro -v OUT:/out hsf /bids /out participant
 # Variants (CPU provider alone, CUDA) and build arguments: docker/README.md
 ARG BASE_IMAGE=debian:12-slim@sha256:88200866dfff7ea7f5cbcb6ec7c8a701889efe6fe859fe64d6990e4b07ea4171
 
@@ -26,6 +26,8 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
 FROM python
 COPY --from=build /opt/bids-hsf /opt/bids-hsf
 COPY --from=build /opt/bids-hsf/version /version
+# Sites without overlay support can mount only where a folder exists; whoever runs it may write to the last two.
+RUN install -d -m 0755 /bids && install -d -m 1777 /out /work
 ARG VERSION=dev
 ARG REVISION=unknown
 ARG IMAGE=clementpoiret/bids-hsf
@@ -46,4 +48,6 @@ LABEL org.opencontainers.image.title="bids-hsf" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="docker.io/library/debian:12-slim"
+# Nobody in particular, and not root; say --user to have the files belong to you.
+USER 65532:65532
 ENTRYPOINT ["/opt/bids-hsf/bin/bids-hsf"]

@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # PIP_FLAGS reaches every install, for example: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PIP_FLAGS ?=
+# For example: make fuzz FUZZ_FLAGS="--seed 7 --examples 0.1 cards"
+FUZZ_FLAGS ?=
 DEMO_MODEL ?= subfields_single_fast
 # What the tests of `make test` must reach in the rooms that compute, per cent of lines and of branches.
 CORE_COVERAGE := --lines 95 --branches 92
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint test-slow test-container bench clean
+.PHONY: help install demo test lint test-slow test-container fuzz bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -47,6 +49,9 @@ test-slow: $(VENV)/.installed ## the tests that take minutes
 
 test-container: $(VENV)/.installed ## build the image without a daemon and run it as Docker and Singularity would (root, Debian)
 	$(BIN)/python tests/container/run.py
+
+fuzz: $(VENV)/.installed ## 60,000 files of strangers, for a quarter of an hour: no traceback, no hang, nothing touched
+	$(BIN)/python tests/fuzz/run.py $(FUZZ_FLAGS)
 
 bench: $(VENV)/.installed ## measure speed, stage by stage
 	$(BIN)/python tests/benchmarks/speed.py

@@ -136,6 +136,47 @@ def name_fault(paths: Iterable[Path]) -> str | None:
     return None
 
 
+def private_folder(parent: Path) -> Path | None:
+    """Name a folder of this user alone, in a place where anybody may make one; None where others hold all its names.
+
+    It is there and closed to others, or is still to be made, by `make_private`.
+    """
+    for ending in ("", *(f"-{number}" for number in range(1, 10))):
+        path = parent / f"bids-hsf-{os.getuid()}{ending}"
+        try:
+            if is_private(path):
+                return path
+        except FileNotFoundError:
+            return path
+        except OSError:
+            continue
+    return None
+
+
+def is_private(path: Path) -> bool:
+    """Whether a path is a folder of this user's own, no link to one; it is closed to others where it was not."""
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return False
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        path.chmod(0o700)
+    return True
+
+
+def make_private(path: Path) -> None:
+    """Make a folder that is closed to others, or take the one that is there.
+
+    Raises
+    ------
+    OSError
+        It cannot be made, or is somebody else's.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    if not is_private(path):
+        raise FileExistsError(errno.EEXIST, "It is no folder of yours", str(path))
+
+
 def write_if_changed(path: Path, text: str) -> None:
     """Leave an equal file alone: parallel jobs then never touch each other's root files."""
     try:

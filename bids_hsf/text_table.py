@@ -1,6 +1,20 @@
-"""Tables for people."""
+"""Texts for people: tables, and strangers' words made harmless."""
 
 from collections.abc import Sequence
+
+
+def printable(text: str, kept: str = "\n\t") -> str:
+    r"""Text in which nothing commands a terminal: what is not printable is spelt out, but for what is kept.
+
+    Names of files, labels and cards are strangers' words. Escape sequences would erase what was printed before, and a
+    new line would forge a line of the log.
+
+    >>> printable("sub-01\x1b[2J"), printable("two\nlines", kept="")
+    ('sub-01\\x1b[2J', 'two\\nlines')
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -9,6 +23,7 @@ def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     >>> text_table(("scan", "state"), [("sub-01", "done")])
     ['scan    state', 'sub-01  done']
     """
+    rows = [[printable(cell, kept="") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows)

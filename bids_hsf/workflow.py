@@ -27,7 +27,7 @@ from bids_hsf.errors import (
     ScanError,
     StorageError,
 )
-from bids_hsf.files import claimed, write_json
+from bids_hsf.files import claimed, make_private, write_json
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import fetch
 from bids_hsf.images import load_scan
@@ -224,6 +224,8 @@ def work_dir(config: Config) -> Path:
     """Folder for what may be thrown away, created."""
     path = config.work_dir or provenance.default_work_dir(config.output_dir)
     try:
+        if config.work_dir is None and path.parent != config.output_dir:
+            make_private(path)
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(

@@ -3,7 +3,7 @@
 #
 # The Dockerfile and the Singularity definition that builds from scratch share it. Variables:
 #   ONNXRUNTIME  openvino | cpu | cuda (docker/onnxruntime-*.lock)
-#   TORCH_INDEX  address of an index with torch's CPU build; empty to take torch from pip's own configuration
+#   TORCH_INDEX  address of an index with torch's CPU build for x86-64; empty to take it from pip's own configuration
 #   MODELS       models to have inside; the longaxis family always is
 set -eu
 prefix=$1
@@ -26,7 +26,9 @@ collect() { pip wheel --no-deps --no-build-isolation --wheel-dir "$builder/wheel
 
 pip install --no-deps --require-hashes -r "$locks/build.lock"
 collect --require-hashes -r "$locks/requirements.lock" -r "$locks/onnxruntime-$runtime.lock"
-collect ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r "$locks/torch.lock"
+# On other machines than x86-64 the common index has the CPU build itself.
+[ "$(uname -m)" = x86_64 ] || TORCH_INDEX=
+collect --require-hashes ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} -r "$locks/torch.lock"
 collect .
 pip --python "$prefix/bin/python" install --no-deps --no-compile --no-index "$builder"/wheels/*.whl
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Renew the pinned versions and checksums of the images: docker/lock.sh (needs uv).
 # The locks name no index: where packages come from is the builder's choice. torch stands apart (torch.lock),
-# since its CPU build lies on an index of its own and is not published with the same file everywhere.
+# since its CPU build lies on an index of its own: its checksums are those of both indices' files for Python 3.11.
 set -eu
 cd "$(dirname "$0")"
 # Empty where torch's CPU build comes from elsewhere, for example UV_FIND_LINKS.
@@ -21,7 +21,7 @@ only() {
   grep -q "^$package" "$output"
 }
 
-torch=$(sed -n 's/^torch==//p' torch.lock)
+torch=$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' torch.lock)
 echo "torch==$torch" > torch.constraint
 trap 'rm -f torch.constraint' EXIT
 compile requirements.lock ../pyproject.toml ${backend:+--torch-backend $backend} \
@@ -31,6 +31,22 @@ compile build.lock - <<REQUIREMENTS
 hatchling>=1.27
 setuptools
 REQUIREMENTS
+# Each index's checksum for each machine, as pip would take the file; without one, the old lock stays.
+torch_hash() {
+  python3 -m pip install --quiet --dry-run --no-deps --target unused --only-binary :all: --implementation cp \
+    --python-version 3.11 --platform "manylinux_2_28_$1" --index-url "$2" --report - "torch==$torch" |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["install"][0]["download_info"]["archive_info"]["hash"])'
+}
+common=${UV_DEFAULT_INDEX:-https://pypi.org/simple}
+if cpu=$(torch_hash x86_64 https://download.pytorch.org/whl/cpu) && x86=$(torch_hash x86_64 "$common") &&
+  arm=$(torch_hash aarch64 "$common"); then
+  {
+    sed -n '/^#/p' torch.lock
+    echo "torch==$torch \\"
+    printf '    --hash=%s \\\n    --hash=%s \\\n    --hash=%s\n' "$cpu" "$x86" "$arm" | sed 's/=sha256=/=sha256:/'
+  } >torch.new
+  mv torch.new torch.lock
+fi
 only onnxruntime-openvino.lock "onnxruntime-openvino>=1.24"
 only onnxruntime-cpu.lock "onnxruntime>=1.28"
 # With the CUDA and cuDNN libraries themselves: the host brings the driver alone.

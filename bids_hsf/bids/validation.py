@@ -1,9 +1,17 @@
-"""Check the selected subjects with the BIDS validator; findings inform."""
+"""Check the selected subjects with the BIDS validator; findings inform.
+
+The validator follows what a dataset says of itself: of a file in git-annex it looks where the dataset's log has it,
+and asks the host named there, signed with whatever keys the environment holds. Nothing may leave the machine, so that
+it is not started by its own command, which allows for all that. It may read the tree of links and what these lead to;
+it may neither write nor open a connection nor start a program, and sees nothing of the user's environment.
+"""
 
 import fcntl
+import importlib.util
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -13,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,13 +33,21 @@ TIMEOUT_SECONDS = 300
 SECONDS_A_SUBJECT = 0.2  # forty times what an idle machine needs
 GRACE_SECONDS = 10.0
 SUBJECTS_AT_ONCE = 500
-PREFIX = "bids-hsf-validate-"
-UNLOCKED_SECONDS = 60.0  # between a folder and its lock no more passes
-MAX_TEXT_BYTES = 64 << 20  # the validator reads sidecars whole, sparse ones of terabytes too
-# What comes of signals that were meant for the run and all its processes.
-SIGNALLED = {code for number in (1, 2, 15) for code in (-number, 128 + number)} | {-signal.SIGKILL}
 SHOWN_FINDINGS = 8
 ROOT_FILES = ("README", "README.md", "CHANGES", "LICENSE")
+
+# The validator takes texts whole, and some 10 bytes for each of theirs. Sidecars have some kB.
+MAX_SIDECAR_BYTES = 16 << 20
+MEMORY_BYTES = 2 << 30  # of data, with the stacks of a thread a core; it needs 0.6 GB for SUBJECTS_AT_ONCE
+HEAP_MB = 1024
+# What comes of signals that were meant for all processes of the run.
+STOPPED = {code for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP) for code in (-number, 128 + number)}
+
+FOLDER_PREFIX = "bids-hsf-validate-"
+YOUNG_SECONDS = 60.0  # between the making of a folder and its lock
+
+PERMISSIONS = ("--allow-read=.", "--allow-env", "--deny-net", "--deny-write", "--deny-run", "--deny-ffi", "--deny-sys")
+NOTHING_ELSE = ("--no-prompt", "--no-config", "--no-lock", "--no-remote", "--no-npm", "--cached-only")
 
 
 @contextmanager
@@ -42,9 +58,8 @@ def validating(bids_dir: Path, subjects: Collection[str], work_dir: Path) -> Ite
     they are there; whatever they are, the run goes on: an image that cannot be processed says so itself, with better
     words. A block that is left by an error waits a moment for them, one that is left by a signal does not.
     """
-    _sweep(work_dir)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=work_dir) as folder, _held(Path(folder)):
-        validation = _Validation(bids_dir, sorted(subjects), Path(folder))
+    with _folder(work_dir) as folder:
+        validation = _Validation(bids_dir, sorted(subjects), folder)
         validation.start()
         try:
             yield
@@ -60,30 +75,34 @@ def validating(bids_dir: Path, subjects: Collection[str], work_dir: Path) -> Ite
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Lock a folder: the lock of a run that is killed goes with it, and the next run sees that."""
-    with _descriptor(folder) as descriptor:
-        with suppress(OSError):  # no locks here
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+def _folder(work_dir: Path) -> Iterator[Path]:
+    """Make a folder for one validation, held by a lock, and remove those whose holders were killed."""
+    for left in work_dir.glob(f"{FOLDER_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - left.lstat().st_mtime < YOUNG_SECONDS:
+                continue
+            held = _hold(left)
+            if held is not None:
+                shutil.rmtree(left)
+                os.close(held)
+    with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, dir=work_dir, ignore_cleanup_errors=True) as folder:
+        held = _hold(Path(folder))
+        try:
+            yield Path(folder)
+        finally:
+            if held is not None:
+                os.close(held)
 
 
-def _sweep(work_dir: Path) -> None:
-    """Remove the folders of killed runs."""
-    for folder in work_dir.glob(f"{PREFIX}*"):
-        with suppress(OSError), _descriptor(folder) as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if folder.stat().st_mtime < time.time() - UNLOCKED_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _descriptor(folder: Path) -> Iterator[int]:
+def _hold(folder: Path) -> int | None:
+    """Lock a folder; None where another process holds it, or the file system knows no locks of folders."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        yield descriptor
-    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         os.close(descriptor)
+        return None
+    return descriptor
 
 
 class _Validation(threading.Thread):
@@ -121,7 +140,8 @@ class _Validation(threading.Thread):
             return None
         if self._stopped:
             self._process.kill()
-        return read_report(self._process, TIMEOUT_SECONDS + SECONDS_A_SUBJECT * len(subjects))
+        seconds = TIMEOUT_SECONDS + SECONDS_A_SUBJECT * len(subjects)
+        return read_report(self._process, seconds, stopped=lambda: self._stopped)
 
     def stop(self) -> None:
         """Let it end at once, without a word."""
@@ -150,71 +170,95 @@ def _left_alone(issue: dict[str, Any]) -> bool:
 
 
 def link_subjects(bids_dir: Path, subjects: Iterable[str], tree: Path) -> None:
-    """Make a dataset of links to the root files and the anat folders of some subjects."""
+    """Make a dataset of links to the root files and to the files in the anat folders of some subjects.
+
+    Each file has a link of its own, so that the validator sees a plain file where the content of git-annex is there.
+    What it would wait for (pipes, devices) or not fit into its memory (endless sidecars) is left out with a warning.
+    """
     tree.mkdir(parents=True)
     for path in bids_dir.iterdir():
-        if (path.name in ROOT_FILES or path.suffix == ".json") and path.name != "participants.json":
+        if path.name in ROOT_FILES or (path.suffix == ".json" and path.name != "participants.json"):
             _link_file(path, tree / path.name)
     for subject in subjects:
         folder = bids_dir / f"sub-{subject}"
         for anat in [folder / "anat", *folder.glob("ses-*/anat")]:
             if os.path.isdir(anat):  # noqa: PTH112 - is_dir() raises where the folder is closed to us
-                link = tree / anat.relative_to(bids_dir)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                _link_folder(anat, link)
+                _link_folder(anat, tree / anat.relative_to(bids_dir))
 
 
-def _link_folder(folder: Path, link: Path) -> None:
-    """Link a folder, or its files one by one where some of them are none for the validator."""
-    with suppress(PermissionError):  # it says so itself
-        files = list(folder.iterdir())
-        if any(_is_unfit(path) for path in files):
-            link.mkdir()
-            for path in files:
-                _link_file(path, link / path.name)
-            return
-    link.symlink_to(folder, target_is_directory=True)
+def _link_folder(folder: Path, copy: Path) -> None:
+    """Make a folder with links to the files of another one; links to folders, which may go in circles, are left out."""
+    for place, _, names in os.walk(folder):
+        target = copy / os.path.relpath(place, folder)
+        target.mkdir(parents=True)
+        for name in names:
+            _link_file(Path(place, name), target / name)
 
 
 def _link_file(path: Path, link: Path) -> None:
-    if _is_unfit(path):
-        logger.warning("BIDS validator: %s is not looked at: it is no file, or larger than any text", path)
-    elif os.path.lexists(path):
+    """Link a file that the validator can read through; a link that leads nowhere stays for it to be told of."""
+    try:
+        found = path.stat()
+    except OSError:
+        if path.is_symlink():
+            link.symlink_to(path)
+        return
+    if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISDIR(found.st_mode):
+            logger.warning("BIDS validator: %s is no regular file, and is left out", path)
+    elif found.st_size > MAX_SIDECAR_BYTES and not path.name.endswith((".nii", ".nii.gz")):
+        logger.warning("BIDS validator: %s has %d bytes, and is left out", path, found.st_size)
+    else:
         link.symlink_to(path)
 
 
-def _is_unfit(path: Path) -> bool:
-    """Whether a file would keep the validator for ever: a pipe, a device, a text of gigabytes."""
-    try:
-        found = path.stat()
-    except OSError:  # a broken link is for the validator to tell
-        return False
-    if stat.S_ISDIR(found.st_mode):
-        return False
-    is_image = path.name.endswith((".nii", ".nii.gz"))
-    return not stat.S_ISREG(found.st_mode) or (found.st_size > MAX_TEXT_BYTES and not is_image)
-
-
 def start_validator(dataset: Path, cache_dir: Path) -> "subprocess.Popen[str] | None":
-    """Start bids-validator-deno on a folder; None (with a warning) where there is none."""
-    program = Path(sys.executable).with_name("bids-validator-deno")
-    command = [str(program) if program.exists() else shutil.which("bids-validator-deno") or str(program)]
-    # The validator insists on a cache folder, and containers often have no home.
-    environment = {**os.environ, "DENO_DIR": str(cache_dir / "deno"), "NO_COLOR": "1"}
+    """Start the validator of bids-validator-deno on a folder; None (with a warning) where there is none."""
+    beside = Path(sys.executable).with_name("deno")
+    deno = str(beside) if beside.exists() else shutil.which("deno") or str(beside)
+    package = importlib.util.find_spec("bids_validator_deno")
+    bundle = Path((package and package.origin) or "bids_validator_deno").with_name("bids-validator.js")
+    limits = [f"--v8-flags=--max-old-space-size={HEAP_MB}", *NOTHING_ELSE]
     try:
-        return subprocess.Popen(  # noqa: S603 - our own dependency, on a path that we made
-            [*command, "--format", "json", str(dataset)],
+        # deno keeps what it compiled.
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen(  # noqa: S603 - our own dependency, on a path that we made
+            [deno, "run", *limits, *PERMISSIONS, str(bundle), "--format", "json", "."],
+            cwd=dataset,  # a path with a comma could not be named among the permissions
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=environment,
+            encoding="utf-8",
+            errors="replace",
+            env=_bare_environment(cache_dir.absolute()),
         )
     except OSError as error:
         _warn(error)
         return None
+    if hasattr(resource, "prlimit"):  # Linux
+        with suppress(OSError):
+            resource.prlimit(process.pid, resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+            resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
+    return process
 
 
-def read_report(process: "subprocess.Popen[str]", timeout: float) -> dict[str, Any] | None:
+def _bare_environment(cache_dir: Path) -> dict[str, str]:
+    """Give what deno insists on, and nothing of the user's."""
+    folder = str(cache_dir)
+    return {
+        "DENO_DIR": str(cache_dir / "deno"),
+        "DENO_NO_UPDATE_CHECK": "1",
+        "HOME": folder,
+        "TMPDIR": folder,
+        "NO_COLOR": "1",
+        "LANG": "C.UTF-8",
+    }
+
+
+def read_report(
+    process: "subprocess.Popen[str]", timeout: float, stopped: Callable[[], bool] = lambda: False
+) -> dict[str, Any] | None:
     """Wait for a validator's report; None (with a warning) where it does not come, silently where it was stopped."""
     try:
         output, _ = process.communicate(timeout=timeout)
@@ -224,8 +268,15 @@ def read_report(process: "subprocess.Popen[str]", timeout: float) -> dict[str, A
         process.communicate()
         _warn(error)
     except ValueError as error:
-        if process.returncode not in SIGNALLED:
+        if stopped() or process.returncode in STOPPED:
+            return None
+        if process.returncode >= 0:
             _warn(error)
+            return None
+        logger.warning(
+            "The BIDS validator was ended by signal %d, perhaps for want of memory; the input is not validated",
+            -process.returncode,
+        )
     else:
         return report
     return None

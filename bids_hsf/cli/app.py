@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bids_hsf.cli.arguments import config_of, parse
-from bids_hsf.cli.console import Advice, Console, RunLog, everything, exit_code_of, handling, ours, show
+from bids_hsf.cli.console import Advice, Console, OneLine, RunLog, everything, exit_code_of, handling, ours, show
 from bids_hsf.errors import BidsHsfError
 from bids_hsf.machine import allowed_cores, check_threads
 from bids_hsf.runs.config import Config
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None, seams: "Seams | None" = None) -> int
     # A log that cannot be written (full disk) is no reason to print tracebacks.
     logging.raiseExceptions = False
     console = Console()
-    console.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    console.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
 
     def work() -> int:
         config = config_of(parse(arguments), arguments)

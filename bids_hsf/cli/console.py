@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from bids_hsf.errors import BidsHsfError, StorageError
 from bids_hsf.machine import no_more_threads
 from bids_hsf.runs.signals import Stop, Stopped
+from bids_hsf.text_table import printable
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,18 @@ def _stopped(stop: Stop, advice: Advice) -> BidsHsfError:
     error = BidsHsfError(f"Stopped by a signal{gone}", advice.stopped)
     error.exit_code = stop.code or INTERRUPTED
     return error
+
+
+class OneLine(logging.Formatter):
+    """Gives each record one line in which no name commands the terminal; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Format the line without its traceback."""
+        return printable(super().formatMessage(record), kept="\t")
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """Format a traceback."""
+        return printable(super().formatException(ei))
 
 
 class Console(logging.StreamHandler):  # type: ignore[type-arg]
@@ -187,7 +200,7 @@ class RunLog:
             file = LogFile(path)
         except OSError as error:
             raise StorageError(f"Cannot write {path}: {error.strerror}", "Check free space and permissions.") from error
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        file.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         file.addFilter(_debug_of_ours)
         memory.setTarget(file)
         memory.flush()
@@ -203,6 +216,23 @@ class RunLog:
 
     def __exit__(self, *_: object) -> None:
         self._replace(None)
+
+
+def _print(text: str) -> None:
+    """Print, whatever the encoding of the terminal: what it has not is spelt out."""
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+def complain(line: str) -> None:
+    """Print a line to standard error, if anybody is there to read it."""
+    try:
+        print(printable(line, kept=""), file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        let_go(sys.stderr)
 
 
 def everything(_record: logging.LogRecord) -> bool:
@@ -231,7 +261,7 @@ def show(text: str) -> None:
         It cannot be written there.
     """
     try:
-        print(text, flush=True)
+        _print(printable(text))
     except BrokenPipeError:
         # `bids-hsf ... status | head` is no error.
         let_go(sys.stdout)

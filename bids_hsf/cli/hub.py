@@ -6,12 +6,13 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_hsf import __version__
-from bids_hsf.cli.console import Advice, exit_code_of, show
+from bids_hsf.cli.answers import Answer, plain, print_answer, report_error
+from bids_hsf.cli.console import Advice, OneLine, exit_code_of, settle_streams
 from bids_hsf.errors import BidsHsfError, UsageError
 from bids_hsf.runs.signals import stoppable
 from bids_hsf.text_table import text_table
@@ -37,29 +38,12 @@ exit codes: 0 all well; 1 some cases could not be judged; 2 bad arguments; 65 no
 69 a model that cannot be had or fails its check; 74 reading or writing failed; 130 Ctrl-C; 143 SIGTERM."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command has to say.
-
-    Attributes
-    ----------
-    data : object
-        For --json: built of dicts, lists, dataclasses and plain values.
-    text : str
-        For people.
-    exit_code : int
-    """
-
-    data: Any
-    text: str
-    exit_code: int = 0
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    settle_streams()
     options = build_parser().parse_args(argv)
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(OneLine("%(levelname)s: %(message)s"))
     levels = {"bids_hsf": logging.WARNING, "bids_hsf.hub.download": logging.INFO}
     for name, level in levels.items():
         logging.getLogger(name).setLevel(logging.DEBUG if options.verbose else level)
@@ -67,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with stoppable() as stop:
             return exit_code_of(
-                lambda: _print(options.run(options), options.json),
-                lambda error: _report(error, options.json),
+                lambda: print_answer(options.run(options), options.json),
+                lambda error: report_error(error, options.json),
                 stop,
                 ADVICE,
             )
@@ -146,7 +130,7 @@ def show_model(options: argparse.Namespace) -> Answer:
         path = member_path(member, card)
         problem = find_damage(path, member)
         members.append({**asdict(member), "source": member.shown_source, "path": str(path), "problem": problem})
-    data = {**_plain(card), "members": members}
+    data = {**plain(card), "members": members}
     spoken = data | {"voxel_size_mm": card.voxel_size_mm or "native", "margin_mm": card.margin_mm or "default"}
     lines = [f"{key}: {_shown(value)}" for key, value in spoken.items() if key not in ("members", "labels", "merges")]
     lines += [f"label {x.index}: {x.abbreviation} ({x.name}, {x.color})" for x in card.labels]
@@ -360,35 +344,6 @@ def _shown(value: Any) -> str:
 def _number(value: float, digits: int) -> str:
     """Write a number with so many digits, or n/a."""
     return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses to dicts, paths to strings, NaN to None: what JSON knows."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(getattr(value, key)) for key in value.__dataclass_fields__}
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
-
-
-def _print(answer: Answer, as_json: bool) -> int:
-    """Print an answer; returns its exit code."""
-    show(json.dumps(_plain(answer.data), indent=2, ensure_ascii=False) if as_json else answer.text)
-    return answer.exit_code
-
-
-def _report(error: BidsHsfError, as_json: bool) -> int:
-    """Print an error and its hint to stderr, and for --json to stdout too; returns its exit code."""
-    print(f"error: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
-    if as_json:
-        show(json.dumps({"error": error.message, "hint": error.hint, "exit_code": error.exit_code}, indent=2))
-    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Model cards: what a hub's YAML file says of a family of models, typed and checked."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,7 +173,7 @@ def _card(
 
 def _distinct(values: Sequence[str], place: Place, document: MarkedYaml) -> tuple[str, ...]:
     """Return `values`, which must differ."""
-    twice = sorted({value for value in values if values.count(value) > 1})
+    twice = sorted(value for value, count in Counter(values).items() if count > 1)
     if twice:
         raise document.error(place, f"{', '.join(twice)} stands twice")
     return tuple(values)

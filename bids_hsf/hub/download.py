@@ -9,6 +9,7 @@ Attempts are counted here, not by urllib3: its Retry sees neither a body that is
 
 import io
 import logging
+import os
 import shutil
 import threading
 import time
@@ -20,7 +21,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from bids_hsf import __version__
 from bids_hsf.errors import FetchError
-from bids_hsf.files import claimed, replacing, sweep
+from bids_hsf.files import claimed, read_text, replacing, sweep
 from bids_hsf.hub.cards import MAX_MODEL_BYTES, Member, without_credentials
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ SILENCE_TIMEOUT_S = 20.0
 ANSWER_DEADLINE_S = 25.0
 TOTAL_DEADLINE_S = 3600.0  # one byte now and then is no silence
 RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
+
+CLOCK_SLACK_S = 1.0  # of a file server
 
 BLOCK_BYTES = 2**16
 
@@ -91,9 +94,11 @@ def download(member: Member, target: Path, *, check: Check, allow_http: bool) ->
 def _shared_failure(target: Path, began: float) -> Iterator[None]:
     """Fail at once where a process that we waited for found no connection, and leave word where this one does."""
     note = target.with_name(f".{target.name}.failed")
-    with suppress(OSError):
-        if note.stat().st_mtime >= began:
-            raise UnreachableError(note.read_text(encoding="utf-8"))
+    with suppress(OSError, UnicodeDecodeError):
+        found = note.lstat()
+        # Of somebody else, or of a clock that is ahead, it would stop each download there will ever be.
+        if found.st_uid == os.getuid() and began <= found.st_mtime <= time.time() + CLOCK_SLACK_S:
+            raise UnreachableError(_printable(read_text(note)))
     try:
         yield
     except UnreachableError as error:

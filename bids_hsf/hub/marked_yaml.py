@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from bids_hsf.errors import CardError
+from bids_hsf.files import read_text
 
-MAX_CARD_BYTES = 2**20
+MAX_CARD_BYTES = 2**18  # forty times HSF's own; a second to read, whatever it holds
 MAX_DEPTH = 20
 MAX_NODES = 20_000  # YAML aliases let a small file stand for a huge tree
 
@@ -48,6 +49,19 @@ class MarkedYaml:
         )
 
 
+class _FewNodes(yaml.SafeLoader):
+    """Gives up on a file of many items while it is read; afterwards it would have taken its time."""
+
+    count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Build the next node."""
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise yaml.YAMLError("it holds too many items")
+        return super().compose_node(parent, index)
+
+
 def read_yaml(path: Path) -> MarkedYaml:
     """Read a YAML file of limited size, depth and number of items.
 
@@ -60,14 +74,14 @@ def read_yaml(path: Path) -> MarkedYaml:
         size = path.stat().st_size
         if size > MAX_CARD_BYTES:
             raise CardError(f"{path}: expected a card of at most {MAX_CARD_BYTES} bytes, got {size}")
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        node = yaml.compose(read_text(path), Loader=_FewNodes)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise CardError(
             f"{path}, line {line}: not valid YAML: {error.problem}", "Check indentation and quotes."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise CardError(f"{path}: not a YAML text file: {error}") from error
+        raise CardError(f"{path}: not a YAML text file: {' '.join(str(error).split())}") from error
     except OSError as error:
         raise CardError(f"{path}: the card cannot be read: {error.strerror}", "Check the path.") from error
     if node is None:
@@ -82,17 +96,30 @@ def _plain(node: yaml.Node, place: Place, marked: MarkedYaml) -> Any:
     marked.lines.setdefault(place, node.start_mark.line + 1)
     if len(place) > MAX_DEPTH or len(marked.lines) > MAX_NODES:
         raise CardError(f"{marked.path}: the card holds too many items, or aliases that multiply")
+    if isinstance(node, yaml.ScalarNode) and not _is_text(node.value):
+        raise marked.error(place, "expected text, got half a character (a surrogate)")
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*place, index), marked) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
         return None if node.tag == "tag:yaml.org,2002:null" else node.value
     content: dict[str, Any] = {}
     for key, value in node.value:
-        inner = (*place, str(key.value))
+        inner = (*place, str(key.value).encode("utf-8", "backslashreplace").decode())
         if not isinstance(key, yaml.ScalarNode) or not key.value or key.value in content:
             told = f"{key.value} stands twice" if isinstance(key, yaml.ScalarNode) and key.value else "expected a word"
             marked.lines[inner] = key.start_mark.line + 1
             raise marked.error(inner, told)
         marked.lines.setdefault(inner, key.start_mark.line + 1)
+        if not _is_text(key.value):
+            raise marked.error(inner, "expected text, got half a character (a surrogate)")
         content[key.value] = _plain(value, inner, marked)
     return content
+
+
+def _is_text(value: str) -> bool:
+    r"""Whether a text can be written: escapes such as "\ud800" make what no encoding has."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

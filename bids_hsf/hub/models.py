@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,9 +19,9 @@ from packaging.version import Version
 
 from bids_hsf import __version__
 from bids_hsf.errors import CardError, FetchError, ModelError, StorageError
-from bids_hsf.files import checksums
+from bids_hsf.files import checksums, private_folder
 from bids_hsf.hub import OFFLINE_MODEL
-from bids_hsf.hub.cards import Member, ModelCard, load_cards
+from bids_hsf.hub.cards import MAX_MODEL_BYTES, Member, ModelCard, load_cards
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,13 @@ def cache_root(cache_dir: Path | None = None) -> Path:
     except RuntimeError:  # as older versions leave "~" as it is
         folder = Path("~")
     # An arbitrary user id in a container has no home.
-    return folder if folder.is_absolute() else Path(tempfile.gettempdir()) / f"bids-hsf-{os.getuid()}" / "models"
+    return folder if folder.is_absolute() else _private_temporary() / "models"
+
+
+@cache
+def _private_temporary() -> Path:
+    """Folder of this user alone among the temporary ones, one for this process where others hold all its names."""
+    return private_folder(Path(tempfile.gettempdir())) or Path(tempfile.mkdtemp(prefix="bids-hsf-"))
 
 
 def member_path(member: Member, card: ModelCard, cache_dir: Path | None = None) -> Path:
@@ -175,6 +182,8 @@ def find_damage(path: Path, member: Member) -> str | None:
         if not path.is_file():
             return "missing"
         size = path.stat().st_size
+        if size > MAX_MODEL_BYTES:
+            return f"expected at most {MAX_MODEL_BYTES} bytes, got {size}"
         if member.size is not None and size != member.size:
             return f"expected {member.size} bytes, got {size}"
         found = checksums(path, stated)

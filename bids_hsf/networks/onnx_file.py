@@ -7,9 +7,11 @@ and how wide the network is, which tells the memory that a pass needs.
 
 The check is worth something only where ONNX Runtime reads the same. Its parser keeps 32 bits of a tag and
 of an enumeration, takes numbers with needless digits, and passes over fields of the wrong wire type. No
-exporter writes any of that, so what can be read in two ways is refused.
+exporter writes any of that, so what can be read in two ways is refused, and so is what is not known here:
+a newer ONNX Runtime may know it. What was read is then all that there is in the file.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +53,24 @@ _DOUBLES_FIELDS: dict[str, tuple[int, ...]] = {"Tensor": (10,)}
 _NODE_OPERATOR, _NODE_DOMAIN = 4, 7
 _FUNCTION_NAME, _FUNCTION_DOMAIN = 1, 10
 _TENSOR_DIMS, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
+# What is kept of a message while it is walked; weights and names of tensors are passed over.
+_KEPT: dict[str, tuple[int, ...]] = {
+    "Node": (_NODE_OPERATOR, _NODE_DOMAIN),
+    "Function": (_FUNCTION_NAME, _FUNCTION_DOMAIN),
+    "Tensor": (_TENSOR_DIMS, _TENSOR_EXTERNAL, _TENSOR_LOCATION),
+}
 _MOST_NESTED = 64
-_MOST_FIELDS = 2**29 - 1
+_MOST_FIELD_NUMBER = 2**29 - 1
+_MOST_FIELDS = 1_000_000  # of a file; the largest of the hub has some 10,000
+_LONGEST_NUMBER = 10  # bytes
+_MOST_KEPT = 64  # of one message: no tensor has more axes
 _STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 # A compiled network inside or beside the file: a provider opens what it names.
 _COMPILED = "EPContext"
+
+# They repeat a graph as often as the file likes, for ever if it does. No network that looks at a crop needs them.
+_ENDLESS = frozenset({"Loop", "Scan", "SequenceMap", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"})
 
 _FALLBACK_WIDTH = 32
 
@@ -98,7 +112,7 @@ def examine(model: bytes, path: Path) -> NetworkFacts:
     dims: list[tuple[int, ...]] = []
     external = False
     try:
-        for message, fields in _walk(data, "Model", 0):
+        for message, fields in _walk(data, "Model", 0, itertools.count(1)):
             if message == "Node":
                 operators.add((_text(fields, _NODE_DOMAIN), _text(fields, _NODE_OPERATOR)))
             elif message == "Function":
@@ -130,6 +144,12 @@ def refuse_unsafe(facts: NetworkFacts, path: Path) -> None:
     foreign = sorted(name for name in facts.operators if "::" in name or name == _COMPILED)
     if foreign:
         raise ModelError(f"{path}: expected ONNX's own operators, got {', '.join(foreign)}", hint)
+    endless = sorted(facts.operators & _ENDLESS)
+    if endless:
+        raise ModelError(
+            f"{path}: expected a network without loops, got {', '.join(endless)}",
+            "Export it with its loops unrolled; do not use this one if its origin is doubtful",
+        )
 
 
 _Fields = dict[int, list["int | memoryview"]]
@@ -164,19 +184,26 @@ def _wire_types() -> dict[str, dict[int, tuple[int, ...]]]:
 _WIRE_TYPES = _wire_types()
 
 
-def _walk(data: memoryview, message: str, depth: int) -> Iterator[tuple[str, _Fields]]:
-    """Yield every message of the table inside `data`, with its fields."""
+def _walk(data: memoryview, message: str, depth: int, counter: Iterator[int]) -> Iterator[tuple[str, _Fields]]:
+    """Yield every message of the table inside `data`, with the fields that are kept of it."""
     if depth > _MOST_NESTED:
         raise ValueError("nested too deeply")
     fields: _Fields = {}
-    children, known = _MESSAGES[message], _WIRE_TYPES[message]
+    children, known, kept = _MESSAGES[message], _WIRE_TYPES[message], _KEPT.get(message, ())
     for number, wire, value in _fields(data):
-        if wire not in known.get(number, (wire,)):
+        if next(counter) > _MOST_FIELDS:
+            raise ValueError(f"more than {_MOST_FIELDS} fields")
+        if number not in known:
+            raise ValueError(f"field {number} of a {message} is not known")
+        if wire not in known[number]:
             raise ValueError(f"field {number} of a {message} has wire type {wire}")
         if number in children and isinstance(value, memoryview):
-            yield from _walk(value, children[number], depth + 1)
-        else:
-            fields.setdefault(number, []).append(value)
+            yield from _walk(value, children[number], depth + 1, counter)
+        elif number in kept:
+            values = fields.setdefault(number, [])
+            values.append(value)
+            if len(values) > _MOST_KEPT:
+                raise ValueError(f"field {number} stands {len(values)} times in a {message}")
     yield message, fields
 
 
@@ -186,7 +213,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, "int | memoryview"]]:
     while place < len(data):
         key, place = _varint(data, place)
         number, wire = key >> 3, key & 7
-        if not 1 <= number <= _MOST_FIELDS:
+        if not 1 <= number <= _MOST_FIELD_NUMBER:
             raise ValueError(f"field number {number}")
         if wire == _NUMBER:
             value, place = _varint(data, place)
@@ -237,6 +264,8 @@ def _dims(fields: _Fields) -> tuple[int, ...]:
         if isinstance(value, int):
             dims.append(value)
             continue
+        if len(value) > _MOST_KEPT * _LONGEST_NUMBER:
+            raise ValueError(f"a shape of {len(value)} bytes")
         place = 0
         while place < len(value):
             size, place = _varint(value, place)

@@ -60,6 +60,7 @@ class OnnxPredictor:
         self._check_tensors()
         self._in_probabilities = self._decide(card.output)
         self._forced = card.output == "probabilities" and not self._in_probabilities
+        self._network.memory_bytes = device.memory_bytes
 
     def __call__(self, crop: FloatArray) -> FloatArray:
         """Predict class probabilities.

@@ -1,6 +1,10 @@
 """Sessions of ONNX Runtime: how every one of them is opened, and by whom it is kept."""
 
+import math
+import os
+import stat
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,12 +16,27 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import DeviceError, FetchError, ModelError
 from bids_hsf.geometry import next_multiple
+from bids_hsf.networks.bounds import endable, limited_memory
 from bids_hsf.networks.onnx_file import NetworkFacts, examine, refuse_unsafe
 
 CPU = "CPUExecutionProvider"
 
 # A multiple of every usual pad_multiple; 32768 voxels take some 10 ms.
 PROBE_SIZE = 32
+
+# What opening and a pass may take, by far more than any was seen to; it is there against those that know no measure.
+OPENING_SECONDS = 1800.0  # some providers compile for minutes
+PASS_SECONDS = 600.0
+PASS_SECONDS_A_VOXEL = 2e-3  # forty times what HSF's largest network takes on one old core
+OPENING_BYTES = 512 << 20
+OPENING_BYTES_A_FILE_BYTE = 16
+PASS_BYTES_A_VOXEL_AND_MAP = 160
+
+MAX_FILE_BYTES = 2**31  # of a protobuf message
+MAX_DECLARED_VOXELS = 2**24  # 256 an axis; the largest crop is a tenth of it
+HEAD_BYTES = 64
+
+FATAL = 4  # of ONNX Runtime's logs
 
 CHECKSUMS: dict[str, Callable[[bytes], Any]] = {"sha256": sha256, "xxh3_64": xxhash.xxh3_64}
 
@@ -52,12 +71,18 @@ class Network:
         The file, to be named in errors.
     session : onnxruntime.InferenceSession
     facts : NetworkFacts
+
+    Attributes
+    ----------
+    memory_bytes : int or None
+        A pass may take no more on a CPU; None for what a network of its width and its crop may need.
     """
 
     def __init__(self, path: Path, session: Any, facts: NetworkFacts) -> None:
         self.path = path
         self.session = session
         self.facts = facts
+        self.memory_bytes: int | None = None
         self._last_shape: tuple[int, ...] | None = None
         self._probed: FloatArray | None = None
 
@@ -71,11 +96,22 @@ class Network:
         Raises
         ------
         ModelError
-            ONNX Runtime cannot run it on such a tensor.
+            ONNX Runtime cannot run it on such a tensor, or not within the bounds of time and memory.
         """
         name = self.session.get_inputs()[0].name
+        options = self._run_options(tensor.shape)
+        seconds = PASS_SECONDS + PASS_SECONDS_A_VOXEL * tensor.size
+
+        def work() -> FloatArray:
+            scores: FloatArray = self.session.run(None, {name: tensor}, options)[0]
+            return scores
+
+        def end() -> None:
+            options.terminate = True
+
         try:
-            scores: FloatArray = self.session.run(None, {name: tensor}, self._run_options(tensor.shape))[0]
+            with _bounded(self.session.get_providers()[0], self.memory_bytes or self._pass_bytes(tensor.size)):
+                scores = endable(work, end, seconds)
         except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
             raise ModelError(
                 f"{self.path}: the network fails on a crop of {tensor.shape[2:]} voxels ({first_line(error)})",
@@ -91,11 +127,17 @@ class Network:
         Raises
         ------
         ModelError
-            ONNX Runtime cannot run it on such a crop.
+            ONNX Runtime cannot run it on such a crop, or it is larger than any crop is.
         """
         size = next_multiple(PROBE_SIZE, multiple)
         declared = self.session.get_inputs()[0].shape
         axes = [n if isinstance(n, int) and n > 0 else size for n in declared[2:]]
+        if math.prod(axes) > MAX_DECLARED_VOXELS:
+            raise ModelError(
+                f"{self.path}: its input is declared as {list(declared)}, expected crops of at most "
+                f"{MAX_DECLARED_VOXELS} voxels",
+                "Export the network with axes of any size",
+            )
         crop = np.random.default_rng(0).standard_normal([1, 1, *axes], dtype=np.float32)
         self._probed = self.run(crop)
         return self._probed
@@ -103,6 +145,11 @@ class Network:
     def probed(self, multiple: int = 1) -> FloatArray:
         """Give the answer to the probe, without a pass where there was one."""
         return self.probe(multiple) if self._probed is None else self._probed
+
+    def _pass_bytes(self, n_voxels: int) -> int:
+        """Bytes beyond which no pass of a network of this width would be an honest one."""
+        width = min(self.facts.width, self.facts.size)  # a shape alone is easily written
+        return OPENING_BYTES + PASS_BYTES_A_VOXEL_AND_MAP * width * n_voxels
 
     def _run_options(self, shape: tuple[int, ...]) -> Any:
         """Options of one pass: memory is given back after the first one of a shape."""
@@ -193,14 +240,40 @@ def open_session(path: Path, settings: SessionSettings, checksums: Mapping[str, 
     DeviceError
         This provider cannot load it, or ONNX Runtime took another one.
     """
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})", "Fetch it again: hsf-hub fetch") from error
+    model = _read(path)
     refuse_other(model, path, checksums or {})
     facts = examine(model, path)
     refuse_unsafe(facts, path)
     return Network(path, _load(model, path, settings), facts)
+
+
+def _read(path: Path) -> bytes:
+    """Bytes of a file that may be a stranger's: no pipe is waited for, nothing endless is read.
+
+    Raises
+    ------
+    ModelError
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ModelError(f"{path}: cannot be read (no regular file)", "Fetch it again: hsf-hub fetch")
+            if found.st_size > MAX_FILE_BYTES:
+                raise ModelError(
+                    f"{path}: expected an ONNX file of at most {MAX_FILE_BYTES} bytes, got {found.st_size}"
+                )
+            head = file.read(HEAD_BYTES)
+            if head and not head.strip(b"\0"):  # before gigabytes of a hole are read
+                raise ModelError(f"{path}: not an ONNX file ({found.st_size} bytes that begin with zeros)")
+            return head + file.read(found.st_size - len(head))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})", "Fetch it again: hsf-hub fetch") from error
+
+
+def _bounded(provider: str, n_bytes: int) -> AbstractContextManager[None]:
+    """Limit what this process takes; graphics processors map more than they ever use."""
+    return limited_memory(n_bytes) if provider in (CPU, "OpenVINOExecutionProvider") else nullcontext()
 
 
 def _load(model: bytes, path: Path, settings: SessionSettings) -> Any:
@@ -210,9 +283,20 @@ def _load(model: bytes, path: Path, settings: SessionSettings) -> Any:
     provider = settings.provider
     if provider == "CUDAExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
+    options = session_options(settings)
+    providers = [(provider, dict(settings.options))]
+
+    def work() -> Any:
+        # Without its fallback, which prints what was wrong and tries again on the CPU.
+        return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+
+    def end() -> None:
+        if hasattr(options, "set_load_cancellation_flag"):
+            options.set_load_cancellation_flag(True)
+
     try:
-        providers = [(provider, dict(settings.options))]
-        session = onnxruntime.InferenceSession(model, session_options(settings), providers=providers)
+        with _bounded(provider, OPENING_BYTES + OPENING_BYTES_A_FILE_BYTE * len(model)):
+            session = endable(work, end, OPENING_SECONDS)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
         message = f"{path}: {provider} cannot load it ({first_line(error)})"
         if provider == CPU:
@@ -252,7 +336,9 @@ def session_options(settings: SessionSettings) -> Any:
     options.inter_op_num_threads = 1
     # The CPU provider's memory is kept small by Network.run; other providers have their own, and never fill this one.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = settings.provider == CPU
-    options.log_severity_level = 3
+    # What is wrong becomes an exception; the log would print a stranger's names as they are.
+    options.log_severity_level = FATAL
+    onnxruntime.set_default_logger_severity(FATAL)
     # Python work alternates with the network: threads that spin between passes would take its cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Else ONNX Runtime would look whether the bytes could be its own format, which nobody has examined.

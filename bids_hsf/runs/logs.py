@@ -89,7 +89,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def latest_config(output_dir: Path) -> Path | None:
     """Path of the settings of the last run into a folder, None where there was none."""
-    return max((output_dir / "logs").glob("config_*.toml"), key=lambda path: path.name, default=None)
+    found = [path for path in (output_dir / "logs").glob("config_*.toml") if path.is_file()]
+    return max(found, key=lambda path: path.name, default=None)
 
 
 # What filter files of nipreps write for "entity absent" where null cannot be written.

@@ -1,5 +1,6 @@
 """Tables for people: what a run would do, and where the scans of a dataset stand."""
 
+import logging
 import math
 import shlex
 from collections import Counter
@@ -23,6 +24,8 @@ from bids_hsf.runs.planning import number_of_augmentations
 from bids_hsf.runs.scheduling import share_cores
 from bids_hsf.runs.states import State, changed, difference, replaced, state_of
 from bids_hsf.text_table import text_table
+
+logger = logging.getLogger(__name__)
 
 COARSE_MM = 1.6
 
@@ -119,8 +122,18 @@ def _costs(todo: Sequence[Row], plan: Plan, config: Config) -> list[str]:
 
 
 def with_settings_of(config: Config, saved_path: Path) -> Config:
-    """Take the model, the contrasts and the outputs of a saved run."""
+    """Take the method, the contrasts and the outputs of a saved run, and nothing else.
+
+    Whoever may write into the output folder wrote it: no folder that it names is made or searched, no command of it
+    is repeated.
+    """
     saved = config_from(read_config(saved_path))
+    if saved.hub_dirs and not config.hub_dirs:
+        logger.warning(
+            "%s names folders of model cards (%s), which are not searched unless you name them: --hub-dir",
+            saved_path,
+            ", ".join(map(str, saved.hub_dirs)),
+        )
     asked = config.selection
     selection = replace(
         saved.selection,
@@ -130,14 +143,14 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         modalities=asked.modalities if asked.modalities_asked else saved.selection.modalities,
         filters=asked.filters or saved.selection.filters,
     )
-    return replace(
-        saved,
-        bids_dir=config.bids_dir,
-        output_dir=config.output_dir,
-        levels=config.levels,
-        selection=selection,
-        command=config.command,
+    behaviour = replace(
+        config.behaviour,
+        uncertainty=saved.behaviour.uncertainty,
+        write_probabilities=saved.behaviour.write_probabilities,
+        split_long_axis=saved.behaviour.split_long_axis,
+        export_lut=saved.behaviour.export_lut,
     )
+    return replace(config, selection=selection, method=saved.method, behaviour=behaviour)
 
 
 def status(plan: Plan, config: Config) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bids_hsf import __version__
 from bids_hsf.bids.provenance import KnownFile, Provenance, describe_file, is_other
+from bids_hsf.files import private_folder
 from bids_hsf.networks.device import Device
 from bids_hsf.runs.config import Config
 
@@ -113,10 +114,12 @@ def peak_memory_mb() -> int:
 
 
 def default_work_dir(output_dir: Path) -> Path:
-    """$TMPDIR where it is writable, else a hidden folder of the output; never the current folder."""
+    """Name a folder of this user's own in $TMPDIR where that is writable, else a hidden one of the output."""
     temporary = os.environ.get("TMPDIR")
     if temporary and Path(temporary).is_dir() and os.access(temporary, os.W_OK):
-        return Path(temporary) / f"bids-hsf-{os.getuid()}"
+        private = private_folder(Path(temporary))
+        if private is not None:
+            return private
     return output_dir / ".work"
 
 

@@ -26,7 +26,8 @@ def test_tree_of_links_holds_the_chosen_anatomy_alone(dataset: Path, tmp_path: P
     tree = tmp_path / "tree"
     link_subjects(dataset, ["01"], tree)
     files = sorted(p.relative_to(tree).as_posix() for p in tree.glob("**/*") if p.is_file() or p.is_symlink())
-    assert files == ["README", "T1w.json", "dataset_description.json", "sub-01/ses-1/anat"]
+    image = "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz"
+    assert files == ["README", "T1w.json", "dataset_description.json", image]
     assert (tree / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz").read_bytes()
 
 
@@ -66,13 +67,13 @@ def test_broken_links_of_other_subjects_do_not_matter(
 
 
 def install_validator(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str | None) -> None:
-    """Let a shell script stand where the validator does; with None there is none."""
+    """Let a shell script stand where deno does; with None there is none."""
     (folder / "bin").mkdir()
     monkeypatch.setattr(sys, "executable", str(folder / "bin" / "python"))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     if script is not None:
-        (folder / "bin" / "bids-validator-deno").write_text(f"#!/bin/sh\n{script}\n")
-        (folder / "bin" / "bids-validator-deno").chmod(0o755)
+        (folder / "bin" / "deno").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "bin" / "deno").chmod(0o755)
 
 
 @pytest.mark.parametrize("script", [None, "exec sleep 60", "echo panicked"], ids=["absent", "slow", "silent"])
@@ -94,7 +95,7 @@ def test_whoever_leaves_by_an_error_does_not_wait(
     with pytest.raises(KeyboardInterrupt), validating(dataset, ["01"], tmp_path):
         raise KeyboardInterrupt
     assert not caplog.records  # a validator that had ended by itself would be told of: it said nothing
-    assert not list(tmp_path.glob("validate-*"))
+    assert not list(tmp_path.glob("bids-hsf-validate-*"))
 
 
 def test_error_of_the_run_leaves_no_finding_unsaid(
@@ -117,7 +118,7 @@ def test_many_subjects_are_validated_in_parts_and_told_together(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     issue = '{"code": "%s", "severity": "error", "location": "/%s"}'
-    found = ", ".join((issue % ("ROOT", "README"), issue % ("SUBJECT", "$(cd $3; ls -d sub-*)")))
+    found = ", ".join((issue % ("ROOT", "README"), issue % ("SUBJECT", "$(ls -d sub-*)")))
     install_validator(tmp_path, monkeypatch, f"""cat <<END\n{{"issues": {{"issues": [{found}]}}}}\nEND""")
     monkeypatch.setattr(validation, "SUBJECTS_AT_ONCE", 1)
     with caplog.at_level(logging.INFO), validating(dataset, ["02", "01"], tmp_path):

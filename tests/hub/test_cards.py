@@ -249,7 +249,7 @@ def test_hostile_files_are_refused(path: Path, text: str, message: str) -> None:
 def test_a_huge_or_missing_card_is_refused(path: Path) -> None:
     with pytest.raises(CardError, match="cannot be read"):
         load_cards(path)
-    with pytest.raises(CardError, match="at most 1048576 bytes"):
+    with pytest.raises(CardError, match="at most 262144 bytes"):
         load(path, "#" * (2**20 + 1))
 
 

@@ -1,5 +1,6 @@
 """What is read from an ONNX file, and what is refused: above all what ONNX Runtime would read in another way."""
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -201,6 +202,28 @@ def function(name: str, nodes: list[onnx.NodeProto]) -> onnx.FunctionProto:
     return helper.make_function("own.domain", name, ["a"], ["b"], nodes, [helper.make_opsetid("", 17)])
 
 
+class TestLoops:
+    @pytest.mark.parametrize("kind", ["Loop", "Scan", "SequenceMap"])
+    def test_what_may_go_on_for_ever(self, kind):
+        model = make_network()
+        inner = helper.make_graph([helper.make_node("Identity", ["a"], ["z"])], "inner", [], [])
+        model.graph.node.append(helper.make_node(kind, ["n"], ["z"], body=inner))
+        with pytest.raises(ModelError, match=f"expected a network without loops, got {kind}"):
+            check(model.SerializeToString())
+
+    def test_in_a_function(self):
+        model = make_network()
+        model.functions.append(function("Same", [helper.make_node("Loop", ["a"], ["b"])]))
+        with pytest.raises(ModelError, match="without loops"):
+            check(model.SerializeToString())
+
+    def test_branches_end(self):
+        model = make_network()
+        inner = helper.make_graph([helper.make_node("Identity", ["a"], ["z"])], "inner", [], [])
+        model.graph.node.append(helper.make_node("If", ["n"], ["z"], then_branch=inner, else_branch=inner))
+        check(model.SerializeToString())
+
+
 class TestBytes:
     @pytest.mark.parametrize("content", [b"not a network", b"\x08\x08", bytes(range(256)), b"\x08\x80"])
     def test_no_onnx_at_all(self, content):
@@ -262,8 +285,23 @@ class TestBytes:
         with pytest.raises(ModelError, match="not an ONNX file"):
             facts_of(model_with(field(NODE, field(4, b"\xff\xfe"))))
 
-    def test_field_that_nobody_knows_is_passed_over(self):
-        check(make_network().SerializeToString() + field(900, b"future") + varint(901 << 3 | EIGHT) + bytes(8))
+    def test_field_that_nobody_knows_is_refused(self):
+        """A newer ONNX Runtime may know it, and find weights in other files by it."""
+        with pytest.raises(ModelError, match="field 900 of a Model is not known"):
+            check(make_network().SerializeToString() + field(900, b"future"))
+        with pytest.raises(ModelError, match="field 901 of a Tensor is not known"):
+            check(model_with(field(INITIALIZER, varint(901 << 3 | EIGHT) + bytes(8))))
+
+    def test_file_of_countless_fields(self):
+        began = time.process_time()
+        with pytest.raises(ModelError, match="more than 1000000 fields"):
+            facts_of(b"\x08\x08" * 5_000_000)
+        assert time.process_time() - began < 10
+
+    @pytest.mark.parametrize("tensor", [field(1, b"\x01" * 5000), b"\x08\x01" * 5000], ids=["packed", "single"])
+    def test_shape_of_countless_axes(self, tensor):
+        with pytest.raises(ModelError, match="a shape of 5000 bytes|stands 65 times"):
+            facts_of(model_with(field(INITIALIZER, tensor)))
 
     @given(st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=8), st.floats(0.2, 1))
     @settings(max_examples=200, deadline=None)
