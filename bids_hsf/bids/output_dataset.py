@@ -15,6 +15,7 @@ BIDS_VERSION = "1.11.1"
 CODE_URL = "https://github.com/clementpoiret/bids-hsf"
 README = Path(__file__).parents[1] / "data" / "templates" / "dataset_README.md"
 LOOSE_MARK = ".bids-hsf"  # in the place of a dataset_description.json
+STAGING = ".bids-hsf-staging"  # where results are written; in the output folder, so that moving is renaming
 BIDSIGNORE = "*.html\nfigures\ngroup_*\n"
 
 
@@ -94,7 +95,7 @@ def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> N
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
-    sweep(output_dir, output_dir / "logs", output_dir / ".bids-hsf")
+    sweep(output_dir, output_dir / "logs", output_dir / STAGING)
     # Alone: of two runs that begin at once with two models, the later would write what the earlier has not read.
     with claimed(output_dir / "logs" / ".dataset_description.lock"):
         earlier = (read_json(output_dir / "dataset_description.json") or {}).get("License")
@@ -119,7 +120,7 @@ def prepare_loose_dir(output_dir: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
-    sweep(output_dir / "logs")
+    sweep(output_dir / "logs", output_dir / STAGING)
     write_if_changed(output_dir / LOOSE_MARK, "Results of bids-hsf for single images. Do not remove while it runs.\n")
 
 

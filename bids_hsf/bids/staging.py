@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bids_hsf.bids.names import ScanOutputs
-from bids_hsf.bids.output_dataset import check_mounted, own_files
+from bids_hsf.bids.output_dataset import STAGING, check_mounted, own_files
 from bids_hsf.bids.provenance import KnownFile, describe_file, is_other, read_provenance
 from bids_hsf.errors import StorageError
 from bids_hsf.files import STALE_SECONDS, TEMPORARY_NAME, remove_temporary, temporary_name
 
 logger = logging.getLogger(__name__)
 
-FOLDER = ".bids-hsf"  # in the output dataset, so that moving is renaming
 KEPT_FOLDER = "replaced"  # in logs/
 
 
@@ -101,8 +100,8 @@ def together(*scan_outputs: ScanOutputs, alone: bool = True) -> Iterator[Stage]:
     output_dir = scan_outputs[0].output_dir
     check_mounted(output_dir)
     stem = Path(scan_outputs[0].stem).name
-    _clear(output_dir / FOLDER, stem, alone)
-    stage = Stage(output_dir / FOLDER / temporary_name(stem), scan_outputs)
+    _clear(output_dir / STAGING, stem, alone)
+    stage = Stage(output_dir / STAGING / temporary_name(stem), scan_outputs)
     try:
         yield stage
         stage.put()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bids_hsf.bids.names import ScanOutputs, scan_outputs
-from bids_hsf.bids.output_dataset import prepare_output_dir
+from bids_hsf.bids.output_dataset import STAGING, prepare_output_dir
 from bids_hsf.bids.provenance import Provenance
 from bids_hsf.bids.staging import Stage, together
 from bids_hsf.errors import StorageError
@@ -112,7 +112,7 @@ def test_a_record_that_names_files_elsewhere_harms_nothing(outputs: ScanOutputs,
 
 
 def test_what_killed_runs_left_aside_goes_and_nothing_of_others(outputs: ScanOutputs) -> None:
-    folder = outputs.output_dir / ".bids-hsf"
+    folder = outputs.output_dir / STAGING
     dead = write(folder / ".sub-01_space-T1w_seg-toy.bids-hsf-0123abcd/sub-01/x").parents[1]
     other = write(folder / ".sub-01_space-T1w_seg-toyHBT.bids-hsf-0123abcd/sub-01/x").parents[1]
     # Without locks another run may be at work there.
