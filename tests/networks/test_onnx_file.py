@@ -312,6 +312,15 @@ class TestBytes:
         with suppress(ModelError):
             check(bytes(model[: int(share * len(model))]))
 
+    @pytest.mark.parametrize("dims", [[2, 3, 3, 3], [2, 2, 3, 3, 4], [1 << 40, 2], [-1]])
+    def test_values_that_are_not_as_many_as_the_shape_says(self, dims):
+        """ONNX Runtime does not outlive a kernel that has lost an axis: found by tests/fuzz."""
+        model = make_network(width=2, instance_norm=True)
+        kernel = next(tensor for tensor in model.graph.initializer if tensor.name == "kernel1")
+        kernel.dims[:] = dims
+        with pytest.raises(ModelError, match="bytes of values for a tensor of shape"):
+            facts_of(model.SerializeToString())
+
     def test_nested_too_deeply(self):
         graph = field(NODE, field(4, b"Conv"))
         for _ in range(40):
