@@ -1,10 +1,11 @@
 """Sessions of ONNX Runtime: how every one of them is opened, and by whom it is kept."""
 
+import io
 import math
 import os
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -287,8 +288,9 @@ def _load(model: bytes, path: Path, settings: SessionSettings) -> Any:
     providers = [(provider, dict(settings.options))]
 
     def work() -> Any:
-        # Without its fallback, which prints what was wrong and tries again on the CPU.
-        return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+        # Before it tries again on the CPU it prints what was wrong, with a stranger's names as they are.
+        with redirect_stdout(io.StringIO()):
+            return onnxruntime.InferenceSession(model, options, providers=providers)
 
     def end() -> None:
         if hasattr(options, "set_load_cancellation_flag"):
