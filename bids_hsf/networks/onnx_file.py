@@ -65,6 +65,8 @@ _KEPT: dict[str, tuple[int, ...]] = {
 _MOST_NESTED = 64
 _MOST_FIELD_NUMBER = 2**29 - 1
 _MOST_FIELDS = 1_000_000  # of a file; the largest of the hub has some 10,000
+_MOST_AXES = 16  # twice what any operator takes
+_FEW_VALUES = 4096  # of a tensor whose values may be left out
 _LONGEST_NUMBER = 10  # bytes
 _MOST_KEPT = 64  # of one message: no tensor has more axes
 _STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -123,6 +125,8 @@ def examine(model: bytes, path: Path) -> NetworkFacts:
             elif message == "Tensor":
                 dims.append(_dims(fields))
                 _check_raw(fields, dims[-1])
+                if len(dims[-1]) > _MOST_AXES or math.prod(dims[-1]) > 2 * len(data) + _FEW_VALUES:
+                    raise ValueError(f"a tensor of {len(dims[-1])} axes and more values than the file can hold")
                 # ONNX Runtime keeps 32 bits of the location: any other than 0 may be "external" to it.
                 external = external or _TENSOR_EXTERNAL in fields or any(fields.get(_TENSOR_LOCATION, ()))
     except (ValueError, IndexError) as error:

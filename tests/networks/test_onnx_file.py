@@ -320,6 +320,14 @@ class TestBytes:
         kernel.dims[:] = dims
         with pytest.raises(ModelError, match="bytes of values for a tensor of shape"):
             facts_of(model.SerializeToString())
+        kernel.ClearField("raw_data")
+        if dims[0] not in (2,):
+            with pytest.raises(ModelError, match="more values than the file can hold"):
+                facts_of(model.SerializeToString())
+
+    def test_shape_of_more_axes_than_operators_take(self):
+        with pytest.raises(ModelError, match="a tensor of 20 axes"):
+            facts_of(model_with(field(INITIALIZER, field(1, b"\x01" * 20))))
 
     def test_nested_too_deeply(self):
         graph = field(NODE, field(4, b"Conv"))
