@@ -304,6 +304,12 @@ def _load(model: bytes, path: Path, settings: SessionSettings) -> Any:
         if provider == CPU:
             raise ModelError(message, "Check the file: hsf-hub verify, hsf-hub validate") from error
         raise DeviceError(message, "Use --device cpu, or --device auto") from error
+    try:
+        _ = [(tensor.name, tensor.shape) for tensor in (*session.get_inputs(), *session.get_outputs())]
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"{path}: the names of its tensors are no text ({error})", "Export the network again"
+        ) from error
     used = session.get_providers()[0]
     if used != provider:
         raise DeviceError(
