@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-
 ADVICE = Advice(
     stopped="Nothing half-written was left; run the same command again.",
     out_of_memory="Close other programs, or use a smaller model.",
@@ -67,12 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("bids_hsf").addHandler(handler)
     try:
         with stoppable() as stop:
-            return exit_code_of(
-                lambda: _print(options.run(options), options.json),
-                lambda error: _report(error, options.json),
-                stop,
-                ADVICE,
-            )
+            work, report = lambda: _print(options.run(options), options.json), lambda e: _report(e, options.json)
+            return exit_code_of(work, report, stop, ADVICE)
     finally:
         logging.getLogger("bids_hsf").removeHandler(handler)
         for name in levels:
@@ -378,8 +373,8 @@ def _plain(value: Any) -> Any:
 
 def _json(data: Any) -> str:
     """JSON in which what is not printable is spelt out as JSON has it."""
-    text = json.dumps(data, indent=2, ensure_ascii=False)
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    shown = json.dumps(data, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in shown)
 
 
 def _print(answer: Answer, as_json: bool) -> int:
