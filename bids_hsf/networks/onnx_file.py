@@ -12,6 +12,7 @@ a newer ONNX Runtime may know it. What was read is then all that there is in the
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,16 +53,20 @@ _DOUBLES_FIELDS: dict[str, tuple[int, ...]] = {"Tensor": (10,)}
 
 _NODE_OPERATOR, _NODE_DOMAIN = 4, 7
 _FUNCTION_NAME, _FUNCTION_DOMAIN = 1, 10
-_TENSOR_DIMS, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 13, 14
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 2, 9, 13, 14
+# Bits of a value, by the number of its type.
+_BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16}
 # What is kept of a message while it is walked; weights and names of tensors are passed over.
 _KEPT: dict[str, tuple[int, ...]] = {
     "Node": (_NODE_OPERATOR, _NODE_DOMAIN),
     "Function": (_FUNCTION_NAME, _FUNCTION_DOMAIN),
-    "Tensor": (_TENSOR_DIMS, _TENSOR_EXTERNAL, _TENSOR_LOCATION),
+    "Tensor": (_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION),
 }
 _MOST_NESTED = 64
 _MOST_FIELD_NUMBER = 2**29 - 1
 _MOST_FIELDS = 1_000_000  # of a file; the largest of the hub has some 10,000
+_MOST_AXES = 16  # twice what any operator takes
+_FEW_VALUES = 4096  # of a tensor whose values may be left out
 _LONGEST_NUMBER = 10  # bytes
 _MOST_KEPT = 64  # of one message: no tensor has more axes
 _STANDARD_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -119,6 +124,9 @@ def examine(model: bytes, path: Path) -> NetworkFacts:
                 spelt_out.add((_text(fields, _FUNCTION_DOMAIN), _text(fields, _FUNCTION_NAME)))
             elif message == "Tensor":
                 dims.append(_dims(fields))
+                _check_raw(fields, dims[-1])
+                if len(dims[-1]) > _MOST_AXES or math.prod(dims[-1]) > 2 * len(data) + _FEW_VALUES:
+                    raise ValueError(f"a tensor of {len(dims[-1])} axes and more values than the file can hold")
                 # ONNX Runtime keeps 32 bits of the location: any other than 0 may be "external" to it.
                 external = external or _TENSOR_EXTERNAL in fields or any(fields.get(_TENSOR_LOCATION, ()))
     except (ValueError, IndexError) as error:
@@ -271,6 +279,17 @@ def _dims(fields: _Fields) -> tuple[int, ...]:
             size, place = _varint(value, place)
             dims.append(size)
     return tuple(dims)
+
+
+def _check_raw(fields: _Fields, shape: tuple[int, ...]) -> None:
+    """Require that raw values are as many as the shape says: ONNX Runtime dies of some that are not."""
+    kinds, raw = fields.get(_TENSOR_TYPE, [0]), fields.get(_TENSOR_RAW)
+    bits = _BITS.get(kinds[-1]) if isinstance(kinds[-1], int) else None
+    if raw is None or bits is None:
+        return
+    assert isinstance(raw[-1], memoryview)
+    if len(raw[-1]) != math.prod(shape) * bits // 8:
+        raise ValueError(f"{len(raw[-1])} bytes of values for a tensor of shape {list(shape)}")
 
 
 def _width(shapes: list[tuple[int, ...]]) -> int:

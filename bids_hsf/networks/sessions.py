@@ -1,10 +1,11 @@
 """Sessions of ONNX Runtime: how every one of them is opened, and by whom it is kept."""
 
+import io
 import math
 import os
 import stat
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -287,8 +288,9 @@ def _load(model: bytes, path: Path, settings: SessionSettings) -> Any:
     providers = [(provider, dict(settings.options))]
 
     def work() -> Any:
-        # Without its fallback, which prints what was wrong and tries again on the CPU.
-        return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+        # Before it tries again on the CPU it prints what was wrong, with a stranger's names as they are.
+        with redirect_stdout(io.StringIO()):
+            return onnxruntime.InferenceSession(model, options, providers=providers)
 
     def end() -> None:
         if hasattr(options, "set_load_cancellation_flag"):
@@ -302,6 +304,12 @@ def _load(model: bytes, path: Path, settings: SessionSettings) -> Any:
         if provider == CPU:
             raise ModelError(message, "Check the file: hsf-hub verify, hsf-hub validate") from error
         raise DeviceError(message, "Use --device cpu, or --device auto") from error
+    try:
+        _ = [(tensor.name, tensor.shape) for tensor in (*session.get_inputs(), *session.get_outputs())]
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"{path}: the names of its tensors are no text ({error})", "Export the network again"
+        ) from error
     used = session.get_providers()[0]
     if used != provider:
         raise DeviceError(

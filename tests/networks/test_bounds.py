@@ -161,6 +161,12 @@ class TestFiles:
         with pytest.raises(ModelError, match="begin with zeros|at most 2147483648 bytes"):
             open_session(path, SETTINGS)
 
+    def test_names_that_are_no_text(self, tmp_path: Path) -> None:
+        path = write_network(tmp_path / "network.onnx")
+        path.write_bytes(path.read_bytes().replace(b"\n\x03\x12\x01x", b"\n\x03\x12\x01\xdf"))
+        with pytest.raises(ModelError, match="no text"):
+            open_session(path, SETTINGS)
+
     def test_functions_are_loaded_as_they_were_read(self, tmp_path: Path) -> None:
         """What passes the check has no byte that the check does not know; the same bytes are loaded."""
         model = onnx.load(write_network(tmp_path / "network.onnx"))

@@ -312,6 +312,23 @@ class TestBytes:
         with suppress(ModelError):
             check(bytes(model[: int(share * len(model))]))
 
+    @pytest.mark.parametrize("dims", [[2, 3, 3, 3], [2, 2, 3, 3, 4], [1 << 40, 2], [-1]])
+    def test_values_that_are_not_as_many_as_the_shape_says(self, dims):
+        """ONNX Runtime does not outlive a kernel that has lost an axis: found by tests/fuzz."""
+        model = make_network(width=2, instance_norm=True)
+        kernel = next(tensor for tensor in model.graph.initializer if tensor.name == "kernel1")
+        kernel.dims[:] = dims
+        with pytest.raises(ModelError, match="bytes of values for a tensor of shape"):
+            facts_of(model.SerializeToString())
+        kernel.ClearField("raw_data")
+        if dims[0] not in (2,):
+            with pytest.raises(ModelError, match="more values than the file can hold"):
+                facts_of(model.SerializeToString())
+
+    def test_shape_of_more_axes_than_operators_take(self):
+        with pytest.raises(ModelError, match="a tensor of 20 axes"):
+            facts_of(model_with(field(INITIALIZER, field(1, b"\x01" * 20))))
+
     def test_nested_too_deeply(self):
         graph = field(NODE, field(4, b"Conv"))
         for _ in range(40):
