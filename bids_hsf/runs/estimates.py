@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bids_hsf.bids.provenance import read_provenance
-from bids_hsf.errors import MemoryLimitError, UnreadableImageError
+from bids_hsf.errors import MemoryLimitError, StorageError, UnreadableImageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged
 from bids_hsf.images import open_scan
@@ -86,6 +86,6 @@ def expected_memory_mb(job: Job, card: ModelCard, config: Config) -> int:
     """Estimate the memory that a scan takes, from its header and the model's card; what cannot be read takes none."""
     n_voxels = 0
     for scan in job.scans if job.guide is None else (*job.scans, job.guide):
-        with suppress(UnreadableImageError):
+        with suppress(UnreadableImageError, StorageError):
             n_voxels += math.prod(open_scan(scan.path).shape)
     return memory_mb(n_voxels, card, options_of(config).augmentations_of(card))

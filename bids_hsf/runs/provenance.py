@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import resource
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,8 @@ def describe_inputs(paths: Mapping[str, Path]) -> list[Input]:
     for name, path in paths.items():
         with suppress(OSError):
             found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                continue  # a pipe would be waited for
             described.append(Input(name, found.st_size, found.st_mtime_ns, _sha256(path)))
     return described
 
