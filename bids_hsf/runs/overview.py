@@ -11,7 +11,7 @@ import numpy as np
 
 from bids_hsf.bids.derivatives import find_derivatives
 from bids_hsf.bids.provenance import read_failure
-from bids_hsf.errors import NoInputError, UnreadableImageError
+from bids_hsf.errors import NoInputError, StorageError, UnreadableImageError
 from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
 from bids_hsf.runs import estimates
@@ -71,13 +71,13 @@ def preview(plan: Plan, config: Config) -> str:
 def _row(job: Job, config: Config) -> Row:
     try:
         image = open_scan(job.scan.path)
-    except UnreadableImageError as error:
+    except (UnreadableImageError, StorageError) as error:
         return Row(job.key, "cannot be processed", remark=error.message)
     shape = tuple(int(n) for n in image.shape[:3])
     sizes = np.sqrt((np.asarray(image.affine)[:3, :3] ** 2).sum(axis=0))
     size = f"{'x'.join(map(str, shape))} of {'x'.join(f'{mm:.3g}' for mm in sizes)} mm"
     state = state_of(job)
-    remarks = [*_doubts(shape, [float(mm) for mm in sizes])]
+    remarks = [*_doubts(shape, [float(mm) for mm in sizes]), *_basis(job, config)]
     if state is State.DIFFERENT and not config.behaviour.force:
         remarks.insert(0, difference(job))
         return Row(job.key, "refused without --force", size, "; ".join(remarks), math.prod(shape))
@@ -96,6 +96,20 @@ def _doubts(shape: Sequence[int], sizes: Sequence[float]) -> Iterable[str]:
     extents = sorted(n * mm for n, mm in zip(shape, sizes, strict=True))
     if extents[0] < SMALL_EXTENT_MM:
         yield f"small field of view ({extents[0]:.0f} mm)"
+
+
+def _basis(job: Job, config: Config) -> Iterable[str]:
+    """Tell where the boxes of a scan come from, where label maps were asked for."""
+    if not config.method.derivatives:
+        return
+    own, *others = [job.label_maps.get(scan.key) for scan in (*job.scans, *([job.guide] if job.guide else []))]
+    borrowed = next((label_map for label_map in others if label_map is not None), None)
+    if own is not None:
+        yield f"boxes by {own}"
+    elif borrowed is not None:
+        yield f"boxes by {borrowed}, through the other scan of its session"
+    else:
+        yield "no label map: boxes by the template"
 
 
 def _costs(todo: Sequence[Row], plan: Plan, config: Config) -> list[str]:
