@@ -283,7 +283,7 @@ def _result(result: ScanResult) -> Result:
         volumes=result.volumes,
         location=location,
         boxes={side.hemisphere: covering_box(grid, side.crop, side.hemisphere) for side in hippocampi.sides},
-        warnings=tuple(location.warnings),
+        warnings=(*location.warnings, *hippocampi.doubts),
         maps=maps,
         probabilities=None if hippocampi.probabilities is None else stored(hippocampi.probabilities),
         scan_result=result,

@@ -2,7 +2,6 @@
 
 import gzip
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from bids_hsf.errors import StorageError, UnreadableImageError
+from bids_hsf.errors import BidsHsfError, UnreadableImageError
 from bids_hsf.geometry import Grid, to_canonical
+from bids_hsf.image_files import MAX_DEFLATE_RATIO, check_beginning, check_offset, drain, failure, file_size, pieces
 from bids_hsf.outliers import tissue_range, without_outliers
 
 logger = logging.getLogger(__name__)
@@ -24,9 +24,9 @@ MAX_VOXELS = 2_000_000_000
 VOXEL_SIZE_RANGE_MM = (0.05, 20.0)
 
 MIN_AXIS_VOXELS = 8
-MAX_DEFLATE_RATIO = 1032  # of any gzip file, from the format itself
 MAX_BAD_SHARE = 0.98  # of NaN and infinite voxels: a brain fills at least as much of its own box
-CHUNK_BYTES = 1 << 20
+AGAIN = "Copy, fetch or convert it again."
+LARGE_VOXELS = 1 << 26  # of these, memory is set aside only once all have been seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +63,13 @@ def open_scan(path: Path) -> nib.Nifti1Image:
     StorageError
         The disk or the mount fails.
     """
-    size = _file_size(path)
+    size = file_size(path)
     try:
+        check_beginning(path)
         # A mapped file that shrinks under us would end the process with SIGBUS.
         image = nib.load(path, mmap=False)
+    except UnreadableImageError:
+        raise
     except Exception as error:  # nibabel raises a dozen unrelated classes on damaged files
         _raise_if_lost(path, error)
         raise UnreadableImageError(f"{path} is not a readable NIfTI file: {_one_line(error)}") from error
@@ -79,34 +82,10 @@ def open_scan(path: Path) -> nib.Nifti1Image:
     return image
 
 
-def _file_size(path: Path) -> int:
-    """Bytes of a file that must be there."""
-    try:
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            stream.read(1)  # nibabel would take a failing disk for an unknown format
-    except FileNotFoundError:
-        if path.is_symlink():
-            message = f"{path} is a broken link to {path.readlink()}"
-            raise UnreadableImageError(message, "In a DataLad dataset, fetch it with `datalad get`.") from None
-        raise UnreadableImageError(f"{path} does not exist") from None
-    except PermissionError:
-        hint = "Check its permissions and the container's user."
-        raise UnreadableImageError(f"{path} may not be read", hint) from None
-    except IsADirectoryError:
-        raise UnreadableImageError(f"{path} is a folder, expected a NIfTI image") from None
-    except OSError as error:
-        _raise_if_lost(path, error)
-        raise
-    if size == 0:
-        raise UnreadableImageError(f"{path} is empty (0 bytes)", "Copy or fetch it again.")
-    return size
-
-
 def _raise_if_lost(path: Path, error: Exception) -> None:
     """Tell a disk or mount that fails from an image that is wrong: only the system numbers its errors."""
     if isinstance(error, OSError) and error.errno is not None:
-        raise StorageError(f"Cannot read {path}: {error.strerror}", "Check disks and mounts.") from error
+        raise failure(path, error) from error
 
 
 def _check_shape(image: nib.Nifti1Image, path: Path | str) -> None:
@@ -151,7 +130,7 @@ def _check_size(image: nib.Nifti1Image, path: Path, size: int) -> None:
     if isinstance(image, nib.Nifti1Image) and not claimed_end <= held:
         raise UnreadableImageError(
             f"{path} is truncated: {size:,} bytes cannot hold the {_times(image.shape)} voxels of its header",
-            "Copy or convert it again.",
+            AGAIN,
         )
 
 
@@ -168,6 +147,7 @@ def load_scan(path: Path) -> LoadedScan:
         As `open_scan`, and where the voxels are truncated, damaged, all equal, or mostly not finite.
     """
     image = open_scan(path)
+    _check_large(image, path)
     return _in_canonical_order(image, _read_voxels(image, path), path)
 
 
@@ -191,6 +171,8 @@ def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
     _check_shape(image, name)
     _check_values(image, name)
     _check_affine(image, name)
+    if isinstance(image, nib.Nifti1Image) and nib.is_proxy(image.dataobj):
+        check_offset(float(image.dataobj.offset), image.header.sizeof_hdr, name)
     data = np.asarray(image.dataobj, dtype=np.float32)
     return _in_canonical_order(image, data.reshape(data.shape[:3]), name)
 
@@ -206,6 +188,29 @@ def _in_canonical_order(image: nib.Nifti1Image, voxels: NDArray[np.float32], nam
     return LoadedScan(image, np.ascontiguousarray(canonical), grid)
 
 
+def _check_large(image: nib.Nifti1Image, path: Path) -> None:
+    """Refuse a large image that is truncated, damaged, constant or hardly finite, before memory is set aside."""
+    n_voxels = int(np.prod(image.shape, dtype=np.int64))
+    if n_voxels <= LARGE_VOXELS or not isinstance(image, nib.Nifti1Image):
+        return
+    dtype, n_seen, n_finite = image.dataobj.dtype, 0, 0
+    ends: set[float] = set()
+    try:
+        for piece in pieces(path, int(image.dataobj.offset), n_voxels * dtype.itemsize):
+            values = np.frombuffer(piece, dtype, len(piece) // dtype.itemsize)
+            values = values[np.isfinite(values)]
+            n_seen, n_finite = n_seen + len(piece) // dtype.itemsize, n_finite + values.size
+            if values.size and len(ends) < 2:
+                ends |= {float(values.min()), float(values.max())}
+    except Exception as error:
+        raise _damaged(path, error) from error
+    if n_seen < n_voxels:
+        raise UnreadableImageError(f"{path} is truncated: {n_seen:,} of {n_voxels:,} voxels", AGAIN)
+    _check_finite(n_finite / n_voxels, path)
+    if len(ends) == 1:
+        raise UnreadableImageError(f"{path} is constant: every voxel is {ends.pop():g}")
+
+
 def _read_voxels(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
     """Voxels (X, Y, Z) in storage order, scaled; a compressed file is read to its checksum."""
     try:
@@ -215,27 +220,21 @@ def _read_voxels(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
                 with gzip.open(path) as stream:
                     data = np.asarray(type(image).from_stream(stream).dataobj, dtype=np.float32)
                     # nibabel stops at the last voxel, before the checksum that tells damaged ones.
-                    _drain(stream)
+                    drain(stream)
             else:
                 data = np.asarray(image.dataobj, dtype=np.float32)
     except MemoryError:
         raise
     except Exception as error:  # nibabel, gzip and zlib raise a dozen unrelated classes on damaged files
-        _raise_if_lost(path, error)
-        raise UnreadableImageError(
-            f"{path} is damaged or truncated: {_one_line(error)}", "Copy or fetch it again."
-        ) from error
+        raise _damaged(path, error) from error
     return data.reshape(data.shape[:3])
 
 
-def _drain(stream: gzip.GzipFile) -> None:
-    """Read to the end, which checks the checksum; what follows the compressed data is no concern of ours."""
-    try:
-        while stream.read(CHUNK_BYTES):
-            pass
-    except gzip.BadGzipFile as error:
-        if not str(error).startswith("Not a gzipped file"):
-            raise
+def _damaged(path: Path, error: Exception) -> BidsHsfError:
+    """Say that voxels cannot be read: since the disk fails, or the file is damaged."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return failure(path, error)
+    return UnreadableImageError(f"{path} is damaged or truncated: {_one_line(error)}", AGAIN)
 
 
 def _finite(data: NDArray[np.float32], path: Path | str) -> NDArray[np.float32]:
@@ -244,10 +243,15 @@ def _finite(data: NDArray[np.float32], path: Path | str) -> NDArray[np.float32]:
     if finite.all():
         return data
     share = 1 - float(finite.mean())
-    if share > MAX_BAD_SHARE:
-        raise UnreadableImageError(f"{path} has {share:.0%} NaN or infinite voxels")
+    _check_finite(1 - share, path)
     logger.warning("%s: %.2g %% NaN or infinite voxels are taken as its minimum", path, 100 * share)
     return np.where(finite, data, data[finite].min())
+
+
+def _check_finite(share: float, path: Path | str) -> None:
+    """Refuse an image of which too small a share is finite."""
+    if 1 - share > MAX_BAD_SHARE:
+        raise UnreadableImageError(f"{path} has {1 - share:.0%} NaN or infinite voxels")
 
 
 def _of_tissue(data: NDArray[np.float32], name: Path | str) -> NDArray[np.float32]:

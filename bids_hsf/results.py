@@ -108,7 +108,7 @@ def describe(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -
             coverage={side: round(share, 4) for side, share in location.coverage.items()},
             scan_from_template=_rounded_rows(location.scan_from_template),
             basis=location.provenance,
-            warnings=location.warnings,
+            warnings=location.warnings + hippocampi.doubts,
         ),
         passes=hippocampi.n_passes,
         components={side.hemisphere: side.n_components for side in hippocampi.sides},

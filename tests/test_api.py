@@ -43,7 +43,9 @@ def test_equal_to_the_command_line_voxel_by_voxel(model, segmented: Segmented, s
     np.testing.assert_allclose(voxels(result.entropy), voxels(entropy), atol=1e-4)
     sidecar = json.loads(made(segmented, scan, "dseg.json").read_text())
     assert result.location.quality == pytest.approx(sidecar["Localization"]["Quality"], abs=1e-4)
-    assert round(result.location.etiv_mm3 or 0) == sidecar["eTIV_mm3"]
+    # The command line knows the T1w of the session, whose size a T2w takes; alone it is measured to some percent.
+    tolerance = 0.5 if sidecar["Localization"].get("eTIVOf") is None else 0.03 * sidecar["eTIV_mm3"]
+    assert result.location.etiv_mm3 == pytest.approx(sidecar["eTIV_mm3"], abs=tolerance)
     assert result.warnings == tuple(sidecar["Localization"]["Warnings"])
 
 

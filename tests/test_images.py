@@ -195,7 +195,7 @@ def test_failing_disk_is_not_the_fault_of_the_image(tmp_path: Path, monkeypatch:
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(images, "_drain", fail)
+        patch.setattr(images, "drain", fail)
         with pytest.raises(StorageError, match=r"Cannot read .*scan.nii.gz: Input/output error"):
             load_scan(path)
     with monkeypatch.context() as patch:

@@ -7,6 +7,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bids_hsf.bids.names import ScanOutputs
@@ -38,7 +39,7 @@ def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: fl
     source = like.header
     header.set_data_dtype(data.dtype)
     if isinstance(source, nib.Nifti1Header):
-        header.set_qform(source.get_qform(), int(source["qform_code"]))
+        header.set_qform(*_usable_qform(like))
         header.set_sform(source.get_sform(), int(source["sform_code"]))
     image = nib.Nifti1Image(data, like.affine, header)
     # Volumes of structures follow no time, but validators want a unit for the fourth axis.
@@ -56,6 +57,20 @@ def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: fl
         # In pieces: a whole copy for each step would be the most memory that a scan takes.
         for piece in (content[:SCL_SLOPE_OFFSET], scaling, content[SCL_SLOPE_OFFSET + 8 :]):
             packed.write(piece)
+
+
+def _usable_qform(like: nib.Nifti1Image) -> tuple[NDArray[np.float64], int]:
+    """Quaternion transform (4, 4) of a scan and its code; the affine that is used, without code, if it is no rotation.
+
+    Some converters leave nonsense there beside a good sform.
+    """
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):
+            qform, code = like.header.get_qform(), int(like.header["qform_code"])
+            nib.Nifti1Header().set_qform(qform, code)
+    except (ValueError, HeaderDataError):  # of which numpy's errors of linear algebra are one
+        return np.asarray(like.affine, dtype=np.float64), 0
+    return qform, code
 
 
 def write_map(outputs: ScanOutputs, name: str, data: NDArray[Any], like: nib.Nifti1Image, *sources: str) -> None:

@@ -5,7 +5,7 @@ around the hippocampi.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -65,12 +65,15 @@ class Candidate:
         As a `Location` has it.
     complaints : tuple of str
         Why this cannot be a head.
+    places : mapping of str to array, (4, 4) float64
+        Hemisphere to the transform in template mm that has brought its hippocampus closer; none where missing.
     """
 
     scan_from_template: Matrix
     hippocampi: Mapping[str, Matrix]
     quality: float
     complaints: tuple[str, ...]
+    places: Mapping[str, Matrix] = field(default_factory=dict)
 
     @property
     def doubtful(self) -> bool:
@@ -97,18 +100,40 @@ def judged(scan: ReducedScan, scan_from_template: Matrix) -> Candidate:
         Template mm to scan mm.
     """
     features = load_features()
-    hippocampi, fits = {}, []
+    hippocampi, fits, places = {}, [], {}
     for side, gradients in features.hippocampus_gradients.items():
         points = load_template().hippocampi[side]
         place = _own_place(scan, scan_from_template, features.hippocampus_intensities[side], points)
-        hippocampi[side] = np.asarray(apply_affine(place, points))
+        places[side], hippocampi[side] = place, np.asarray(apply_affine(place, points))
         fits.append(_fit(scan, scan_from_template @ place, gradients))
     if holds_part_only(scan_from_template, scan.fine.grid):
         # A slab may hold a sliver of the hippocampi, or none: all of the brain in view has to fit as well.
         fits.append(_fit(scan, scan_from_template, features.brain_gradients))
     quality = min((fit for fit in fits if fit is not None), default=0.0)
     complaints = implausibilities(scan_from_template, hippocampi)
-    return Candidate(scan_from_template, hippocampi, 0.0 if complaints else float(np.clip(quality, 0, 1)), complaints)
+    quality = 0.0 if complaints else float(np.clip(quality, 0, 1))
+    return Candidate(scan_from_template, hippocampi, quality, complaints, places)
+
+
+def quality_in_place(scan: ReducedScan, candidate: Candidate, own: Mapping[str, Matrix]) -> float:
+    """Quality that a candidate would have with its hippocampi moved onto somebody's.
+
+    Parameters
+    ----------
+    scan : ReducedScan
+    candidate : Candidate
+    own : mapping of str to array, (N, 3) float64
+        Hemisphere to points that fill its hippocampus in the scan's mm.
+    """
+    fits = []
+    for side, gradients in load_features().hippocampus_gradients.items():
+        moved = np.eye(4)
+        if side in own:
+            moved[:3, 3] = own[side].mean(axis=0) - candidate.middle(side)
+        place = candidate.places.get(side, np.eye(4))
+        fits.append(_fit(scan, moved @ candidate.scan_from_template @ place, gradients))
+    quality = min((fit for fit in fits if fit is not None), default=0.0)
+    return 0.0 if candidate.complaints else float(np.clip(quality, 0, 1))
 
 
 def _fit(scan: ReducedScan, scan_from_template: Matrix, gradients: TemplateSamples) -> float | None:

@@ -12,14 +12,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_hsf.errors import ScanError
+from bids_hsf.errors import ScanError, StorageError
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.localization.coregistration import MIN_QUALITY, Coregistration, coregister
 from bids_hsf.localization.locate import locate
 from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location, is_limited
 from bids_hsf.localization.locator import Locator
+from bids_hsf.localization.own_hippocampi import carried_by_image
 
 logger = logging.getLogger(__name__)
+
+# Of two intracranial volumes of one head: T2w alone are measured to some percent.
+MAX_SIZE_DIFFERENCE = 0.12
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,9 @@ class View:
         hippocampus, or raises a `ScanError`. It is called only if they are needed, before the scan is located.
     provenance : mapping of str to value
         Where `hippocampi` come from, for the sidecar.
+    drawn_on : callable or None
+        Gives the canonical image that they were drawn on and its grid, or raises a `ScanError`; None where there is
+        none: they are then taken to lie in this scan's mm.
     """
 
     key: str
@@ -52,6 +59,7 @@ class View:
     orientation_known: bool = True
     hippocampi: Callable[[], Mapping[str, Matrix]] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    drawn_on: Callable[[], tuple[NDArray[np.float32], Grid]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,14 +166,40 @@ def _located(view: View, guide: Guide | None, locator: Locator) -> Location:
     if is_limited(view.grid) or borrows:
         return _located_through(guide, view, locator) or _located_alone(view, locator)
     alone = _located_alone(view, locator)
-    return alone if not alone.doubtful else _located_through(guide, view, locator) or alone
+    if alone.doubtful:
+        return _located_through(guide, view, locator) or alone
+    return _with_size_of(guide, alone, view, locator)
+
+
+def _with_size_of(guide: Guide, location: Location, view: View, locator: Locator) -> Location:
+    """Take the intracranial volume of the guide: in T2w the skull's inside is hardly told from what is around it."""
+    try:
+        there = _located_alone(guide.read(), locator)
+    except (ScanError, StorageError) as error:
+        logger.warning("%s has its own eTIV and not that of %s: %s", view.key, guide.key, error.message)
+        return location
+    if there.etiv_mm3 is None:
+        logger.info("%s has its own eTIV, since %s has none: %s", view.key, guide.key, there.etiv_reason)
+        return location
+    etiv_mm3, reason, warnings = there.etiv_mm3, there.etiv_reason, location.warnings
+    if location.etiv_mm3 is not None and abs(location.etiv_mm3 / etiv_mm3 - 1) > MAX_SIZE_DIFFERENCE:
+        sizes = f"{location.etiv_mm3 / 1e6:.2f} l in this scan, {etiv_mm3 / 1e6:.2f} l in {guide.key}"
+        warnings += (f"the head has {sizes}: are they of one person?",)
+    provenance = {**location.provenance, "eTIVOf": guide.key}
+    return replace(location, etiv_mm3=etiv_mm3, etiv_reason=reason, warnings=warnings, provenance=provenance)
 
 
 def _located_alone(view: View, locator: Locator) -> Location:
     """Find the hippocampi in one scan, and take those of its label map if there is one."""
-    own = None if view.hippocampi is None else view.hippocampi()
-    location = locator(view.data, view.grid, orientation_known=view.orientation_known, own=own)
-    return location if own is None else replace(location, provenance=view.provenance)
+    if view.hippocampi is None:
+        return locator(view.data, view.grid, orientation_known=view.orientation_known, own=None)
+    own = carried_by_image(view.hippocampi(), view.drawn_on, view.data, view.grid)
+    location = locator(view.data, view.grid, orientation_known=view.orientation_known, own=own.points)
+    return replace(
+        location,
+        provenance={**view.provenance, **own.provenance, **location.provenance},
+        warnings=location.warnings + own.remarks,
+    )
 
 
 def _located_through(guide: Guide, view: View, locator: Locator) -> Location | None:
@@ -173,7 +207,7 @@ def _located_through(guide: Guide, view: View, locator: Locator) -> Location | N
     try:
         other = guide.read()
         there = _located_alone(other, locator)
-    except ScanError as error:
+    except (ScanError, StorageError) as error:
         logger.warning("%s is located without %s: %s", view.key, guide.key, error.message)
         return None
     together = coregister(view.data, view.grid, other.data, other.grid)

@@ -39,6 +39,8 @@ class FeatureSettings:
         without them a brain fits into a skull.
     affine_surroundings : float
         Around the brain, where an affine has to fit.
+    edge_surroundings : float
+        Around the brain, where its size is measured: to the inside of the skull, not to the scalp.
     hippocampus_surroundings, gradient_surroundings : float
         Around a hippocampus, where intensities and gradients are sampled.
     brain_spacing, head_spacing, hippocampus_spacing : int
@@ -53,6 +55,7 @@ class FeatureSettings:
     brain_surroundings: float = 12.0
     head_surroundings: float = 28.0
     affine_surroundings: float = 14.0
+    edge_surroundings: float = 5.0
     hippocampus_surroundings: float = 20.0
     gradient_surroundings: float = 25.0
     brain_spacing: int = 3
@@ -94,6 +97,10 @@ class TemplateFeatures:
         The template at 4 mm.
     affine_mask : array, (49, 58, 49) bool
         Where in `coarse` an affine has to fit.
+    fine : Intensities
+        The template at 2 mm.
+    brain_edge_mask : array, (97, 115, 97) bool
+        Where in `fine` the size of a brain shows.
     brain_gradients : TemplateSamples
         Gradients in the whole brain.
     hippocampus_intensities, hippocampus_gradients : mapping of str to TemplateSamples
@@ -104,6 +111,8 @@ class TemplateFeatures:
     head: tuple[TemplateSamples, ...]
     coarse: Intensities
     affine_mask: NDArray[np.bool_]
+    fine: Intensities
+    brain_edge_mask: NDArray[np.bool_]
     brain_gradients: TemplateSamples
     hippocampus_intensities: Mapping[str, TemplateSamples]
     hippocampus_gradients: Mapping[str, TemplateSamples]
@@ -130,6 +139,8 @@ def load_features(settings: FeatureSettings = FEATURES) -> TemplateFeatures:
         head=_head_samples(template, outside_mm, settings),
         coarse=_every(fine, settings.coarse_spacing),
         affine_mask=outside_mm[_lattice(settings.coarse_spacing)] <= settings.affine_surroundings,
+        fine=fine,
+        brain_edge_mask=outside_mm <= settings.edge_surroundings,
         brain_gradients=TemplateSamples(brain_points, gradients_at(soft, brain_points)),
         hippocampus_intensities=around,
         hippocampus_gradients=gradients,

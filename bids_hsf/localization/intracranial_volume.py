@@ -1,26 +1,45 @@
-"""Estimated total intracranial volume, from the template's."""
+"""Estimated total intracranial volume, from the template's, checked against the head itself."""
 
 import numpy as np
 
-from bids_hsf.geometry import Grid
+from bids_hsf.localization.brain_size import brain_size
 from bids_hsf.localization.candidates import Candidate
 from bids_hsf.localization.features import brain_share
+from bids_hsf.localization.reduced_scan import ReducedScan
 from bids_hsf.localization.template import load_template
 
 # With less of the brain in view its size cannot be told.
 WHOLE_BRAIN_SHARE = 0.95
 
+# Volumes, as shares. What the whole head's affine says is believed as far as the brain's own border says the same.
+SAME_SIZE = 0.04
+MAX_SPREAD = 0.1
 
-def intracranial_volume(candidate: Candidate, grid: Grid) -> tuple[float | None, str | None]:
-    """Volume in mm3 of the template's brain mask, sulci and ventricles included, times the affine's scale; or why not.
+# Of people: a child of two years has 1.1 l, 99 of 100 adults 1.1 to 2 l.
+RANGE_MM3 = (0.8e6, 2.3e6)
+
+
+def intracranial_volume(candidate: Candidate, scan: ReducedScan) -> tuple[float | None, str | None]:
+    """Volume in mm3 of the template's brain mask, sulci and ventricles included, times the scale; or why not.
 
     The atlas scaling factor of Buckner et al., NeuroImage 2004, doi:10.1016/j.neuroimage.2004.06.018.
     """
-    share = brain_share(candidate.scan_from_template, grid)
+    share = brain_share(candidate.scan_from_template, scan.fine.grid)
     if share < WHOLE_BRAIN_SHARE:
         return None, f"only {share:.0%} of the brain lies in the field of view"
     if candidate.doubtful:
         return None, "the localization is doubtful"
     template = load_template()
-    volume = float(template.brain.sum()) * template.grid.voxel_volume
-    return volume * float(np.linalg.det(candidate.scan_from_template[:3, :3])), None
+    template_mm3 = float(template.brain.sum()) * template.grid.voxel_volume
+    size = brain_size(scan, candidate.scan_from_template)
+    if size.spread > MAX_SPREAD:
+        low, high = size.low * template_mm3 / 1e6, size.high * template_mm3 / 1e6
+        return None, f"the size of the brain is not steady: {low:.2f} to {high:.2f} l under small changes of the fit"
+    of_head = float(np.linalg.det(candidate.scan_from_template[:3, :3]))
+    scale = of_head if abs(of_head / size.scale - 1) <= SAME_SIZE else size.scale
+    volume = template_mm3 * scale
+    if not RANGE_MM3[0] <= volume <= RANGE_MM3[1]:
+        return None, (
+            f"{volume / 1e6:.2f} l is no size of a head (expected {RANGE_MM3[0] / 1e6:g} to {RANGE_MM3[1] / 1e6:g} l)"
+        )
+    return volume, None

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from bids_hsf.errors import LocalizationError
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.labels import SIDE_NAMES
-from bids_hsf.localization.candidates import Candidate, judged
+from bids_hsf.localization.candidates import Candidate, judged, quality_in_place
 from bids_hsf.localization.intensities import in_view
 from bids_hsf.localization.intracranial_volume import intracranial_volume
-from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location, rotation_part
-from bids_hsf.localization.own_hippocampi import with_own_hippocampi
+from bids_hsf.localization.location import DOUBTFUL_QUALITY, WHOLE_HIPPOCAMPUS_SHARE, Location, rotation_part
+from bids_hsf.localization.own_hippocampi import REFUSED, with_own_hippocampi
 from bids_hsf.localization.reduced_scan import ReducedScan
 from bids_hsf.localization.strategy import best_candidate
 
@@ -27,9 +27,6 @@ MAX_TILT_DEGREES = 60.0
 
 # Less than this of both hippocampi, and doubtful at that, is taken for none.
 MIN_DOUBTFUL_COVERAGE = 0.5
-
-# A whole hippocampus, but for what is lost at the border.
-WHOLE_HIPPOCAMPUS_SHARE = 0.99
 
 
 def locate(
@@ -56,7 +53,7 @@ def locate(
         the intracranial volume is its own, since this scan may hold a part of the head only.
     own : mapping of str to array, (N, 3) float64, optional
         Hemisphere to points that fill its hippocampus in the scan's mm, from somebody's label map: they take the
-        place of the template's.
+        place of the template's, if they fit: else the provenance tells that they were not used.
 
     Raises
     ------
@@ -65,12 +62,15 @@ def locate(
     """
     if data.size == 0 or data.min() == data.max():
         raise LocalizationError("the image is empty: all its voxels have one value", "Check the scan.")
-    candidate = best_candidate(ReducedScan.of(data, grid), orientation_known, reference, own)
+    scan = ReducedScan.of(data, grid)
+    searched = candidate = best_candidate(scan, orientation_known, reference, own)
     remarks: tuple[str, ...] = ()
     if own is not None:
-        candidate, remarks = with_own_hippocampi(candidate, own)
-    location = _described(candidate, grid, orientation_known)
+        candidate, remarks = with_own_hippocampi(searched, own, quality_in_place(scan, searched, own))
+    location = _described(candidate, scan, grid, orientation_known)
     location = replace(location, warnings=location.warnings + remarks)
+    if own is not None and candidate is searched:
+        location = replace(location, provenance=REFUSED)
     if reference is not None:
         location = replace(location, etiv_mm3=reference.etiv_mm3, etiv_reason=reference.etiv_reason)
     for warning in location.warnings:
@@ -86,17 +86,18 @@ def judged_at(data: NDArray[Any], grid: Grid, scan_from_template: Matrix) -> Loc
     LocalizationError
         As `locate`.
     """
-    return _described(judged(ReducedScan.of(data, grid), scan_from_template), grid, orientation_known=True)
+    scan = ReducedScan.of(data, grid)
+    return _described(judged(scan, scan_from_template), scan, grid, orientation_known=True)
 
 
-def _described(candidate: Candidate, grid: Grid, orientation_known: bool) -> Location:
+def _described(candidate: Candidate, scan: ReducedScan, grid: Grid, orientation_known: bool) -> Location:
     """Say all that is known of a candidate, unless nothing is in view."""
     matrix = candidate.scan_from_template
     coverage = {
         side: float(in_view(grid, apply_affine(matrix, points)).mean()) for side, points in candidate.hippocampi.items()
     }
     _check_coverage(candidate, coverage)
-    etiv_mm3, etiv_reason = intracranial_volume(candidate, grid)
+    etiv_mm3, etiv_reason = intracranial_volume(candidate, scan)
     return Location(
         matrix,
         candidate.quality,

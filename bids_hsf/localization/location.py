@@ -15,6 +15,9 @@ from bids_hsf.localization.template import load_template
 # away have 0.35 or less, at 6 to 8 mm up to 0.65, at 4 to 6 mm up to 0.75.
 DOUBTFUL_QUALITY = 0.45
 
+# A whole hippocampus, but for what is lost at the border.
+WHOLE_HIPPOCAMPUS_SHARE = 0.99
+
 # Extents (3,) in mm that a brain fills along the scan's axes; with less on one of them it is cut.
 BRAIN_EXTENT_MM = np.array([105.0, 130.0, 105.0])
 

@@ -79,6 +79,18 @@ def refine_affine(
     array, (4, 4) float64
         `start` itself where hardly anything of the mask lies in the scan.
     """
+    return fit_affine(template, mask, scan, start, center, settings)[0]
+
+
+def fit_affine(
+    template: Intensities,
+    mask: NDArray[np.bool_],
+    scan: Intensities,
+    start: Matrix,
+    center: Matrix,
+    settings: RefinementSettings = AFFINE_REFINEMENT,
+) -> tuple[Matrix, float]:
+    """Do as `refine_affine`, and give the mutual information in the end too; 0 where `start` is given back."""
     # SimpleITK knows no sheared grids: the scan is given in a space whose axes are its voxels' and whose unit is mm.
     sizes = scan.grid.voxel_sizes
     scan_from_work = scan.grid.affine @ np.diag([*(1 / sizes), 1.0])
@@ -86,8 +98,11 @@ def refine_affine(
     moving = Intensities(_darkened(scan.values, settings), work_grid)
     transform = sitk.AffineTransform(3)
     _give(transform, np.linalg.inv(scan_from_work) @ start, center)
-    found = _optimized(_mattes_registration(template, mask, settings), transform, template, moving)
-    return start if found is None else np.asarray(scan_from_work @ found)
+    registration = _mattes_registration(template, mask, settings)
+    found = _optimized(registration, transform, template, moving)
+    if found is None:
+        return start, 0.0
+    return np.asarray(scan_from_work @ found), -float(registration.GetMetricValue())
 
 
 def refine_rigid(

@@ -98,6 +98,12 @@ def turned(matrices: Matrix, center: Matrix, steps: Matrix) -> Matrix:
     return moved
 
 
+def scaled(matrix: Matrix, center: Matrix, scale: float) -> Matrix:
+    """Let what a transform (4, 4) makes of the template grow around the image of `center` (3,)."""
+    step = np.array([[0, 0, 0, 0, 0, 0, np.log(scale)]])
+    return np.asarray(turned(matrix[None], center, step)[0])
+
+
 def cube_rotations() -> Matrix:
     """All 24 proper rotations (24, 3, 3) that carry axes to axes, the identity first."""
     found = []

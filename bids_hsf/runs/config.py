@@ -144,14 +144,14 @@ class Config:
     bids_dir, output_dir, work_dir : Path
         Absolute; `work_dir` None for a default beside $TMPDIR or in the output.
     levels : tuple of str
-    images : tuple of Path
-        Images that are given by themselves instead of a dataset; `bids_dir` is then the folder of the first.
     hub_dirs : tuple of Path
         Folders with further model cards.
     bids_database_dir : Path or None
         A pybids index to reuse.
     command : tuple of str
         The command line, for the provenance.
+    images : tuple of Path
+        Images that are given by themselves instead of a dataset; `bids_dir` is then the folder of the first.
     """
 
     # Of pydantic; the sections inherit it.
@@ -160,7 +160,6 @@ class Config:
     bids_dir: Path
     output_dir: Path
     levels: tuple[Level, ...]
-    images: tuple[Path, ...] = ()
     selection: Selection = field(default_factory=Selection)
     method: Method = field(default_factory=Method)
     resources: Resources = Resources()
@@ -169,6 +168,7 @@ class Config:
     hub_dirs: tuple[Path, ...] = ()
     bids_database_dir: Path | None = None
     command: tuple[str, ...] = ()
+    images: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_paths()

@@ -82,7 +82,7 @@ def _row(job: Job, config: Config) -> Row:
     sizes = np.sqrt((np.asarray(image.affine)[:3, :3] ** 2).sum(axis=0))
     size = f"{'x'.join(map(str, shape))} of {'x'.join(f'{mm:.3g}' for mm in sizes)} mm"
     state = state_of(job)
-    remarks = [*_doubts(shape, [float(mm) for mm in sizes])]
+    remarks = [*_doubts(shape, [float(mm) for mm in sizes]), *_basis(job, config)]
     if state is State.DIFFERENT and not config.behaviour.force:
         remarks.insert(0, difference(job))
         return Row(job.key, "refused without --force", size, "; ".join(remarks), math.prod(shape))
@@ -101,6 +101,20 @@ def _doubts(shape: Sequence[int], sizes: Sequence[float]) -> Iterable[str]:
     extents = sorted(n * mm for n, mm in zip(shape, sizes, strict=True))
     if extents[0] < SMALL_EXTENT_MM:
         yield f"small field of view ({extents[0]:.0f} mm)"
+
+
+def _basis(job: Job, config: Config) -> Iterable[str]:
+    """Tell where the boxes of a scan come from, where label maps were asked for."""
+    if not config.method.derivatives:
+        return
+    own, *others = [job.label_maps.get(scan.key) for scan in (*job.scans, *([job.guide] if job.guide else []))]
+    borrowed = next((label_map for label_map in others if label_map is not None), None)
+    if own is not None:
+        yield f"boxes by {own}"
+    elif borrowed is not None:
+        yield f"boxes by {borrowed}, through the other scan of its session"
+    else:
+        yield "no label map: boxes by the template"
 
 
 def _costs(todo: Sequence[Row], plan: Plan, config: Config) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from bids_hsf.bids import output_dataset
 from bids_hsf.bids.contrasts import PAIR, contrast_of
 from bids_hsf.bids.dataset import Scan, check_dataset, find_scans
-from bids_hsf.bids.label_maps import check_folders, find_label_map
+from bids_hsf.bids.label_maps import check_folders, find_label_map, places_of
 from bids_hsf.bids.loose_images import loose_scans
 from bids_hsf.bids.names import MULTISPECTRAL, loose_outputs, scan_outputs
 from bids_hsf.errors import InvalidDatasetError, ModelError, NothingSelectedError, UsageError
@@ -20,6 +20,9 @@ from bids_hsf.runs.jobs import FULL_UNCERTAINTY, PARTS_SUFFIX, Job, Plan, segmen
 from bids_hsf.segmentation.model import Options, find_merge
 
 logger = logging.getLogger(__name__)
+
+# Paths of label maps in a message.
+SHOWN_PLACES = 8
 
 
 def make_plan(config: Config) -> Plan:
@@ -132,7 +135,32 @@ def with_helpers(jobs: Sequence[Job], t1w_scans: Sequence[Scan], folders: Mappin
         scans = job.scans if guide is None else (*job.scans, guide)
         maps = {scan.key: found for scan in scans if (found := find_label_map(folders, scan)) is not None}
         helped.append(replace(job, guide=guide, label_maps=maps))
+    _tell_of_label_maps(helped, folders)
     return helped
+
+
+def _tell_of_label_maps(jobs: Sequence[Job], folders: Mapping[str, str]) -> None:
+    """Say how many scans have a label map, and which folders have none: a wrong path looks like an empty one."""
+    found = {
+        name: {key for job in jobs for key, label_map in job.label_maps.items() if label_map.name == name}
+        for name in folders
+    }
+    n_helped = sum(1 for job in jobs if job.label_maps)
+    for name, keys in found.items():
+        if not keys and jobs:
+            scan = jobs[0].guide or jobs[0].scan
+            looked_for = places_of(scan)
+            shown = ", ".join([*looked_for[:SHOWN_PLACES], "..."] if len(looked_for) > SHOWN_PLACES else looked_for)
+            logger.warning(
+                "--derivatives %s: %s has no label map of any of %d scan(s); for %s was looked for %s",
+                name,
+                folders[name],
+                len(jobs),
+                scan.key,
+                shown,
+            )
+    if folders:
+        logger.info("--derivatives: %d of %d scan(s) have a label map", n_helped, len(jobs))
 
 
 def request_of(card: ModelCard, merge: Merge | None, method: Method) -> dict[str, Any]:

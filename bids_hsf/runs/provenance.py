@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import resource
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +52,8 @@ def describe_inputs(paths: Mapping[str, Path]) -> list[KnownFile]:
     described = []
     for name, path in paths.items():
         with suppress(OSError):
-            described.append(describe_file(name, path))
+            if stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+                described.append(describe_file(name, path))
     return described
 
 

@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bids_hsf.bids.contrasts import contrast_of
 from bids_hsf.bids.dataset import Scan
-from bids_hsf.bids.label_maps import read_hippocampi
+from bids_hsf.bids.label_maps import read_drawn_on, read_hippocampi
+from bids_hsf.geometry import Grid
 from bids_hsf.images import LoadedScan, load_scan
 from bids_hsf.localization.contrasts import Guide, LocatedViews, View, locate_views
 from bids_hsf.localization.locator import Locator
@@ -22,8 +27,15 @@ def view_of(job: Job, source: Scan, loaded: LoadedScan) -> View:
         contrast=contrast_of(source.suffix),
         orientation_known=loaded.orientation_known,
         hippocampi=None if label_map is None else partial(read_hippocampi, label_map),
-        provenance={} if label_map is None else {"LabelMap": f"{label_map.name}:{label_map.relative_path}"},
+        provenance={} if label_map is None else {"LabelMap": str(label_map)},
+        drawn_on=None if label_map is None or label_map.image_path is None else partial(_image, label_map.image_path),
     )
+
+
+def _image(path: Path) -> tuple[NDArray[np.float32], Grid]:
+    """Read the image that a label map was drawn on."""
+    image = read_drawn_on(path)
+    return image.data, image.grid
 
 
 def guide_of(job: Job) -> Guide | None:

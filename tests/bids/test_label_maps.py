@@ -1,6 +1,7 @@
 """Other software's label maps, where its folders have them, and a slab located through its session's T1w."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from example_data import BIDS_DIR
 from segmented_example import MODEL
 
 from bids_hsf.bids.dataset import Scan
-from bids_hsf.bids.label_maps import LabelMap, check_folders, find_label_map, read_hippocampi
+from bids_hsf.bids.label_maps import LabelMap, check_folders, find_label_map, read_drawn_on, read_hippocampi
 from bids_hsf.cli.app import main
 from bids_hsf.cli.arguments import config_of, parse
 from bids_hsf.errors import NoInputError, UnreadableImageError, UsageError
@@ -86,6 +87,82 @@ def test_what_is_no_label_map_is_told_by_name(tmp_path: Path) -> None:
         read_hippocampi(LabelMap("fs", tmp_path / "broken.mgz", "broken.mgz"))
     with pytest.raises(NoInputError, match="--derivatives fs: there is no folder /nowhere"):
         check_folders({"fs": "/nowhere"})
+
+
+def test_the_image_that_a_map_was_drawn_on_is_found_beside_it(tmp_path: Path) -> None:
+    """FreeSurfer's one folder for all sessions, and fMRIPrep's one head for all."""
+    for name, image in (
+        ("sub-01/mri/aseg.mgz", "sub-01/mri/orig.mgz"),
+        ("sub-02/anat/sub-02_desc-aseg_dseg.nii.gz", "sub-02/anat/sub-02_desc-preproc_T1w.nii.gz"),
+    ):
+        for path in (tmp_path / name, tmp_path / image):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        found = find_label_map({"made": str(tmp_path)}, scan(f"{name[:6]}_ses-2_T1w"))
+        assert found == LabelMap("made", tmp_path / name, name, tmp_path / image)
+        (tmp_path / image).unlink()
+        found = find_label_map({"made": str(tmp_path)}, scan(f"{name[:6]}_ses-2_T1w"))
+        assert found == LabelMap("made", tmp_path / name, name)
+
+
+def test_the_folder_of_a_session_wins(tmp_path: Path) -> None:
+    for name in ("sub-01/mri/aseg.mgz", "sub-01_ses-2/mri/aseg.auto_noCCseg.mgz"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    paths = [find_label_map({"fs": str(tmp_path)}, scan(f"sub-01_ses-{session}_T1w")) for session in "12"]
+    assert [path and path.relative_path for path in paths] == [
+        "sub-01/mri/aseg.mgz",
+        "sub-01_ses-2/mri/aseg.auto_noCCseg.mgz",
+    ]
+
+
+def test_an_image_beside_a_map_is_read_in_freesurfers_format(tmp_path: Path) -> None:
+    whole = load_scan(BIDS_DIR / "sub-icbm152/anat/sub-icbm152_T1w.nii.gz")
+    nib.save(nib.MGHImage(whole.data[::4, ::4, ::4], np.diag([-4.0, 4, 4, 1])), tmp_path / "orig.mgz")
+    image = read_drawn_on(tmp_path / "orig.mgz")
+    np.testing.assert_array_equal(image.data, whole.data[::4, ::4, ::4][::-1])
+    (tmp_path / "orig.mgz").write_bytes(b"nothing")
+    with pytest.raises(UnreadableImageError, match=r"orig\.mgz is not a readable image"):
+        read_drawn_on(tmp_path / "orig.mgz")
+
+
+@pytest.mark.parametrize("name", ["aseg.mgz", "aseg.nii.gz"])
+def test_a_map_that_inflates_to_gigabytes_is_refused_by_its_header(tmp_path: Path, name: str) -> None:
+    shape = (1900, 1900, 1900)
+    if name.endswith(".mgz"):
+        header = np.array([1, *shape, 1, 0, 0], dtype=">i4").tobytes() + bytes(256)
+    else:
+        image = nib.Nifti1Header()
+        image.set_data_shape(shape)
+        image.set_data_dtype(np.uint8)
+        image.set_sform(np.eye(4), 1)
+        image["vox_offset"], image["magic"] = 352, b"n+1"
+        header = image.binaryblock + bytes(4)
+    (tmp_path / name).write_bytes(gzip.compress(header + bytes(7_000_000)))
+    with pytest.raises(UnreadableImageError, match=r"claims 6,859,000,000 bytes of voxels, expected at most"):
+        read_hippocampi(LabelMap("fs", tmp_path / name, name))
+
+
+def test_half_a_head_is_no_hippocampus(tmp_path: Path) -> None:
+    values = np.full((60, 60, 60), 17, dtype=np.uint8)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "aseg.nii.gz")
+    with pytest.raises(UnreadableImageError, match=r"has 216,000 mm3 of the left hippocampus, label 17, expected 20,0"):
+        read_hippocampi(LabelMap("fs", tmp_path / "aseg.nii.gz", "aseg.nii.gz"))
+
+
+def test_scaled_labels_are_read_as_they_are_meant(tmp_path: Path) -> None:
+    write_aseg(tmp_path / "aseg.nii.gz")
+    image = nib.load(tmp_path / "aseg.nii.gz")
+    stored = nib.Nifti1Image(np.asarray(image.dataobj) // 1, image.affine)
+    stored.header.set_slope_inter(0.5, -3)
+    stored = nib.Nifti1Image(((np.asarray(image.dataobj) + 3) * 2).astype(np.uint8), image.affine, stored.header)
+    stored.header.set_slope_inter(0.5, -3)
+    content = bytearray(stored.to_bytes())
+    content[112:120] = np.array([0.5, -3], dtype="<f4").tobytes()
+    (tmp_path / "scaled.nii").write_bytes(content)
+    expected = read_hippocampi(LabelMap("fs", tmp_path / "aseg.nii.gz", ""))
+    for side, points in read_hippocampi(LabelMap("fs", tmp_path / "scaled.nii", "")).items():
+        np.testing.assert_array_equal(points, expected[side])
 
 
 def test_folders_are_named_on_the_command_line(tmp_path: Path) -> None:

@@ -40,3 +40,16 @@ def test_probabilities_come_back_from_their_bytes(tmp_path: Path, scan: nib.Nift
     np.testing.assert_allclose(written.get_fdata(), probabilities, atol=0.5 / 255 + 1e-6)
     sidecar = json.loads(outputs.map(None).with_name("sub-01_space-T1w_seg-x_probseg.json").read_text())
     assert sidecar["LabelMap"] == ["L_a", "L_p", "R_a", "R_p"]
+
+
+@pytest.mark.parametrize("nonsense", [(2.0, 2.0, 2.0), (np.nan, 0.0, 0.0)])
+def test_an_unusable_qform_beside_a_good_sform_is_left_out(
+    tmp_path: Path, scan: nib.Nifti1Image, nonsense: tuple[float, float, float]
+) -> None:
+    for name, value in zip(("quatern_b", "quatern_c", "quatern_d"), nonsense, strict=True):
+        scan.header[name] = value
+    maps.write_image(tmp_path / "map.nii.gz", np.zeros(scan.shape, np.uint8), scan)
+    written = nib.load(tmp_path / "map.nii.gz")
+    np.testing.assert_allclose(written.affine, scan.affine, atol=1e-6)
+    np.testing.assert_allclose(written.header.get_zooms(), (0.9, 1.1, 1.0), atol=1e-6)
+    assert (int(written.header["sform_code"]), int(written.header["qform_code"])) == (2, 0)

@@ -10,7 +10,7 @@ import pytest
 from example_data import BIDS_DIR
 from numpy.typing import NDArray
 
-from bids_hsf.errors import LocalizationError, ScanError, UnreadableImageError
+from bids_hsf.errors import LocalizationError, ScanError, StorageError, UnreadableImageError
 from bids_hsf.geometry import Grid, resample
 from bids_hsf.images import load_scan
 from bids_hsf.localization.contrasts import Guide, View, locate_views
@@ -149,9 +149,46 @@ def test_two_heads_are_no_pair(t1w: View, t2w: View) -> None:
         locate_views(t2w, other, locator=StandIn())
 
 
-def test_a_whole_head_that_is_found_needs_no_guide(t2w: View) -> None:
-    found = locate_views(t2w, guide=Guide("sub-01_T1w", False, never), locator=StandIn())
-    assert found.location.provenance == {}
+def sized(etiv_mm3: Mapping[int, float | None]) -> Locator:
+    """Find every scan where it lies, with the intracranial volume that a test wants, by the address of its array."""
+
+    def find(data: NDArray[Any], *_: Any, **__: Any) -> Location:
+        volume = etiv_mm3[id(data)]
+        return Location(np.eye(4), 0.9, {"L": 1.0, "R": 1.0}, volume, None if volume else "not steady")
+
+    return find
+
+
+@pytest.mark.parametrize(
+    ("own", "guides", "expected", "warned"),
+    [
+        (1.60e6, 1.55e6, 1.55e6, False),
+        (None, 1.55e6, 1.55e6, False),
+        (3.10e6, 1.35e6, 1.35e6, True),
+        (1.60e6, None, 1.60e6, False),
+        (None, None, None, False),
+    ],
+)
+def test_a_whole_head_in_t2w_has_the_size_that_its_t1w_shows(
+    t1w: View, t2w: View, own: float | None, guides: float | None, expected: float | None, warned: bool
+) -> None:
+    """And stays where it was found by itself."""
+    locator = sized({id(t2w.data): own, id(t1w.data): guides})
+    found = locate_views(t2w, guide=Guide(t1w.key, False, lambda: t1w), locator=locator).location
+    assert found.etiv_mm3 == expected
+    assert found.etiv_reason == (None if expected else "not steady")
+    assert found.provenance == ({"eTIVOf": "sub-01_T1w"} if guides else {})
+    assert any("are they of one person?" in warning for warning in found.warnings) is warned
+
+
+def test_a_guide_that_cannot_be_read_leaves_the_scan_its_own_size(t2w: View, caplog: pytest.LogCaptureFixture) -> None:
+    def stale() -> View:
+        raise StorageError("Cannot read sub-01_T1w.nii.gz: Stale file handle")
+
+    for read in (stale, damaged):
+        found = locate_views(t2w, guide=Guide("sub-01_T1w", False, read), locator=sized({id(t2w.data): 1.5e6}))
+        assert found.location.etiv_mm3 == 1.5e6
+    assert "sub-01_T2w has its own eTIV and not that of sub-01_T1w: Cannot read" in caplog.text
 
 
 def test_a_slab_is_located_through_the_guide(slab: View, t1w: View) -> None:

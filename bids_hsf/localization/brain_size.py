@@ -1,0 +1,82 @@
+"""How large the brain is in a scan: from the border of the skull's inside, seen from several starts.
+
+An affine that finds a head need not end where the brain does: in T2w the bright scalp draws it outwards, and around the
+hippocampi a head of any size fits. Here only the brain and a few millimetres around it count; the fit begins smaller
+and larger than the answer that it is to check, the best one by mutual information wins, and it has to be found again
+from both sides.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bids_hsf.geometry import Matrix
+from bids_hsf.localization.features import load_features
+from bids_hsf.localization.intensities import smooth
+from bids_hsf.localization.reduced_scan import ReducedScan
+from bids_hsf.localization.refinement import RefinementSettings, fit_affine
+from bids_hsf.localization.search import scaled
+from bids_hsf.localization.template import BRAIN_CENTER
+
+EDGE_REFINEMENT = RefinementSettings(first_step_mm=2.0, last_step_mm=0.05, max_iterations=60, sampled_share=0.06)
+
+
+@dataclass(frozen=True)
+class SizeSettings:
+    """How the size of a brain is looked for.
+
+    Attributes
+    ----------
+    starts : tuple of float
+        Scales, against the answer that is checked: a scalp lies at 1.2 of a brain, its neighbour's valley at 1.15.
+    returns : tuple of float
+        Scales, against the best answer, from which it has to be found again.
+    refinement : RefinementSettings
+    """
+
+    starts: tuple[float, ...] = (1.0, 0.9, 0.8)
+    returns: tuple[float, ...] = (0.95, 1.05)
+    refinement: RefinementSettings = EDGE_REFINEMENT
+
+
+BRAIN_SIZE = SizeSettings()
+
+
+@dataclass(frozen=True)
+class BrainSize:
+    """Size of the brain in a scan, against the template's: volumes, not lengths.
+
+    Attributes
+    ----------
+    scale : float
+        The best answer.
+    low, high : float
+        The smallest and the largest of what is found when the fit begins beside it, itself included.
+    """
+
+    scale: float
+    low: float
+    high: float
+
+    @property
+    def spread(self) -> float:
+        """How far the answers lie apart, as a share of the best."""
+        return (self.high - self.low) / self.scale
+
+
+def brain_size(scan: ReducedScan, scan_from_template: Matrix, settings: SizeSettings = BRAIN_SIZE) -> BrainSize:
+    """Measure the brain in a scan, near a transform (4, 4) that leads there from template mm."""
+    features = load_features()
+    view = smooth(scan.fine, features.settings.fine_sigma)
+
+    def fitted(start: Matrix) -> tuple[float, Matrix]:
+        matrix, information = fit_affine(
+            features.fine, features.brain_edge_mask, view, start, BRAIN_CENTER, settings.refinement
+        )
+        return information, matrix
+
+    fits = [fitted(scaled(scan_from_template, BRAIN_CENTER, scale)) for scale in settings.starts]
+    _, best = max(fits, key=lambda fit: fit[0])
+    again = [fitted(scaled(best, BRAIN_CENTER, scale))[1] for scale in settings.returns]
+    scales = [float(np.linalg.det(matrix[:3, :3])) for matrix in (best, *again)]
+    return BrainSize(scales[0], min(scales), max(scales))
