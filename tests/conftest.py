@@ -1,6 +1,7 @@
 """What many tests share: the example dataset with a disturbed subject, segmented once a session."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from example_data import DisturbedSubject, write_disturbed_subject
@@ -28,3 +29,11 @@ def segmented(example: DisturbedSubject, tmp_path_factory: pytest.TempPathFactor
     output_dir = tmp_path_factory.mktemp("derivatives") / "bids-hsf"
     arguments = [str(example.bids_dir), str(output_dir), "participant", "group", "--model", MODEL]
     return Segmented(example, example.bids_dir, output_dir, main(arguments))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Spell out what is no text in captured output, such as names in Latin-1: xdist could not send it home."""
+    outcome = yield
+    report = outcome.get_result()
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
