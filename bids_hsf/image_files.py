@@ -6,6 +6,7 @@ claim gigabytes there, and a pipe lets its reader wait for ever. Here nothing is
 
 import errno
 import gzip
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,8 @@ def file_size(path: Path) -> int:
     """
     try:
         found = path.stat()
+        if not os.access(path, os.R_OK):
+            raise PermissionError  # before a closed folder is told to be none
         for is_kind, name in KINDS:
             if is_kind(found.st_mode):
                 raise UnreadableImageError(f"{path} is {name}, expected a NIfTI image")

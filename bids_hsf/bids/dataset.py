@@ -83,10 +83,6 @@ def check_dataset(bids_dir: Path) -> None:
         raise NoInputError(
             f"The BIDS folder does not exist: {bids_dir}", "Check the path, and in a container the mount."
         )
-    if not _is_utf8(bids_dir):
-        raise InvalidDatasetError(
-            f"The path of the BIDS folder is not UTF-8: {bids_dir}", "Rename it, or mount it under a plain name."
-        )
     path = bids_dir / "dataset_description.json"
     hint = 'A minimal one is {"Name": "My study", "BIDSVersion": "1.10.0"}.'
     try:
@@ -198,22 +194,11 @@ def _images(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
         except OSError as error:
             raise _unlisted(folder, error) from error
         for name in sorted(name for name in names if name.endswith(EXTENSIONS) and not name.startswith(".")):
-            if not _is_utf8(Path(*folder.parts[-3:]) / name):
-                logger.warning("%s is left out: its name is not UTF-8, as BIDS names are; rename it", folder / name)
-            elif name.startswith("sub-"):
+            if name.startswith("sub-"):
                 images.append(folder / name)
             else:
                 logger.warning("%s is left out: its name does not begin with %s_", folder / name, owner)
     return images, closed
-
-
-def _is_utf8(path: Path) -> bool:
-    """Whether a path can be written down: names of old archives hold bytes that no index and no table takes."""
-    try:
-        os.fsencode(path).decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _closed_scan(folder: Path, bids_dir: Path, suffix: str) -> Scan:

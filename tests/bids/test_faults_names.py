@@ -18,20 +18,14 @@ def renamed(path: Path, name: bytes) -> Path:
     return target
 
 
-def test_image_whose_name_is_latin_1_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = write_tree(tmp_path / "bids", [])
-    write_scan(root / "sub-01/anat/sub-01_T1w.nii.gz")
-    renamed(write_scan(root / "sub-01/anat/sub-01_acq-x_T1w.nii.gz"), b"sub-01_acq-\xe9_T1w.nii.gz")
-    write_scan(root / "sub-x/anat/sub-x_T1w.nii.gz")
-    renamed(root / "sub-x", b"sub-\xe9")
-    assert [scan.key for scan in find_scans(root, Selection())] == ["sub-01_T1w"]
-    assert sum("its name is not UTF-8" in record.getMessage() for record in caplog.records) == 2
-
-
-def test_dataset_whose_path_is_latin_1_is_refused(tmp_path: Path) -> None:
+def test_images_and_folders_in_latin_1_are_scans(tmp_path: Path) -> None:
     root = renamed(write_tree(tmp_path / "bids", []), b"bids-\xe9")
-    with pytest.raises(InvalidDatasetError, match="not UTF-8"):
-        check_dataset(root)
+    renamed(write_scan(root / "sub-01/anat/sub-01_acq-x_T1w.nii.gz"), b"sub-01_acq-\xe9_T1w.nii.gz")
+    write_scan(root / "sub-02/anat/sub-02_T1w.nii.gz")
+    check_dataset(root)
+    keys = [scan.key for scan in find_scans(root, Selection())]
+    assert keys[1] == "sub-02_T1w"
+    assert keys[0].isascii()
 
 
 def test_pipe_in_place_of_the_description_is_not_waited_for(tmp_path: Path) -> None:

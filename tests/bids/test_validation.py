@@ -159,7 +159,9 @@ def test_what_would_keep_the_validator_for_ever_is_not_shown_to_it(
 
 def test_folders_of_killed_runs_go_and_those_of_others_stay(dataset: Path, tmp_path: Path) -> None:
     work_dir = tmp_path / "work"
-    dead, alive, other = (work_dir / name for name in (f"{validation.PREFIX}a", f"{validation.PREFIX}b", "validate-me"))
+    dead, alive, other = (
+        work_dir / name for name in (f"{validation.FOLDER_PREFIX}a", f"{validation.FOLDER_PREFIX}b", "validate-me")
+    )
     for folder in (dead, alive, other):
         (folder / "from-01").mkdir(parents=True)
         os.utime(folder, (0, 0))

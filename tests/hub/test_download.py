@@ -225,8 +225,8 @@ def test_the_body_of_a_redirect_is_not_read(card: ModelCard, served: LocalServer
 def test_what_a_killed_download_left_is_swept_away(card: ModelCard) -> None:
     folder = models.member_path(card.members[0], card).parent
     folder.mkdir(parents=True)
-    (folder / ".old.onnx.0123abcd").touch()
-    os.utime(folder / ".old.onnx.0123abcd", (0, 0))
+    (folder / ".old.onnx.bids-hsf-0123abcd").touch()
+    os.utime(folder / ".old.onnx.bids-hsf-0123abcd", (0, 0))
     models.fetch(card)
     assert len(cached_files()) == 1
 
