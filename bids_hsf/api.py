@@ -30,10 +30,10 @@ from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import fetch, find_card, list_cards
 from bids_hsf.images import LoadedScan, load_scan, take_scan
 from bids_hsf.labels import Label
-from bids_hsf.localization.contrasts import View, locate_views
+from bids_hsf.localization.contrasts import HeadScan, locate_head
 from bids_hsf.localization.location import Location
 from bids_hsf.results import ScanResult, describe, request_of, write_maps
-from bids_hsf.segmentation.hippocampi import segment as segment_views
+from bids_hsf.segmentation.hippocampi import segment as segment_scans
 from bids_hsf.segmentation.model import DEFAULTS, Model, Options, find_merge, open_ensemble
 from bids_hsf.segmentation.volumes import Volumes
 
@@ -170,17 +170,17 @@ class OpenModel:
             The model does not know the contrast.
         """
         loaded = _load(image)
-        first = _view(image, loaded, contrast)
-        second = None if t2w is None else _view(t2w, _load(t2w), "T2w")
-        for view in (first, second):
-            if view is not None and view.contrast not in self.card.contrasts:
+        first = _head_scan(image, loaded, contrast)
+        second = None if t2w is None else _head_scan(t2w, _load(t2w), "T2w")
+        for scan in (first, second):
+            if scan is not None and scan.contrast not in self.card.contrasts:
                 known = " and ".join(self.card.contrasts)
-                raise UsageError(f"{view.key} is a {view.contrast} image; {self.card.name} is for {known}")
-        located = locate_views(first, second)
-        hippocampi = segment_views(located.views, located.location, self._model, options)
+                raise UsageError(f"{scan.key} is a {scan.contrast} image; {self.card.name} is for {known}")
+        located = locate_head(first, second)
+        hippocampi = segment_scans(located.scans, located.location, self._model, options)
         request = request_of(self.card, self._model.merge, options)
         return _result(
-            ScanResult(first.key, loaded.image, located.views, located.location, hippocampi, self.card, request)
+            ScanResult(first.key, loaded.image, located.scans, located.location, hippocampi, self.card, request)
         )
 
 
@@ -260,12 +260,12 @@ def _load(image: Image) -> LoadedScan:
     return take_scan(image)
 
 
-def _view(image: Image, loaded: LoadedScan, contrast: Contrast | None) -> View:
+def _head_scan(image: Image, loaded: LoadedScan, contrast: Contrast | None) -> HeadScan:
     """Show an image to the core."""
     path = Path(image) if isinstance(image, str | Path) else Path("image")
     key = path.name.removesuffix(".gz").removesuffix(".nii")
     told: Contrast = contrast or ("T2w" if key.endswith("T2w") else "T1w")
-    return View(key, loaded.data, loaded.grid, told, loaded.orientation_known)
+    return HeadScan(key, loaded.data, loaded.grid, told, loaded.orientation_known)
 
 
 def _result(result: ScanResult) -> Result:

@@ -15,7 +15,7 @@ from bids_hsf.bids.tables import write_table
 from bids_hsf.geometry import Matrix, from_canonical
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.labels import Merge
-from bids_hsf.localization.contrasts import AlignedView
+from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location
 from bids_hsf.segmentation.hippocampi import Hippocampi
 from bids_hsf.segmentation.model import Options
@@ -32,7 +32,7 @@ class ScanResult:
         Name of the scan.
     image : nibabel.Nifti1Image
         The scan as stored: its header and affine are those of the outputs.
-    views : sequence of AlignedView
+    scans : sequence of AlignedScan
         The scan in canonical order, and a second contrast that was joined to it.
     location : Location
     hippocampi : Hippocampi
@@ -44,7 +44,7 @@ class ScanResult:
 
     key: str
     image: nib.Nifti1Image
-    views: Sequence[AlignedView]
+    scans: Sequence[AlignedScan]
     location: Location
     hippocampi: Hippocampi
     card: ModelCard
@@ -88,13 +88,13 @@ def describe(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -
     """Collect the sidecar of the label map, `sources` as in `write_maps`: only what is equal in equal runs."""
     location, hippocampi = result.location, result.hippocampi
     joined = None
-    for view in result.views:
-        if view.coregistration is not None:
+    for scan in result.scans:
+        if scan.coregistration is not None:
             joined = sidecars.Coregistration(
-                scan=view.key,
-                quality=round(view.coregistration.quality, 4),
-                disagreement_mm=round(view.coregistration.disagreement_mm, 3),
-                reference_from_scan=_rounded_rows(view.coregistration.reference_from_second),
+                scan=scan.key,
+                quality=round(scan.coregistration.quality, 4),
+                disagreement_mm=round(scan.coregistration.disagreement_mm, 3),
+                reference_from_scan=_rounded_rows(scan.coregistration.reference_from_second),
             )
     return Sidecar(
         scan=result.key,

@@ -45,13 +45,13 @@ from bids_hsf.runs import logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.estimates import SAMPLED_SCANS, check_memory, expected_memory_mb
 from bids_hsf.runs.group_table import group_row
+from bids_hsf.runs.heads import locate_scans
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.methods import write_methods
 from bids_hsf.runs.planning import make_plan, options_of
 from bids_hsf.runs.results import Draw, draw_figures, write_result
 from bids_hsf.runs.scheduling import Outcome, run_tasks, share_cores
 from bids_hsf.runs.states import State, is_done_by_now, state_of, unfinished
-from bids_hsf.runs.views import locate_scans
 from bids_hsf.segmentation.hippocampi import segment
 from bids_hsf.segmentation.long_axis import PARTS
 from bids_hsf.segmentation.model import Model
@@ -328,8 +328,8 @@ def process_scan(job: Job, worker: Worker) -> None:
             check_unchanged(job, inputs)
             release_memory()  # what registration has freed, before the networks take theirs
         with clock.stage("segment"):
-            hippocampi = segment(located.views, located.location, model, options_of(config))
-        result = ScanResult(job.key, scan.image, located.views, located.location, hippocampi, model.card, job.request)
+            hippocampi = segment(located.scans, located.location, model, options_of(config))
+        result = ScanResult(job.key, scan.image, located.scans, located.location, hippocampi, model.card, job.request)
         with together(job.outputs, job.parts, alone=alone) as stage:
             with clock.stage("write"):
                 outputs, parts = stage.outputs

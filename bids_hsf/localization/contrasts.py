@@ -27,7 +27,7 @@ MAX_SIZE_DIFFERENCE = 0.12
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class HeadScan:
     """One scan of a head, and what is known of it.
 
     Attributes
@@ -69,26 +69,26 @@ class Guide:
     Attributes
     ----------
     key : str
-        As its view's.
+        Of its scan.
     has_hippocampi : bool
-        Whether its view has, from a label map: then it is asked first.
+        Whether its scan has, from a label map: then it is asked first.
     read : callable
-        Gives the `View`, or raises a `ScanError`. It is called only if the guide is needed.
+        Gives the `HeadScan`, or raises a `ScanError`. It is called only if the guide is needed.
     """
 
     key: str
     has_hippocampi: bool
-    read: Callable[[], View]
+    read: Callable[[], HeadScan]
 
 
 @dataclass(frozen=True, eq=False)
-class AlignedView:
+class AlignedScan:
     """A scan in the space of the first one.
 
     Attributes
     ----------
     key : str
-        Of its view.
+        Of its scan.
     data : array, (X, Y, Z) float32
         Canonical, on the scan's own voxels.
     grid : Grid
@@ -104,31 +104,31 @@ class AlignedView:
 
 
 @dataclass(frozen=True, eq=False)
-class LocatedViews:
-    """What `locate_views` gives.
+class LocatedScans:
+    """What `locate_head` gives.
 
     Attributes
     ----------
-    views : tuple of AlignedView
+    scans : tuple of AlignedScan
         The first scan and, if there is one, the second.
     location : Location
         In the first scan.
     """
 
-    views: tuple[AlignedView, ...]
+    scans: tuple[AlignedScan, ...]
     location: Location
 
 
-def locate_views(
-    first: View, second: View | None = None, guide: Guide | None = None, locator: Locator = locate
-) -> LocatedViews:
+def locate_head(
+    first: HeadScan, second: HeadScan | None = None, guide: Guide | None = None, locator: Locator = locate
+) -> LocatedScans:
     """Find the hippocampi in the space of the first scan, and bring a second contrast there.
 
     Parameters
     ----------
-    first : View
+    first : HeadScan
         The scan that is segmented.
-    second : View, optional
+    second : HeadScan, optional
         The other contrast of the same head, whose votes are to be joined.
     guide : Guide, optional
         Asked only where there is no second contrast: for a slab, for a scan that is doubtful by itself, and where it
@@ -143,43 +143,43 @@ def locate_views(
     ScanError
         The two contrasts cannot be brought together, or a label map cannot be used.
     """
-    aligned = AlignedView(first.key, first.data, first.grid)
+    aligned = AlignedScan(first.key, first.data, first.grid)
     if second is None:
-        return LocatedViews((aligned,), _located(first, guide, locator))
+        return LocatedScans((aligned,), _located(first, guide, locator))
     together = coregister(first.data, first.grid, second.data, second.grid).checked(first.key, second.key)
     rigid = together.reference_from_second
     moved = Grid(second.grid.shape, rigid @ second.grid.affine)
-    views = (aligned, AlignedView(second.key, second.data, moved, together))
+    scans = (aligned, AlignedScan(second.key, second.data, moved, together))
     if first.contrast == "T1w":
-        return LocatedViews(views, _located_alone(first, locator))
+        return LocatedScans(scans, _located_alone(first, locator))
     # The template is a T1w brain, and a T2w scan often a slab that cannot be located by itself.
     there = _located_alone(second, locator)
     location = locator(first.data, first.grid, reference=there.moved(rigid))
-    return LocatedViews(views, replace(location, provenance={**there.provenance, "Through": second.key}))
+    return LocatedScans(scans, replace(location, provenance={**there.provenance, "Through": second.key}))
 
 
-def _located(view: View, guide: Guide | None, locator: Locator) -> Location:
+def _located(scan: HeadScan, guide: Guide | None, locator: Locator) -> Location:
     """Find the hippocampi of one scan: a slab, and what is doubtful by itself, through the guide."""
     if guide is None:
-        return _located_alone(view, locator)
-    borrows = guide.has_hippocampi and view.hippocampi is None
-    if is_limited(view.grid) or borrows:
-        return _located_through(guide, view, locator) or _located_alone(view, locator)
-    alone = _located_alone(view, locator)
+        return _located_alone(scan, locator)
+    borrows = guide.has_hippocampi and scan.hippocampi is None
+    if is_limited(scan.grid) or borrows:
+        return _located_through(guide, scan, locator) or _located_alone(scan, locator)
+    alone = _located_alone(scan, locator)
     if alone.doubtful:
-        return _located_through(guide, view, locator) or alone
-    return _with_size_of(guide, alone, view, locator)
+        return _located_through(guide, scan, locator) or alone
+    return _with_size_of(guide, alone, scan, locator)
 
 
-def _with_size_of(guide: Guide, location: Location, view: View, locator: Locator) -> Location:
+def _with_size_of(guide: Guide, location: Location, scan: HeadScan, locator: Locator) -> Location:
     """Take the intracranial volume of the guide: in T2w the skull's inside is hardly told from what is around it."""
     try:
         there = _located_alone(guide.read(), locator)
     except (ScanError, StorageError) as error:
-        logger.warning("%s has its own eTIV and not that of %s: %s", view.key, guide.key, error.message)
+        logger.warning("%s has its own eTIV and not that of %s: %s", scan.key, guide.key, error.message)
         return location
     if there.etiv_mm3 is None:
-        logger.info("%s has its own eTIV, since %s has none: %s", view.key, guide.key, there.etiv_reason)
+        logger.info("%s has its own eTIV, since %s has none: %s", scan.key, guide.key, there.etiv_reason)
         return location
     etiv_mm3, reason, warnings = there.etiv_mm3, there.etiv_reason, location.warnings
     if location.etiv_mm3 is not None and abs(location.etiv_mm3 / etiv_mm3 - 1) > MAX_SIZE_DIFFERENCE:
@@ -189,32 +189,32 @@ def _with_size_of(guide: Guide, location: Location, view: View, locator: Locator
     return replace(location, etiv_mm3=etiv_mm3, etiv_reason=reason, warnings=warnings, provenance=provenance)
 
 
-def _located_alone(view: View, locator: Locator) -> Location:
+def _located_alone(scan: HeadScan, locator: Locator) -> Location:
     """Find the hippocampi in one scan, and take those of its label map if there is one."""
-    if view.hippocampi is None:
-        return locator(view.data, view.grid, orientation_known=view.orientation_known, own=None)
-    own = carried_by_image(view.hippocampi(), view.drawn_on, view.data, view.grid)
-    location = locator(view.data, view.grid, orientation_known=view.orientation_known, own=own.points)
+    if scan.hippocampi is None:
+        return locator(scan.data, scan.grid, orientation_known=scan.orientation_known, own=None)
+    own = carried_by_image(scan.hippocampi(), scan.drawn_on, scan.data, scan.grid)
+    location = locator(scan.data, scan.grid, orientation_known=scan.orientation_known, own=own.points)
     return replace(
         location,
-        provenance={**view.provenance, **own.provenance, **location.provenance},
+        provenance={**scan.provenance, **own.provenance, **location.provenance},
         warnings=location.warnings + own.remarks,
     )
 
 
-def _located_through(guide: Guide, view: View, locator: Locator) -> Location | None:
+def _located_through(guide: Guide, scan: HeadScan, locator: Locator) -> Location | None:
     """Find the hippocampi in the guide and carry them over; None where that cannot be trusted."""
     try:
         other = guide.read()
         there = _located_alone(other, locator)
     except (ScanError, StorageError) as error:
-        logger.warning("%s is located without %s: %s", view.key, guide.key, error.message)
+        logger.warning("%s is located without %s: %s", scan.key, guide.key, error.message)
         return None
-    together = coregister(view.data, view.grid, other.data, other.grid)
+    together = coregister(scan.data, scan.grid, other.data, other.grid)
     if there.doubtful or not together.is_usable():
         logger.warning(
             "%s is located without %s: quality there %.2f, of the coregistration %.2f (expected %g and %g or more)",
-            view.key,
+            scan.key,
             guide.key,
             there.quality,
             together.quality,
@@ -222,6 +222,6 @@ def _located_through(guide: Guide, view: View, locator: Locator) -> Location | N
             MIN_QUALITY,
         )
         return None
-    location = locator(view.data, view.grid, reference=there.moved(together.reference_from_second))
+    location = locator(scan.data, scan.grid, reference=there.moved(together.reference_from_second))
     through = {"Through": guide.key, "CoregistrationQuality": round(together.quality, 4)}
     return replace(location, provenance={**there.provenance, **through})

@@ -40,7 +40,7 @@ def write_parts(job: Job, result: ScanResult, sidecar: Sidecar) -> None:
     grid = hippocampi.grid
     split = split_long_axis(hippocampi.label_map, grid, head_axes(location)[:, 1], head)
     volumes = measure(split.label_map, grid, PARTS, hippocampi.maps["entropy"], {}, location.etiv_mm3)
-    mosaic = figures.cut_mosaic(result.views[0].data, split.label_map, grid)
+    mosaic = figures.cut_mosaic(result.scans[0].data, split.label_map, grid)
     write_text(outputs.figure("segmentation"), figures.draw_segmentation(mosaic, PARTS))
     write_table(outputs.table, volumes.to_records())
     write_image(outputs.dseg, from_canonical(split.label_map, result.image.affine), result.image)
@@ -49,7 +49,7 @@ def write_parts(job: Job, result: ScanResult, sidecar: Sidecar) -> None:
 
 def draw_figures(result: ScanResult, n_threads: int) -> Mapping[str, str]:
     """Draw the pictures of the report, SVG by name: later levels never need the scan again."""
-    scan, hippocampi, location = result.views[0], result.hippocampi, result.location
+    scan, hippocampi, location = result.scans[0], result.hippocampi, result.location
     template = load_template()
     brain_grid = Grid(template.grid.shape, location.scan_from_template @ template.grid.affine)
     boxes = {side.hemisphere: side.crop for side in hippocampi.sides}

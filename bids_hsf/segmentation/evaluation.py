@@ -13,7 +13,7 @@ from bids_hsf.errors import NoInputError, UnreadableImageError
 from bids_hsf.geometry import Grid, to_canonical
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import load_scan, open_scan
-from bids_hsf.localization.contrasts import AlignedView
+from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.segmentation.decision import Segmentation
 from bids_hsf.segmentation.hippocampi import segment_crop
 from bids_hsf.segmentation.model import DEFAULTS, Model, Options
@@ -134,7 +134,7 @@ def segment_case(
     """Segment a crop (X, Y, Z) around one hippocampus on its own voxels; its name seeds the random views."""
     voxel_size_mm = model.card.voxel_size_mm
     target = grid if voxel_size_mm is None else isotropic_grid(grid, voxel_size_mm)
-    return segment_crop(AlignedView(name, data, grid), target, model, options).segmentation
+    return segment_crop(AlignedScan(name, data, grid), target, model, options).segmentation
 
 
 def isotropic_grid(grid: Grid, voxel_size_mm: float) -> Grid:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from bids_hsf.errors import ScanError
 from bids_hsf.geometry import Grid, covering_box, field_of_view, resample
 from bids_hsf.labels import HEMISPHERES, SIDE_NAMES, Label, hemisphere_offset
-from bids_hsf.localization.contrasts import AlignedView
+from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.crops import crop_grid
 from bids_hsf.localization.location import WHOLE_HIPPOCAMPUS_SHARE, Location
 from bids_hsf.machine import release_memory
@@ -41,22 +41,22 @@ class Crop:
 
     Attributes
     ----------
-    view : AlignedView
-        Of the scan; its key seeds the random views of the crop.
+    scan : AlignedScan
+        Of which it is cut; its key seeds the random views of the crop.
     hemisphere : str
     data : array, (X, Y, Z) float32
     grid : Grid
         Of `data`: the same for all contrasts of a hemisphere.
     """
 
-    view: AlignedView
+    scan: AlignedScan
     hemisphere: str
     data: NDArray[np.float32]
     grid: Grid
 
     def random_state(self, seed: int) -> np.random.Generator:
         """Seed its random views: the same for each network, whatever the order of scans and workers."""
-        text = f"{seed}/{self.view.key}/{self.hemisphere}"
+        text = f"{seed}/{self.scan.key}/{self.hemisphere}"
         return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))
 
 
@@ -130,12 +130,12 @@ class Hippocampi:
         return measure(self.label_map, self.grid, self.labels, self.maps["entropy"], self.spreads, etiv_mm3)
 
 
-def segment(views: Sequence[AlignedView], location: Location, model: Model, options: Options = DEFAULTS) -> Hippocampi:
+def segment(scans: Sequence[AlignedScan], location: Location, model: Model, options: Options = DEFAULTS) -> Hippocampi:
     """Crop both hippocampi, let all networks vote on each contrast, and decide on the first scan's own voxels.
 
     Parameters
     ----------
-    views : sequence of AlignedView
+    scans : sequence of AlignedScan
         The scan, and perhaps a second one of the same head whose votes are joined.
     location : Location
         Where the hippocampi lie in the first scan.
@@ -151,57 +151,57 @@ def segment(views: Sequence[AlignedView], location: Location, model: Model, opti
     MemoryLimitError
         Not even a part of a crop fits into the memory.
     """
-    crops = [crop for side in HEMISPHERES for crop in cut_crops(views, location, side, model, options)]
+    crops = [crop for side in HEMISPHERES for crop in cut_crops(scans, location, side, model, options)]
     votes = vote_on(crops, model, options)
     sides = []
     for side in HEMISPHERES:
         (first, joined), *others = [pair for pair in zip(crops, votes, strict=True) if pair[0].hemisphere == side]
         for crop, voted in others:
-            joined += voted.within(field_of_view(crop.view.grid, crop.grid), joined)
+            joined += voted.within(field_of_view(crop.scan.grid, crop.grid), joined)
         sides.append(decide_on_scan(first, joined, model, options))
     del votes, joined
     release_memory()
-    found = join_sides(sides, views[0].grid, model.labels, options)
-    return replace(found, doubts=doubts_of(found, views[0], location))
+    found = join_sides(sides, scans[0].grid, model.labels, options)
+    return replace(found, doubts=doubts_of(found, scans[0], location))
 
 
-def doubts_of(found: Hippocampi, view: AlignedView, location: Location) -> tuple[str, ...]:
+def doubts_of(found: Hippocampi, scan: AlignedScan, location: Location) -> tuple[str, ...]:
     """Ask whether what was found looks like two hippocampi in the scan that was segmented."""
     looks, volumes_mm3 = {}, {}
     for side in found.sides:
         inside = np.zeros(found.grid.shape, dtype=bool)
         inside[side.slices] = side.segmentation.labels > 0
-        looks[side.hemisphere] = look_of(view.data, inside, found.grid.voxel_sizes)
+        looks[side.hemisphere] = look_of(scan.data, inside, found.grid.voxel_sizes)
         if location.coverage.get(side.hemisphere, 0.0) >= WHOLE_HIPPOCAMPUS_SHARE:
             volumes_mm3[side.hemisphere] = float(inside.sum()) * found.grid.voxel_volume
     said = doubts(looks, volumes_mm3)
     for doubt in said:
-        logger.warning("%s: %s", view.key, doubt)
+        logger.warning("%s: %s", scan.key, doubt)
     return said
 
 
-def segment_crop(view: AlignedView, grid: Grid, model: Model, options: Options = DEFAULTS) -> Hippocampus:
+def segment_crop(scan: AlignedScan, grid: Grid, model: Model, options: Options = DEFAULTS) -> Hippocampus:
     """Segment a ready-made crop around one hippocampus, on its own voxels.
 
     Parameters
     ----------
-    view : AlignedView
+    scan : AlignedScan
         The crop; which side it is does not matter, since left and right share the networks.
     grid : Grid
         What the networks are shown: the crop's own grid, or one of the model's voxel size over it.
     model : Model
     options : Options
     """
-    crop = show(view, grid, HEMISPHERES[0])
+    crop = show(scan, grid, HEMISPHERES[0])
     (votes,) = vote_on([crop], model, options)
     return decide_on_scan(crop, votes, model, options)
 
 
 def cut_crops(
-    views: Sequence[AlignedView], location: Location, side: str, model: Model, options: Options
+    scans: Sequence[AlignedScan], location: Location, side: str, model: Model, options: Options
 ) -> Iterator[Crop]:
     """Cut one hippocampus out of each contrast that shows any of it, by its place in space."""
-    card, grid = model.card, views[0].grid
+    card, grid = model.card, scans[0].grid
     margin_mm = card.margin_mm if options.margin_mm is None else options.margin_mm
     target = crop_grid(location, grid, side, card.voxel_size_mm, margin_mm)
     if 0 in target.shape:
@@ -209,20 +209,20 @@ def cut_crops(
             f"the {SIDE_NAMES[side]} hippocampus lies outside the field of view: there is no voxel to crop",
             "Take a scan that shows both, or a --model with voxels of its own size (see `hsf-hub list`).",
         )
-    for view in views:
-        if view is views[0] or field_of_view(view.grid, target).any():
-            yield show(view, target, side)
+    for scan in scans:
+        if scan is scans[0] or field_of_view(scan.grid, target).any():
+            yield show(scan, target, side)
 
 
-def show(view: AlignedView, target: Grid, side: str) -> Crop:
+def show(scan: AlignedScan, target: Grid, side: str) -> Crop:
     """Carry the part of a scan that the networks are to see to its grid, free of intensities that no tissue has."""
-    near, data = view.data[covering_box(view.grid, target, side).slices], view.data
+    near, data = scan.data[covering_box(scan.grid, target, side).slices], scan.data
     if near.size:
         tissue = tissue_range(near, is_crop=True)
         # Wild voxels further away do not matter: a scan whose crop is sound is not touched.
         data = data if without_outliers(near, tissue) is near else without_outliers(data, tissue)
     # Splines keep the edges that the networks were trained on; where grids coincide nothing is interpolated.
-    return Crop(view, side, resample(data, view.grid, target, order=3, fill=float(data.min())), target)
+    return Crop(scan, side, resample(data, scan.grid, target, order=3, fill=float(data.min())), target)
 
 
 def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) -> list[Votes]:
@@ -233,7 +233,7 @@ def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) ->
     # Shown on a terminal alone, and where there is something to wait for.
     silent = None if n_passes > 1 else True
     sums: list[Votes] = []
-    with tqdm(total=n_passes * len(crops), desc=crops[0].view.key, unit="pass", leave=False, disable=silent) as bar:
+    with tqdm(total=n_passes * len(crops), desc=crops[0].scan.key, unit="pass", leave=False, disable=silent) as bar:
         for predictors in model.rounds():
             counted = [CountedPredictor(predictor, bar.update) for predictor in predictors]
             votes = [
@@ -247,7 +247,7 @@ def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) ->
 
 def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> Hippocampus:
     """Carry the votes on one hippocampus to the scan's own voxels, and decide there."""
-    grid = crop.view.grid
+    grid = crop.scan.grid
     box = covering_box(grid, crop.grid, crop.hemisphere)
     native = grid.subgrid(box.start, box.stop)
     carried = votes.carried(lambda sums: resample(sums, crop.grid, native))
@@ -288,8 +288,8 @@ def join_sides(sides: Sequence[Hippocampus], grid: Grid, labels: tuple[Label, ..
     spreads: dict[int, Mapping[str, float]] = {}
     for place, side in enumerate(sides):
         found = side.segmentation.labels
-        view = label_map[side.slices]
-        view[found > 0] = found[found > 0] + hemisphere_offset(side.hemisphere)
+        part = label_map[side.slices]
+        part[found > 0] = found[found > 0] + hemisphere_offset(side.hemisphere)
         for name in names:
             # Where two boxes overlap, the more uncertain side is shown.
             worse = np.minimum if name in CERTAIN else np.maximum

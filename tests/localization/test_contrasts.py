@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bids_hsf.errors import LocalizationError, ScanError, StorageError, UnreadableImageError
 from bids_hsf.geometry import Grid, resample
 from bids_hsf.images import load_scan
-from bids_hsf.localization.contrasts import Guide, View, locate_views
+from bids_hsf.localization.contrasts import Guide, HeadScan, locate_head
 from bids_hsf.localization.coregistration import coregister
 from bids_hsf.localization.location import Location
 from bids_hsf.localization.locator import Locator
@@ -69,25 +69,25 @@ def brain() -> Head:
 
 
 @pytest.fixture
-def t1w(brain: Head) -> View:
-    return View("sub-01_T1w", brain.t1w, WHOLE, "T1w")
+def t1w(brain: Head) -> HeadScan:
+    return HeadScan("sub-01_T1w", brain.t1w, WHOLE, "T1w")
 
 
 @pytest.fixture
-def t2w(brain: Head) -> View:
-    return View("sub-01_T2w", brain.t2w, WHOLE, "T2w")
+def t2w(brain: Head) -> HeadScan:
+    return HeadScan("sub-01_T2w", brain.t2w, WHOLE, "T2w")
 
 
 @pytest.fixture
-def slab(brain: Head) -> View:
-    return View("sub-01_T2w", brain.slab, SLAB, "T2w")
+def slab(brain: Head) -> HeadScan:
+    return HeadScan("sub-01_T2w", brain.slab, SLAB, "T2w")
 
 
 def never() -> Any:
     raise AssertionError("read though it is not needed")
 
 
-def labelled(view: View, read: Callable[[], Mapping[str, Any]] = lambda: OWN) -> View:
+def labelled(view: HeadScan, read: Callable[[], Mapping[str, Any]] = lambda: OWN) -> HeadScan:
     return replace(view, hippocampi=read, provenance=LABELLED)
 
 
@@ -95,10 +95,10 @@ def damaged() -> Any:
     raise UnreadableImageError("aseg.mgz is not a readable label map: truncated", "Make it anew.")
 
 
-def test_one_scan_is_located_by_itself(t1w: View) -> None:
+def test_one_scan_is_located_by_itself(t1w: HeadScan) -> None:
     locator: Locator = StandIn()
-    found = locate_views(replace(t1w, orientation_known=False), locator=locator)
-    (view,) = found.views
+    found = locate_head(replace(t1w, orientation_known=False), locator=locator)
+    (view,) = found.scans
     assert (view.key, view.grid, view.coregistration) == (t1w.key, t1w.grid, None)
     assert view.data is t1w.data
     assert found.location.provenance == {}
@@ -108,45 +108,45 @@ def test_one_scan_is_located_by_itself(t1w: View) -> None:
     assert call["own"] is None
 
 
-def test_hippocampi_of_a_label_map_are_taken_and_named(t1w: View) -> None:
+def test_hippocampi_of_a_label_map_are_taken_and_named(t1w: HeadScan) -> None:
     locator = StandIn()
-    found = locate_views(labelled(t1w), locator=locator)
+    found = locate_head(labelled(t1w), locator=locator)
     assert locator.calls[0]["own"] is OWN
     assert found.location.provenance == LABELLED
     with pytest.raises(UnreadableImageError, match=r"aseg\.mgz"):
-        locate_views(labelled(t1w, damaged), locator=locator)
+        locate_head(labelled(t1w, damaged), locator=locator)
 
 
-def test_a_pair_on_the_t1w_is_located_there(t1w: View, t2w: View) -> None:
+def test_a_pair_on_the_t1w_is_located_there(t1w: HeadScan, t2w: HeadScan) -> None:
     locator = StandIn()
-    found = locate_views(t1w, labelled(t2w, never), locator=locator)
-    assert [view.key for view in found.views] == ["sub-01_T1w", "sub-01_T2w"]
+    found = locate_head(t1w, labelled(t2w, never), locator=locator)
+    assert [view.key for view in found.scans] == ["sub-01_T1w", "sub-01_T2w"]
     (call,) = locator.calls
     assert call["data"] is t1w.data
-    second = found.views[1]
+    second = found.scans[1]
     assert second.coregistration is not None
     expected = second.coregistration.reference_from_second @ t2w.grid.affine
     np.testing.assert_array_equal(second.grid.affine, expected)
     assert found.location.provenance == {}
 
 
-def test_a_pair_on_the_t2w_is_located_through_the_t1w(t1w: View, t2w: View) -> None:
+def test_a_pair_on_the_t2w_is_located_through_the_t1w(t1w: HeadScan, t2w: HeadScan) -> None:
     locator = StandIn()
-    found = locate_views(labelled(t2w, never), labelled(t1w), locator=locator)
+    found = locate_head(labelled(t2w, never), labelled(t1w), locator=locator)
     first, second = locator.calls
     assert first["data"] is t1w.data
     assert first["own"] is OWN
     assert second["data"] is t2w.data
-    together = found.views[1].coregistration
+    together = found.scans[1].coregistration
     assert together is not None
     np.testing.assert_array_equal(second["reference"].scan_from_template, together.reference_from_second)
     assert found.location.provenance == {**LABELLED, "Through": "sub-01_T1w"}
 
 
-def test_two_heads_are_no_pair(t1w: View, t2w: View) -> None:
+def test_two_heads_are_no_pair(t1w: HeadScan, t2w: HeadScan) -> None:
     other = replace(t1w, data=t1w.data[:, :, ::-1])
     with pytest.raises(ScanError, match="sub-01_T1w cannot be brought together with sub-01_T2w"):
-        locate_views(t2w, other, locator=StandIn())
+        locate_head(t2w, other, locator=StandIn())
 
 
 def sized(etiv_mm3: Mapping[int, float | None]) -> Locator:
@@ -170,30 +170,32 @@ def sized(etiv_mm3: Mapping[int, float | None]) -> Locator:
     ],
 )
 def test_a_whole_head_in_t2w_has_the_size_that_its_t1w_shows(
-    t1w: View, t2w: View, own: float | None, guides: float | None, expected: float | None, warned: bool
+    t1w: HeadScan, t2w: HeadScan, own: float | None, guides: float | None, expected: float | None, warned: bool
 ) -> None:
     """And stays where it was found by itself."""
     locator = sized({id(t2w.data): own, id(t1w.data): guides})
-    found = locate_views(t2w, guide=Guide(t1w.key, False, lambda: t1w), locator=locator).location
+    found = locate_head(t2w, guide=Guide(t1w.key, False, lambda: t1w), locator=locator).location
     assert found.etiv_mm3 == expected
     assert found.etiv_reason == (None if expected else "not steady")
     assert found.provenance == ({"eTIVOf": "sub-01_T1w"} if guides else {})
     assert any("are they of one person?" in warning for warning in found.warnings) is warned
 
 
-def test_a_guide_that_cannot_be_read_leaves_the_scan_its_own_size(t2w: View, caplog: pytest.LogCaptureFixture) -> None:
-    def stale() -> View:
+def test_a_guide_that_cannot_be_read_leaves_the_scan_its_own_size(
+    t2w: HeadScan, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stale() -> HeadScan:
         raise StorageError("Cannot read sub-01_T1w.nii.gz: Stale file handle")
 
     for read in (stale, damaged):
-        found = locate_views(t2w, guide=Guide("sub-01_T1w", False, read), locator=sized({id(t2w.data): 1.5e6}))
+        found = locate_head(t2w, guide=Guide("sub-01_T1w", False, read), locator=sized({id(t2w.data): 1.5e6}))
         assert found.location.etiv_mm3 == 1.5e6
     assert "sub-01_T2w has its own eTIV and not that of sub-01_T1w: Cannot read" in caplog.text
 
 
-def test_a_slab_is_located_through_the_guide(slab: View, t1w: View) -> None:
+def test_a_slab_is_located_through_the_guide(slab: HeadScan, t1w: HeadScan) -> None:
     locator = StandIn()
-    found = locate_views(labelled(slab, never), guide=Guide(t1w.key, True, lambda: labelled(t1w)), locator=locator)
+    found = locate_head(labelled(slab, never), guide=Guide(t1w.key, True, lambda: labelled(t1w)), locator=locator)
     assert [call["data"] is slab.data for call in locator.calls] == [False, True]
     together = coregister(slab.data, slab.grid, t1w.data, t1w.grid)
     assert found.location.provenance == {
@@ -204,19 +206,19 @@ def test_a_slab_is_located_through_the_guide(slab: View, t1w: View) -> None:
     np.testing.assert_array_equal(found.location.scan_from_template, together.reference_from_second)
 
 
-def test_a_doubtful_scan_is_located_through_the_guide(t2w: View, t1w: View) -> None:
+def test_a_doubtful_scan_is_located_through_the_guide(t2w: HeadScan, t1w: HeadScan) -> None:
     locator = StandIn({id(t2w.data): 0.2})
-    found = locate_views(t2w, guide=Guide(t1w.key, False, lambda: t1w), locator=locator)
+    found = locate_head(t2w, guide=Guide(t1w.key, False, lambda: t1w), locator=locator)
     assert [call["data"] is t2w.data for call in locator.calls] == [True, False, True]
     assert found.location.provenance["Through"] == "sub-01_T1w"
 
 
-def test_the_label_map_of_the_guide_is_borrowed_unless_the_scan_has_its_own(t2w: View, t1w: View) -> None:
+def test_the_label_map_of_the_guide_is_borrowed_unless_the_scan_has_its_own(t2w: HeadScan, t1w: HeadScan) -> None:
     guide = Guide(t1w.key, True, lambda: labelled(t1w))
-    borrowed = locate_views(t2w, guide=guide, locator=StandIn()).location.provenance
+    borrowed = locate_head(t2w, guide=guide, locator=StandIn()).location.provenance
     assert borrowed["LabelMap"] == LABELLED["LabelMap"]
     assert borrowed["Through"] == "sub-01_T1w"
-    assert locate_views(labelled(t2w), guide=guide, locator=StandIn()).location.provenance == LABELLED
+    assert locate_head(labelled(t2w), guide=guide, locator=StandIn()).location.provenance == LABELLED
 
 
 @pytest.mark.parametrize(
@@ -228,38 +230,38 @@ def test_the_label_map_of_the_guide_is_borrowed_unless_the_scan_has_its_own(t2w:
     ],
 )
 def test_a_guide_that_cannot_be_used_is_told(
-    case: str, expected: str, slab: View, t1w: View, caplog: pytest.LogCaptureFixture
+    case: str, expected: str, slab: HeadScan, t1w: HeadScan, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def read() -> View:
+    def read() -> HeadScan:
         if case == "missing":
             raise UnreadableImageError("sub-01_T1w.nii.gz does not exist")
         return labelled(t1w, damaged) if case == "damaged" else t1w
 
     locator = StandIn({id(t1w.data): -1.0} if case == "nowhere" else {})
     with caplog.at_level(logging.WARNING):
-        found = locate_views(slab, guide=Guide(t1w.key, case == "damaged", read), locator=locator)
+        found = locate_head(slab, guide=Guide(t1w.key, case == "damaged", read), locator=locator)
     assert caplog.messages == [expected]
     assert found.location.provenance == {}
     assert locator.calls[-1]["data"] is slab.data
 
 
-def test_a_doubtful_guide_is_not_followed(slab: View, t1w: View, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_doubtful_guide_is_not_followed(slab: HeadScan, t1w: HeadScan, caplog: pytest.LogCaptureFixture) -> None:
     locator = StandIn({id(t1w.data): 0.3})
     with caplog.at_level(logging.WARNING):
-        found = locate_views(slab, guide=Guide(t1w.key, False, lambda: t1w), locator=locator)
+        found = locate_head(slab, guide=Guide(t1w.key, False, lambda: t1w), locator=locator)
     (message,) = caplog.messages
     assert message.startswith("sub-01_T2w is located without sub-01_T1w: quality there 0.30, of the coregistration 0.")
     assert message.endswith("(expected 0.45 and 0.1 or more)")
     assert found.location.provenance == {}
 
 
-def test_a_guide_of_another_head_is_not_followed(t2w: View, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_guide_of_another_head_is_not_followed(t2w: HeadScan, caplog: pytest.LogCaptureFixture) -> None:
     """The answer that is doubtful by itself is kept, and not searched for again."""
     noise = np.random.default_rng(1).normal(100, 10, WHOLE.shape).astype(np.float32)
     locator = StandIn({id(t2w.data): 0.2})
-    guide = Guide("sub-01_T1w", False, lambda: View("sub-01_T1w", noise, WHOLE, "T1w"))
+    guide = Guide("sub-01_T1w", False, lambda: HeadScan("sub-01_T1w", noise, WHOLE, "T1w"))
     with caplog.at_level(logging.WARNING):
-        found = locate_views(t2w, guide=guide, locator=locator)
+        found = locate_head(t2w, guide=guide, locator=locator)
     assert "sub-01_T2w is located without sub-01_T1w: quality there 0.90" in caplog.text
     assert found.location.quality == 0.2
     assert len(locator.calls) == 2

@@ -11,7 +11,7 @@ from twins import write_twin
 
 from bids_hsf.errors import ScanError
 from bids_hsf.geometry import Grid
-from bids_hsf.localization.contrasts import AlignedView
+from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.location import Location
 from bids_hsf.networks import members
 from bids_hsf.networks.device import Device
@@ -35,7 +35,7 @@ def test_members_that_vote_in_turn_are_the_ensemble(
     opened = Model(card, paths, CPU)
     grid = Grid((24, 20, 22), np.eye(4))
     data = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
-    contrast = AlignedView("sub-01_T1w", data, grid)
+    contrast = AlignedScan("sub-01_T1w", data, grid)
     crops = [Crop(contrast, side, data[:: 1 if side == "L" else -1], grid) for side in "LR"]
     alive: list[int] = []
 
@@ -76,9 +76,9 @@ def opened(tmp_path: Path) -> Model:
     return Model(model_card(n_augmentations=0, members=()), [path], CPU)
 
 
-def head(seed: int = 0) -> AlignedView:
+def head(seed: int = 0) -> AlignedScan:
     data = np.random.default_rng(seed).normal(size=HEAD.shape).astype(np.float32)
-    return AlignedView("sub-01_T1w", data, HEAD)
+    return AlignedScan("sub-01_T1w", data, HEAD)
 
 
 def test_both_sides_lie_on_the_scans_grid(opened: Model) -> None:
@@ -123,7 +123,7 @@ def test_a_second_contrast_joins_its_votes(opened: Model) -> None:
 
 def test_a_second_contrast_elsewhere_is_passed_over(opened: Model) -> None:
     far = Grid(HEAD.shape, HEAD.affine + np.array([[0, 0, 0, 1000.0]] + [[0, 0, 0, 0]] * 3))
-    joined = segment([head(), AlignedView("sub-01_T2w", head(1).data, far)], UPRIGHT, opened)
+    joined = segment([head(), AlignedScan("sub-01_T2w", head(1).data, far)], UPRIGHT, opened)
     assert joined.n_passes == 1
 
 
@@ -137,7 +137,7 @@ def test_seed_and_scan_decide_the_random_views(tmp_path: Path) -> None:
 
 def test_a_hippocampus_outside_the_scan_is_refused(tmp_path: Path) -> None:
     low = Grid((46, 55, 8), HEAD.affine + np.array([[0, 0, 0, 0]] * 2 + [[0, 0, 0, 120.0]] + [[0, 0, 0, 0]]))
-    contrast = AlignedView("sub-01_T1w", head().data[:, :, :8], low)
+    contrast = AlignedScan("sub-01_T1w", head().data[:, :, :8], low)
     path = write_twin(tmp_path / "toy.onnx", n_classes=3)
     opened = Model(model_card(n_augmentations=0, voxel_size_mm=None, members=()), [path], CPU)
     with pytest.raises(ScanError, match="the left hippocampus lies outside the field of view"):
@@ -146,7 +146,7 @@ def test_a_hippocampus_outside_the_scan_is_refused(tmp_path: Path) -> None:
 
 def test_a_ready_made_crop_comes_back_on_its_own_voxels(opened: Model) -> None:
     grid = Grid((24, 20, 22), np.eye(4))
-    crop = AlignedView("case", np.random.default_rng(0).normal(size=grid.shape).astype(np.float32), grid)
+    crop = AlignedScan("case", np.random.default_rng(0).normal(size=grid.shape).astype(np.float32), grid)
     found = segment_crop(crop, grid, opened)
     assert found.segmentation.labels.shape == grid.shape
     finer = Grid((48, 40, 44), np.array([[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 0.5, -0.25], [0, 0, 0, 1]]))

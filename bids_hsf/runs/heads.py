@@ -12,15 +12,15 @@ from bids_hsf.bids.dataset import Scan
 from bids_hsf.bids.label_maps import read_drawn_on, read_hippocampi
 from bids_hsf.geometry import Grid
 from bids_hsf.images import LoadedScan, load_scan
-from bids_hsf.localization.contrasts import Guide, LocatedViews, View, locate_views
+from bids_hsf.localization.contrasts import Guide, HeadScan, LocatedScans, locate_head
 from bids_hsf.localization.locator import Locator
 from bids_hsf.runs.jobs import Job
 
 
-def view_of(job: Job, source: Scan, loaded: LoadedScan) -> View:
+def head_scan_of(job: Job, source: Scan, loaded: LoadedScan) -> HeadScan:
     """Show one scan of a job to the core, with the label map that other software made of it."""
     label_map = job.label_maps.get(source.key)
-    return View(
+    return HeadScan(
         key=source.key,
         data=loaded.data,
         grid=loaded.grid,
@@ -43,11 +43,11 @@ def guide_of(job: Job) -> Guide | None:
     guide = job.guide
     if guide is None:
         return None
-    return Guide(guide.key, guide.key in job.label_maps, lambda: view_of(job, guide, load_scan(guide.path)))
+    return Guide(guide.key, guide.key in job.label_maps, lambda: head_scan_of(job, guide, load_scan(guide.path)))
 
 
-def locate_scans(job: Job, scan: LoadedScan, others: Sequence[LoadedScan], locator: Locator) -> LocatedViews:
+def locate_scans(job: Job, scan: LoadedScan, others: Sequence[LoadedScan], locator: Locator) -> LocatedScans:
     """Find the hippocampi of a job in the space of its first scan; `others` holds its second contrast, if any."""
-    first = view_of(job, job.scan, scan)
-    second = None if job.second is None else view_of(job, job.second, others[0])
-    return locate_views(first, second, guide_of(job), locator)
+    first = head_scan_of(job, job.scan, scan)
+    second = None if job.second is None else head_scan_of(job, job.second, others[0])
+    return locate_head(first, second, guide_of(job), locator)
