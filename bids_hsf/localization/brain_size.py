@@ -18,7 +18,9 @@ from bids_hsf.localization.refinement import RefinementSettings, fit_affine
 from bids_hsf.localization.search import scaled
 from bids_hsf.localization.template import BRAIN_CENTER
 
-EDGE_REFINEMENT = RefinementSettings(first_step_mm=2.0, last_step_mm=0.05, max_iterations=60, sampled_share=0.06)
+EDGE_REFINEMENT = RefinementSettings(
+    first_step_mm=2.0, last_step_mm=0.05, max_iterations=60, sampled_share=0.04, gradient_images=False
+)
 
 
 @dataclass(frozen=True)
