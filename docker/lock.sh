@@ -38,12 +38,11 @@ torch_hash() {
     python3 -c 'import json, sys; print(json.load(sys.stdin)["install"][0]["download_info"]["archive_info"]["hash"])'
 }
 common=${UV_DEFAULT_INDEX:-https://pypi.org/simple}
-if cpu=$(torch_hash x86_64 https://download.pytorch.org/whl/cpu) && x86=$(torch_hash x86_64 "$common") &&
-  arm=$(torch_hash aarch64 "$common"); then
+if cpu=$(torch_hash x86_64 https://download.pytorch.org/whl/cpu) && arm=$(torch_hash aarch64 "$common"); then
   {
     sed -n '/^#/p' torch.lock
     echo "torch==$torch \\"
-    printf '    --hash=%s \\\n    --hash=%s \\\n    --hash=%s\n' "$cpu" "$x86" "$arm" | sed 's/=sha256=/=sha256:/'
+    printf '    --hash=%s \\\n    --hash=%s\n' "$cpu" "$arm" | sed 's/=sha256=/=sha256:/'
   } >torch.new
   mv torch.new torch.lock
 fi
