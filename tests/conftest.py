@@ -10,8 +10,11 @@ from segmented_example import MODEL, Segmented
 
 from bids_hsf.cli.app import main
 
-# Under nohup it is ignored, and programs that tests start would inherit that.
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+@pytest.fixture(autouse=True)
+def _heed_hangups() -> None:
+    """Undo what ignores SIGHUP: nohup, or a run that was stopped here before; programs would inherit it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
