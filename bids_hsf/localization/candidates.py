@@ -12,7 +12,7 @@ from nibabel.affines import apply_affine
 
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.localization.features import TemplateSamples, brain_share, load_features
-from bids_hsf.localization.intensities import cut_around, in_view, smooth, values_at
+from bids_hsf.localization.intensities import cut_around, smooth, values_at
 from bids_hsf.localization.location import DOUBTFUL_QUALITY
 from bids_hsf.localization.metric import (
     MutualInformation,
@@ -151,10 +151,10 @@ def _own_place(
     """Transform (4, 4) in template mm that brings one hippocampus closer than the affine does."""
     carried = apply_affine(scan_from_template, around.points)
     part = cut_around(scan.fine, carried, settings.margin_mm)
-    if part is None or in_view(part.grid, carried).mean() < settings.min_share:
+    if part is None or part.grid.holds(carried).mean() < settings.min_share:
         return np.eye(4)
     view = smooth(part, load_features().settings.fine_sigma)
-    there = values_at(view, carried[in_view(part.grid, carried)])
+    there = values_at(view, carried[part.grid.holds(carried)])
     edges = [quantile_edges(values, settings.n_bins) for values in (around.values, there)]
     binned = bin_intensities(around.values, edges[0], view.values, edges[1])
     metric = MutualInformation(around.points, (binned,), part.grid)

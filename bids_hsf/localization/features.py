@@ -13,7 +13,6 @@ from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.localization.intensities import (
     Intensities,
     gradients_at,
-    in_view,
     shape_of,
     smooth,
     values_at,
@@ -149,7 +148,7 @@ def load_features(settings: FeatureSettings = FEATURES) -> TemplateFeatures:
 
 def brain_share(scan_from_template: Matrix, grid: Grid) -> float:
     """Share of the template's brain that lies in the field of view of a scan (on `grid`)."""
-    return float(in_view(grid, apply_affine(scan_from_template, load_features().brain_gradients.points)).mean())
+    return float(grid.holds(apply_affine(scan_from_template, load_features().brain_gradients.points)).mean())
 
 
 def _head_samples(template: Template, outside_mm: Matrix, settings: FeatureSettings) -> tuple[TemplateSamples, ...]:

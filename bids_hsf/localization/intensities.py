@@ -125,12 +125,6 @@ def gradients_at(intensities: Intensities, points: Matrix) -> Matrix:
     return np.asarray(np.stack(along, axis=1) @ np.linalg.inv(intensities.grid.affine[:3, :3]))
 
 
-def in_view(grid: Grid, points: Matrix) -> NDArray[np.bool_]:
-    """Which of the points (N, 3) in mm lie within a voxel of the grid."""
-    indices = grid.to_voxels(points)
-    return np.asarray(((indices >= -0.5) & (indices <= np.array(grid.shape) - 0.5)).all(axis=1))
-
-
 def cut_around(intensities: Intensities, points: Matrix, margin_mm: float) -> Intensities | None:
     """Part of intensities around points (N, 3) in its mm; None where they lie outside it altogether."""
     grid = intensities.grid

@@ -13,7 +13,6 @@ from bids_hsf.errors import LocalizationError
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.labels import SIDE_NAMES
 from bids_hsf.localization.candidates import Candidate, judged, quality_in_place
-from bids_hsf.localization.intensities import in_view
 from bids_hsf.localization.intracranial_volume import intracranial_volume
 from bids_hsf.localization.location import DOUBTFUL_QUALITY, WHOLE_HIPPOCAMPUS_SHARE, Location, rotation_part
 from bids_hsf.localization.own_hippocampi import REFUSED, with_own_hippocampi
@@ -94,7 +93,7 @@ def _described(candidate: Candidate, scan: ReducedScan, grid: Grid, orientation_
     """Say all that is known of a candidate, unless nothing is in view."""
     matrix = candidate.scan_from_template
     coverage = {
-        side: float(in_view(grid, apply_affine(matrix, points)).mean()) for side, points in candidate.hippocampi.items()
+        side: float(grid.holds(apply_affine(matrix, points)).mean()) for side, points in candidate.hippocampi.items()
     }
     _check_coverage(candidate, coverage)
     etiv_mm3, etiv_reason = intracranial_volume(candidate, scan)

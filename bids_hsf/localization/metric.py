@@ -7,7 +7,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from bids_hsf.geometry import FloatArray, Grid, Matrix
-from bids_hsf.localization.intensities import Intensities, foreground_threshold, gradients_at, in_view
+from bids_hsf.localization.intensities import Intensities, foreground_threshold, gradients_at
 
 # Scores compare so many transforms at a time: more do not fit the cache.
 BATCH = 8
@@ -133,7 +133,7 @@ def normalised_gradient_field(
     enters. By chance it is 1/3, which becomes 0. After Haber and Modersitzki, MICCAI 2006, doi:10.1007/11866763_89.
     """
     carried = apply_affine(matrix, points)
-    seen = in_view(scan.grid, carried)
+    seen = scan.grid.holds(carried)
     if seen.sum() < MIN_GRADIENTS:
         return None
     # A gradient is a covector: it goes back to the template by the transposed matrix.

@@ -10,7 +10,6 @@ from bids_hsf.localization.intensities import (
     foreground_threshold,
     from_background,
     gradients_at,
-    in_view,
     shrink,
     smooth,
     values_at,
@@ -54,8 +53,8 @@ def test_cutting_keeps_places_and_refuses_what_is_outside() -> None:
     assert max(part.values.shape) <= 14
     np.testing.assert_array_equal(values_at(part, CENTER[None]), values_at(intensities, CENTER[None]))
     assert cut_around(intensities, CENTER[None] + 500.0, 20.0) is None
-    assert in_view(part.grid, CENTER[None]).all()
-    assert not in_view(part.grid, CENTER[None] + 500.0).any()
+    assert part.grid.holds(CENTER[None]).all()
+    assert not part.grid.holds(CENTER[None] + 500.0).any()
 
 
 def test_gradients_are_per_millimetre_along_the_axes_of_space() -> None:
