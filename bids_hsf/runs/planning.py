@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bids_hsf import results
 from bids_hsf.bids import output_dataset
 from bids_hsf.bids.contrasts import PAIR, contrast_of
 from bids_hsf.bids.dataset import Scan, check_dataset, find_scans
@@ -166,14 +167,7 @@ def _tell_of_label_maps(jobs: Sequence[Job], folders: Mapping[str, str]) -> None
 def request_of(card: ModelCard, merge: Merge | None, method: Method) -> dict[str, Any]:
     """All settings that decide a result, as plain values."""
     return {
-        "Model": card.name,
-        "ModelVersion": card.version,
-        "Members": {member.filename: member.sha256 or member.xxh3_64 for member in card.members},
-        "Labels": merge.name if merge else "all",
-        "TestTimeAugmentations": number_of_augmentations(card, method),
-        "Seed": method.seed,
-        "BoxMarginMm": method.box_margin_mm,
-        "KeepIslands": method.keep_islands,
+        **results.request_of(card, merge, _options_of_method(method)),
         # Absent unless asked for, as in results of older versions.
         **({"ReducedPrecision": True} if method.reduced_precision else {}),
         **({"Derivatives": sorted(method.derivatives)} if method.derivatives else {}),
@@ -196,19 +190,26 @@ def _sums(members: Mapping[str, str]) -> str:
 
 def number_of_augmentations(card: ModelCard, method: Method) -> int:
     """Random test-time samples beside the plain pass: the user's number, else the card's; of equal ones, one."""
-    return Options(n_augmentations=method.n_augmentations).augmentations_of(card)
+    return _options_of_method(method).augmentations_of(card)
 
 
 def options_of(config: Config) -> Options:
     """Tell what a run asks of its model."""
-    method, behaviour = config.method, config.behaviour
+    behaviour = config.behaviour
+    return replace(
+        _options_of_method(config.method),
+        full_uncertainty=behaviour.full_uncertainty,
+        probabilities=behaviour.write_probabilities,
+    )
+
+
+def _options_of_method(method: Method) -> Options:
+    """Tell what decides the result."""
     return Options(
         n_augmentations=method.n_augmentations,
         seed=method.seed,
         margin_mm=method.box_margin_mm,
         keep_islands=method.keep_islands,
-        full_uncertainty=behaviour.full_uncertainty,
-        probabilities=behaviour.write_probabilities,
     )
 
 
