@@ -145,9 +145,6 @@ def _findings(candidate: Candidate, coverage: Mapping[str, float], orientation_k
     if orientation_known and tilt > MAX_TILT_DEGREES:
         text = f"the head lies {tilt:.0f} degrees from where the header says: check left and right"
         found.append(Finding("head-turned", Weight.CHECK, text, round(tilt, 1), MAX_TILT_DEGREES))
-    if not orientation_known:
-        text = "the file does not say how the head lies (no sform, no qform): left and right may be swapped"
-        found.append(Finding("orientation-unknown", Weight.CHECK, text))
     return tuple(found)
 
 
