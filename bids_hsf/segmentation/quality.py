@@ -54,7 +54,7 @@ class QualitySettings:
     tiny_share: float = 0.2
     max_distance_mm: float = 6.0
     min_overlap: float = 0.5
-    max_step: tuple[float, float] = (0.35, 0.8)
+    max_step: tuple[float, float] = (0.35, 1.2)
     max_wild_share: tuple[float, float] = (0.005, 0.05)
     min_snr: tuple[float, float] = (6.0, 3.45)
     min_sharpness: tuple[float, float] = (0.14, 0.105)
@@ -110,10 +110,7 @@ def judge(
     findings = [
         *_predicted(predicted, settings),
         *_entropy(measures, card.max_entropy),
-        *doubts(
-            {side: each.look for side, each in measures.items()},
-            {side: each.volume_mm3 for side, each in measures.items() if side in whole},
-        ),
+        *_presence(measures, whole),
         *_structures(found.volumes(etiv_mm3), settings),
         *_pieces(found, measures, settings),
         *_place(measures, settings),
@@ -167,6 +164,18 @@ def _entropy(measures: Mapping[str, SideMeasures], limit: float | None) -> Itera
                 f"{limit:g} or less)"
             )
             yield Finding("entropy", Weight.CHECK, text, round(each.entropy, 3), limit, side)
+
+
+def _presence(measures: Mapping[str, SideMeasures], whole: set[str]) -> Iterator[Finding]:
+    """Ask whether there is a hippocampus; if the two are unlike, the one that fills its place less is meant."""
+    looks = {side: each.look for side, each in measures.items()}
+    for finding in doubts(looks, {side: measures[side].volume_mm3 for side in measures if side in whole}):
+        yield replace(finding, hemisphere=finding.hemisphere or _emptier(measures))
+
+
+def _emptier(measures: Mapping[str, SideMeasures]) -> str:
+    """Hemisphere whose hippocampus fills less of the place where it was located."""
+    return min(measures, key=lambda side: measures[side].overlap or 0.0)
 
 
 def _structures(volumes: Volumes, settings: QualitySettings) -> Iterator[Finding]:
@@ -235,8 +244,7 @@ def _asymmetry(measures: Mapping[str, SideMeasures], whole: set[str], settings: 
     if difference is not None and abs(difference) >= note:
         weight, limit = (Weight.CHECK, check) if abs(difference) >= check else (Weight.NOTE, note)
         text = f"the {SIDE_NAMES['L' if difference > 0 else 'R']} hippocampus is larger by {abs(difference):.0f} %"
-        odd = min(HEMISPHERES, key=lambda side: measures[side].overlap or 0.0)
-        yield Finding("asymmetry", weight, text, round(difference, 1), limit, odd)
+        yield Finding("asymmetry", weight, text, round(difference, 1), limit, _emptier(measures))
 
 
 def _image(measures: Mapping[str, SideMeasures], settings: QualitySettings) -> Iterator[Finding]:

@@ -127,12 +127,21 @@ def test_images_that_show_little_are_told() -> None:
     blurred = ndimage.gaussian_filter(IMAGE, 3.0)
     assert "blur" in found(judged(data=blurred))
     striped = IMAGE.copy()
-    striped[:, :, 25:27] += 120
+    striped[:, :, 25:27] += 70
     stripe = found(judged(data=striped))["stripe"]
-    assert (stripe.weight, stripe.threshold) == ("check", 0.8)
+    assert (stripe.weight, stripe.threshold) == ("note", 0.35)
     wild = IMAGE.copy()
     wild.ravel()[::40] = 1e5
     assert found(judged(data=wild))["wild-voxels"].weight == "note"
+
+
+def test_of_two_that_are_unlike_the_one_that_does_not_fill_its_place_is_meant() -> None:
+    data, sides = IMAGE.copy(), hippocampi().sides
+    inside = np.zeros(GRID.shape, bool)
+    inside[sides[1].slices] = sides[1].segmentation.labels > 0
+    data[inside] += 28
+    unlike = found(judged({"R": lambda mask: ndimage.binary_erosion(mask)}, data=data))["intensities-unlike"]
+    assert (unlike.weight, unlike.hemisphere) == ("check", "R")
 
 
 def test_contrasts_that_hardly_fit_are_told() -> None:
