@@ -41,7 +41,7 @@ from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
 from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
 from bids_hsf.results import ScanResult
-from bids_hsf.runs import logs, overview, provenance
+from bids_hsf.runs import announcements, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.estimates import SAMPLED_SCANS, check_memory, expected_memory_mb
 from bids_hsf.runs.group_table import group_row
@@ -124,6 +124,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     if config.behaviour.reports_only:
         write_reports(plan, config)
         return 0
+    announcements.check_wishes(plan, config)
     if config.behaviour.dry_run:
         terminal.show(overview.preview(plan, config))
         return 0
@@ -154,6 +155,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     code = summarize(plan.jobs, todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
     write_reports(plan, config)
+    announcements.at_the_end(plan, config, logs.log_path(config.output_dir, run_id), code)
     return code
 
 
@@ -193,11 +195,12 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
 def status(config: Config, terminal: Terminal) -> int:
     """Tell which scans are done, failed or missing, and how to run the rest; the raw data may be gone."""
     latest = logs.latest_config(config.output_dir)
-    if config.method == Method() and latest is not None:
+    asked = config.method != Method()
+    if not asked and latest is not None:
         # Asked without a model: the settings of the last run are meant.
         config = overview.with_settings_of(config, latest)
     plan = make_plan(config) if config.bids_dir.is_dir() else None
-    terminal.show(overview.status(plan, config) if plan else overview.status_of_derivatives(config.output_dir))
+    terminal.show(overview.status(plan, config, asked) if plan else overview.status_of_derivatives(config.output_dir))
     return 0
 
 
@@ -215,8 +218,9 @@ def group(config: Config, terminal: Terminal) -> int:
         )
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
     path = write_group_table(config.output_dir, rows)
-    write_group_report(config.output_dir)
+    page = write_group_report(config.output_dir)
     logger.info("%d row(s) -> %s", len(rows), path)
+    announcements.after_group(page)
     return 0
 
 
@@ -240,7 +244,9 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
     scan_mb = max(expected_memory_mb(job, plan.card, config) for job in todo[:SAMPLED_SCANS])
     n_processes, n_threads = share_cores(config.resources, len(todo), seams.allowed_cores(), allowed_memory(), scan_mb)
     memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
-    compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
+    compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / provenance.COMPILED
+    if config.behaviour.clean_work_dir:
+        provenance.clean_work_dir(compiled.parent)
     networks = member_files(ensemble.member_paths, ensemble.card)
     device = choose_device(
         config.resources.device,
@@ -318,7 +324,7 @@ def process_scan(job: Job, worker: Worker) -> None:
     with claimed(job.outputs.claim) as alone:
         if not config.behaviour.force and is_done_by_now(job):
             return
-        clock = provenance.Clock()
+        clock = provenance.Clock(job.key)
         with clock.stage("load"):
             check_memory(job, model.card, config, model.device.memory_bytes)
             inputs = provenance.describe_inputs(job.inputs)

@@ -15,7 +15,7 @@ from bids_hsf.bids.provenance import read_failure
 from bids_hsf.errors import NoInputError, StorageError, UnreadableImageError
 from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
-from bids_hsf.runs import estimates
+from bids_hsf.runs import announcements, estimates
 from bids_hsf.runs.command_line import command_line
 from bids_hsf.runs.config import Config, config_from
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
@@ -65,6 +65,8 @@ def preview(plan: Plan, config: Config) -> str:
     lines = text_table(("scan", "action", "voxels", "remark"), [(r.key, r.action, r.size, r.remark) for r in rows])
     counts = Counter(row.action for row in rows)
     lines += ["", ", ".join(f"{count} {action}" for action, count in counts.most_common())]
+    lines += announcements.of_model(plan.card, number_of_augmentations(plan.card, config.method))
+    lines.append(announcements.of_device(config))
     if todo:
         lines += _costs(todo, plan, config)
     lines.append("Dry run: nothing was written.")
@@ -154,6 +156,7 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         participants=asked.participants,
         excluded_participants=asked.excluded_participants,
         sessions=asked.sessions,
+        runs=asked.runs,
         modalities=asked.modalities if asked.modalities_asked else saved.selection.modalities,
         filters=asked.filters or saved.selection.filters,
     )
@@ -161,14 +164,19 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         config.behaviour,
         uncertainty=saved.behaviour.uncertainty,
         write_probabilities=saved.behaviour.write_probabilities,
+        write_transforms=saved.behaviour.write_transforms,
         split_long_axis=saved.behaviour.split_long_axis,
         export_lut=saved.behaviour.export_lut,
     )
     return replace(config, selection=selection, method=saved.method, behaviour=behaviour)
 
 
-def status(plan: Plan, config: Config) -> str:
-    """List the scans that failed (with the reason) or are missing, and write a line that runs them."""
+def status(plan: Plan, config: Config, asked: bool = False) -> str:
+    """List the scans that failed (with the reason) or are missing, and write a line that runs them.
+
+    What was made with other settings is whole, and is only to be replaced by who asks for settings (`asked`) himself:
+    those of the last run may have been meant for a few scans.
+    """
     states = {job.key: state_of(job) for job in plan.jobs}
     rest = [job for job in plan.jobs if states[job.key] is not State.DONE]
     rows = [(job.key, str(states[job.key]), _reason(job, states[job.key])) for job in rest]
@@ -176,8 +184,19 @@ def status(plan: Plan, config: Config) -> str:
     lines = [*text_table(("scan", "state", "reason"), rows), ""] if rows else []
     summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
     lines.append(f"{plan.card.name} (seg-{plan.segmentation}): {len(plan.jobs)} scan(s): {summary}")
-    if rest:
-        lines += ["To run the rest:", f"  {rest_line(rest, config, force=counts[State.DIFFERENT] > 0)}"]
+    different = [job for job in rest if states[job.key] is State.DIFFERENT]
+    unfinished = [job for job in rest if states[job.key] is not State.DIFFERENT]
+    if unfinished:
+        others = {job.scan.participant for job in different}
+        force = any(job.scan.participant in others for job in unfinished)  # else the run would refuse these
+        lines += ["To run the rest:", f"  {rest_line(unfinished, config, force=force)}"]
+    if different and asked:
+        lines += ["To replace what was made with other settings:", f"  {rest_line(different, config, force=True)}"]
+    elif different:
+        lines.append(
+            f"The {len(different)} made with other settings than the last run are whole, and stay as they are. "
+            "To make all alike, ask for status with the settings that you want, such as --model NAME."
+        )
     return "\n".join(lines)
 
 
@@ -229,6 +248,7 @@ def rest_line(rest: Sequence[Job], config: Config, force: bool = False) -> str:
         dry_run=False,
         reports_only=False,
         boilerplate_only=False,
+        clean_work_dir=False,
     )
     todo = replace(config, levels=("participant",), selection=selection, behaviour=behaviour)
     return shlex.join(command_line(todo))
