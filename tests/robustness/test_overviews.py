@@ -54,7 +54,7 @@ def test_status_and_group_without_the_raw_data(place: Place, tmp_path: Path) -> 
 
 def test_status_of_everything_done(place: Place) -> None:
     shown = run_here(str(place.bids_dir), str(place.reference), "status")
-    assert (shown.returncode, shown.stdout) == (0, f"toy_fast (seg-toy): {N_SUBJECTS} scan(s): {N_SUBJECTS} done\n")
+    assert (shown.returncode, shown.stdout) == (0, f"toy_fast (seg-toyFast): {N_SUBJECTS} scan(s): {N_SUBJECTS} done\n")
 
 
 def test_status_expects_the_outputs_that_the_last_run_was_asked_for(place: Place, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_status_expects_the_outputs_that_the_last_run_was_asked_for(place: Place
     assert f"{N_SUBJECTS} scan(s): 1 done, {N_SUBJECTS - 1} missing" in shown.stdout
     _, *words = shlex.split(shown.stdout.splitlines()[-1])
     assert run_here(*words).returncode == 0
-    assert len(list(out.glob("sub-*/anat/*_seg-toy_probseg.nii.gz"))) == N_SUBJECTS
+    assert len(list(out.glob("sub-*/anat/*_seg-toyFast_probseg.nii.gz"))) == N_SUBJECTS
 
 
 @pytest.mark.slow
