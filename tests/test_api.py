@@ -46,7 +46,8 @@ def test_equal_to_the_command_line_voxel_by_voxel(model, segmented: Segmented, s
     # The command line knows the T1w of the session, whose size a T2w takes; alone it is measured to some percent.
     tolerance = 0.5 if sidecar["Localization"].get("eTIVOf") is None else 0.03 * sidecar["eTIV_mm3"]
     assert result.location.etiv_mm3 == pytest.approx(sidecar["eTIV_mm3"], abs=tolerance)
-    assert result.warnings == tuple(sidecar["Localization"]["Warnings"])
+    assert [finding.text for finding in result.findings] == [finding["Text"] for finding in sidecar["Findings"]]
+    assert result.predicted_dice == sidecar["PredictedDice"]
 
 
 def test_images_in_memory_are_as_good_as_files(model, segmented: Segmented) -> None:

@@ -5,7 +5,6 @@ It knows arrays and grids, an open model and options; no file, no dataset, no co
 """
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,17 +18,14 @@ from bids_hsf.geometry import Grid, covering_box, field_of_view, resample
 from bids_hsf.labels import HEMISPHERES, SIDE_NAMES, Label, hemisphere_offset
 from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.crops import crop_grid
-from bids_hsf.localization.location import WHOLE_HIPPOCAMPUS_SHARE, Location
+from bids_hsf.localization.location import Location
 from bids_hsf.machine import release_memory
 from bids_hsf.outliers import tissue_range, without_outliers
 from bids_hsf.segmentation.augmentation import draw
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
 from bids_hsf.segmentation.model import DEFAULTS, Model, Options
-from bids_hsf.segmentation.presence import doubts, look_of
 from bids_hsf.segmentation.volumes import Volumes, measure
 from bids_hsf.segmentation.votes import Predictor, Votes, vote
-
-logger = logging.getLogger(__name__)
 
 FURTHER_MAPS = ("mutual_information", "expected_entropy", "vote_share")
 CERTAIN = {"vote_share": 1.0}  # what a map says where nothing is in doubt; 0 for the others
@@ -107,8 +103,6 @@ class Hippocampi:
     spreads : mapping of int to mapping
         Bilateral index to "mean", "sd", "low", "high" of the volume in mm3 over the passes.
     sides : tuple of Hippocampus
-    doubts : tuple of str
-        What speaks against there being a hippocampus where one was found; empty where all is well.
     """
 
     grid: Grid
@@ -118,7 +112,6 @@ class Hippocampi:
     probabilities: NDArray[np.float32] | None
     spreads: Mapping[int, Mapping[str, float]]
     sides: tuple[Hippocampus, ...]
-    doubts: tuple[str, ...] = ()
 
     @property
     def n_passes(self) -> int:
@@ -161,23 +154,7 @@ def segment(scans: Sequence[AlignedScan], location: Location, model: Model, opti
         sides.append(decide_on_scan(first, joined, model, options))
     del votes, joined
     release_memory()
-    found = join_sides(sides, scans[0].grid, model.labels, options)
-    return replace(found, doubts=doubts_of(found, scans[0], location))
-
-
-def doubts_of(found: Hippocampi, scan: AlignedScan, location: Location) -> tuple[str, ...]:
-    """Ask whether what was found looks like two hippocampi in the scan that was segmented."""
-    looks, volumes_mm3 = {}, {}
-    for side in found.sides:
-        inside = np.zeros(found.grid.shape, dtype=bool)
-        inside[side.slices] = side.segmentation.labels > 0
-        looks[side.hemisphere] = look_of(scan.data, inside, found.grid.voxel_sizes)
-        if location.coverage.get(side.hemisphere, 0.0) >= WHOLE_HIPPOCAMPUS_SHARE:
-            volumes_mm3[side.hemisphere] = float(inside.sum()) * found.grid.voxel_volume
-    said = doubts(looks, volumes_mm3)
-    for doubt in said:
-        logger.warning("%s: %s", scan.key, doubt)
-    return said
+    return join_sides(sides, scans[0].grid, model.labels, options)
 
 
 def segment_crop(scan: AlignedScan, grid: Grid, model: Model, options: Options = DEFAULTS) -> Hippocampus:

@@ -210,7 +210,7 @@ def test_a_slab_is_located_through_the_t1w_and_its_label_map(located: Path) -> N
     # The boxes of the label map end at -6 mm, the slab at -18 mm.
     for side in ("L", "R"):
         assert found["Coverage"][side] == pytest.approx(22 / 34, abs=0.06)
-    assert sum("lies in the field of view" in warning for warning in found["Warnings"]) == 2
+    assert [finding["Code"] for finding in sidecar["Findings"]].count("coverage") == 2
 
 
 def test_the_group_table_tells_quality_coverage_and_relative_volumes(located: Path) -> None:
