@@ -1,5 +1,6 @@
 """One segmented scan, and the files that say what was found."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,9 +61,31 @@ class ScanResult:
     findings: tuple[Finding, ...]
 
     @property
+    def segmentation(self) -> str:
+        """The ``seg-`` entity: model, and labels that were joined."""
+        joined = (merge for merge in self.card.merges if merge.name == self.request["Labels"])
+        return segmentation_name(self.card, next(joined, None))
+
+    @property
     def volumes(self) -> Volumes:
         """Every structure, measured."""
         return self.hippocampi.volumes(self.location.etiv_mm3)
+
+
+def segmentation_name(card: ModelCard, merge: Merge | None) -> str:
+    """Name the label maps of a model, and of its merged labels: what several models made lies side by side."""
+    return variant_name(card.family, card.name) + (merge.suffix if merge else "")
+
+
+def variant_name(family: str, model: str) -> str:
+    """Put a model of a family into letters and digits, as the ``seg-`` entity has it; what both names say is said once.
+
+    >>> variant_name("longaxis", "longaxis_single_fast"), variant_name("hsf", "bagging_sq"), variant_name("toy", "toy")
+    ('longaxisSingleFast', 'hsfBaggingSq', 'toy')
+    """
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", model) if word]
+    own = words[1:] if words[:1] == [family] else words
+    return family + "".join(word[0].upper() + word[1:] for word in own)
 
 
 def judged_result(

@@ -197,12 +197,15 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
 
 def status(config: Config, terminal: Terminal) -> int:
     """Tell which scans are done, failed or missing, and how to run the rest; the raw data may be gone."""
-    latest = logs.latest_config(config.output_dir)
-    if config.method == Method() and latest is not None:
-        # Asked without a model: the settings of the last run are meant.
-        config = overview.with_settings_of(config, latest)
-    plan = make_plan(config) if config.bids_dir.is_dir() else None
-    terminal.show(overview.status(plan, config) if plan else overview.status_of_derivatives(config.output_dir))
+    if not config.bids_dir.is_dir():
+        terminal.show(overview.status_of_derivatives(config.output_dir))
+        return 0
+    configs = [config]
+    if config.method == Method():
+        # Asked without a model: the settings of the last run of each are meant.
+        saved = logs.latest_configs(config.output_dir)
+        configs = [overview.with_settings_of(config, path) for path in saved] or configs
+    terminal.show("\n\n".join(overview.status(make_plan(each), each) for each in configs))
     return 0
 
 

@@ -39,7 +39,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         packages=package_versions(),
         label_maps=tuple(config.method.derivatives),
     )
-    write_citation(config.output_dir, methods)
+    write_citation(config.output_dir, methods, plan.segmentation)
 
 
 def may_show_a_head(job: Job) -> bool:
@@ -55,9 +55,12 @@ def may_show_a_head(job: Job) -> bool:
     return False
 
 
-def write_citation(output_dir: Path, methods: Methods) -> None:
-    """Write the methods text of a run as ``CITATION.md``, ``.html`` and ``.bib``."""
-    folder = output_dir / "logs"
-    write_text(folder / "CITATION.md", methods_markdown(methods))
-    write_text(folder / "CITATION.html", methods_html(methods))
-    write_text(folder / "CITATION.bib", methods_bibtex(methods))
+def write_citation(output_dir: Path, methods: Methods, segmentation: str) -> None:
+    """Write the methods text of a run as ``CITATION.md``, ``.html`` and ``.bib``.
+
+    Of a folder with several models these are of the last run; beside them lie those of each, by its ``seg-`` entity.
+    """
+    texts = {"md": methods_markdown(methods), "html": methods_html(methods), "bib": methods_bibtex(methods)}
+    for ending, text in texts.items():
+        for name in (f"seg-{segmentation}_CITATION", "CITATION"):
+            write_text(output_dir / "logs" / f"{name}.{ending}", text)
