@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,10 @@ from bids_hsf.networks import members
 from bids_hsf.networks.device import Device
 from bids_hsf.networks.predictor import OnnxPredictor
 from bids_hsf.segmentation import model
-from bids_hsf.segmentation.augmentation import draw
 from bids_hsf.segmentation.hippocampi import Crop, segment, segment_crop, vote_on
 from bids_hsf.segmentation.model import Model, Options
-from bids_hsf.segmentation.votes import vote
+from bids_hsf.segmentation.sampling import looks
+from bids_hsf.segmentation.votes import Tally
 
 CPU = Device("cpu", "CPUExecutionProvider", {}, n_threads=1)
 
@@ -57,8 +58,9 @@ def test_members_that_vote_in_turn_are_the_ensemble(
     monkeypatch.undo()
     for crop, found in zip(crops, votes, strict=True):
         networks = [OnnxPredictor(path, card, CPU) for path in paths]
-        samples = draw(card.recipe, 2, crop.random_state(Options().seed))
-        together = vote(crop.data, networks, grid, samples)
+        tally = Tally(crop.data, grid)
+        tally.add(networks, list(islice(looks(card.recipe, 3, crop.random_state(Options().seed)), 3)))
+        together = tally.votes()
         assert found.n_passes == together.n_passes == 9
         np.testing.assert_allclose(found.vote_counts, together.vote_counts, atol=1e-4)
         np.testing.assert_allclose(found.probability_sum, together.probability_sum, atol=1e-4)
