@@ -151,6 +151,11 @@ def label(prefix: str) -> Callable[[str], str]:
     return lambda text: text.removeprefix(prefix)
 
 
+def number_or_auto(text: str) -> int | str:
+    """Read a whole number, or "auto"."""
+    return text if text == "auto" else int(text)
+
+
 def suffix_of(text: str) -> str:
     """BIDS suffix of a contrast, in any spelling; one that nobody knows is left as it is."""
     known = SUFFIXES.get(text.lower())

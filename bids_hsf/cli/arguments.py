@@ -16,6 +16,7 @@ from bids_hsf.cli.actions import (
     PrintSpec,
     Words,
     label,
+    number_or_auto,
     one_of,
     path_of,
     suffix_of,
@@ -148,7 +149,13 @@ def _add_model(group: Group) -> None:
     )
     text = "labels to join, as the model's card offers them: 1/2/3, 1/23, 123, whole (default: all labels)"
     add("method.ca_mode", text, metavar="MODE")
-    add("method.n_augmentations", "test-time augmentations (default: as the model's card says)", **NUMBER)
+    text = (
+        "test-time augmentations, or auto: as many as it takes until volumes are steady "
+        "(default: as the model's card says)"
+    )
+    add("method.n_augmentations", text, type=number_or_auto, metavar="N|auto")
+    text = f"with --tta auto, how steady volumes have to be (default: {Method.volume_tolerance:g} per cent)"
+    add("method.volume_tolerance", text, type=float, metavar="PERCENT")
     add("method.seed", f"seed of the augmentations (default: {Method.seed})", **NUMBER)
     add(
         "method.box_margin_mm",

@@ -26,7 +26,7 @@ def check_wishes(plan: Plan, config: Config) -> None:
     """
     candidates(config.resources.device)
     asked, given = config.method.n_augmentations, number_of_augmentations(plan.card, config.method)
-    if asked is not None and given < asked:
+    if isinstance(asked, int) and isinstance(given, int) and given < asked:
         logger.warning(
             "%s %d is taken for %d: each sample of %s is the mirrored crop, and a second one would tell nothing new",
             FLAGS["method.n_augmentations"][0],

@@ -241,7 +241,7 @@ class TestEntry:
         words.append("hardware.engine_settings.execution_providers=[CPUExecutionProvider]")
         assert main(["hsf", *words], SEAMS) == 0
         for name in ("a", "b"):
-            assert (tmp_path / "mri" / name / "hsf_outputs" / "tse_seg-toy_dseg.nii.gz").is_file()
+            assert (tmp_path / "mri" / name / "hsf_outputs" / "tse_seg-toyFast_dseg.nii.gz").is_file()
         capsys.readouterr()
         assert main(words, SEAMS) == 0
         assert capsys.readouterr().err.count("1 done before, 0 to do") == 2

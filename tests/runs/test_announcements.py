@@ -50,7 +50,7 @@ def test_stages_are_told_to_who_wants_more(place: Place) -> None:
 def test_transforms_are_there_and_a_run_without_them_leaves_them(place: Place) -> None:
     names = sorted(path.name for path in place.reference.rglob("*_xfm.txt"))
     assert names == [
-        f"sub-{label}_seg-toy_from-{way}_mode-image_xfm.txt"
+        f"sub-{label}_seg-toyFast_from-{way}_mode-image_xfm.txt"
         for label in ("01", "02")
         for way in ("MNI152NLin2009cSym_to-T1w", "T1w_to-MNI152NLin2009cSym")
     ]
@@ -104,7 +104,7 @@ def test_images_by_name_and_failures(place: Place, tmp_path: Path) -> None:
     image = write_head(tmp_path / "a.nii.gz")
     done = run_here(str(image), str(tmp_path / "out"), *model)
     assert f"Report: {tmp_path}/out/a.html" in done.stderr
-    assert f"fsleyes {image} {tmp_path}/out/a_seg-toy_dseg.nii.gz -ot label" in done.stderr
+    assert f"fsleyes {image} {tmp_path}/out/a_seg-toyFast_dseg.nii.gz -ot label" in done.stderr
     image.write_bytes(image.read_bytes()[:2000])
     done = run_here(str(image), str(tmp_path / "other"), *model)
     assert done.returncode == 65
