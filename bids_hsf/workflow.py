@@ -37,8 +37,9 @@ from bids_hsf.labels import Merge
 from bids_hsf.localization.locate import locate
 from bids_hsf.localization.locator import Locator
 from bids_hsf.machine import allowed_cores, allowed_memory, release_memory
-from bids_hsf.networks.device import Device, choose_device
+from bids_hsf.networks.device import Device, choose_device, settings_to_try
 from bids_hsf.networks.members import member_files
+from bids_hsf.networks.rehearsal import rehearse
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
 from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
@@ -154,6 +155,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
     outcomes = []
     if todo:
+        clean_work_dir(config)
         with validation(todo, config):
             outcomes = process_jobs(todo, plan, config, run_id, seams)
     code = summarize(plan.jobs, todo, outcomes)
@@ -245,6 +247,12 @@ def work_dir(config: Config) -> Path:
     return path
 
 
+def clean_work_dir(config: Config) -> None:
+    """Remove what earlier runs left in the work folder, if that was asked for."""
+    if config.behaviour.clean_work_dir:
+        provenance.remove_compiled(work_dir(config))
+
+
 def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams: Seams) -> list[Outcome]:
     """Process scans, one or several at once; returns how each ended."""
     ensemble = fetch(plan.card)
@@ -252,17 +260,10 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
     n_processes, n_threads = share_cores(config.resources, len(todo), seams.allowed_cores(), allowed_memory(), scan_mb)
     memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
     compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / provenance.COMPILED
-    if config.behaviour.clean_work_dir:
-        provenance.clean_work_dir(compiled.parent)
     networks = member_files(ensemble.member_paths, ensemble.card)
-    device = choose_device(
-        config.resources.device,
-        networks[0],
-        n_threads,
-        memory_bytes,
-        compiled,
-        reduced_precision=config.method.reduced_precision,
-    )
+    asked, reduced = config.resources.device, config.method.reduced_precision
+    rehearse(networks, settings_to_try(asked, n_threads, compiled, reduced_precision=reduced))
+    device = choose_device(asked, networks[0], n_threads, memory_bytes, compiled, reduced_precision=reduced)
     logger.info(
         "%s on %s: %d scan(s) at once, %d thread(s) each (%s)",
         plan.card.name,
