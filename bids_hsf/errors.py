@@ -16,6 +16,7 @@
         CardError                       its card is wrong
         FetchError                      its files cannot be fetched or are damaged
       DeviceError                   69  an execution provider that cannot be had
+      ClusterError                  69  a cluster that cannot be reached, or whose workers cannot run the app
       OutputError                   73  output cannot be created
       StorageError                  74  reading or writing failed
 
@@ -110,6 +111,12 @@ class FetchError(ModelError):
 
 class DeviceError(BidsHsfError):
     """The execution provider that was asked for cannot be used."""
+
+    exit_code = 69
+
+
+class ClusterError(BidsHsfError):
+    """The cluster that was named cannot be reached, or its workers cannot run the app."""
 
     exit_code = 69
 

@@ -16,7 +16,7 @@ from bids_hsf.cli.parser import POSITIONALS, Parser, near
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
 from bids_hsf.hub import DEFAULT_MODEL, OFFLINE_MODEL
 from bids_hsf.runs.command_line import FLAGS
-from bids_hsf.runs.config import LEVELS, REFERENCES, UNCERTAINTIES, VIEWERS, Config, Method, config_from
+from bids_hsf.runs.config import EXECUTORS, LEVELS, REFERENCES, UNCERTAINTIES, VIEWERS, Config, Method, config_from
 
 USAGE = (
     "bids-hsf BIDS_DIR OUTPUT_DIR {participant,group,status} [{participant,group,status} ...] [options]\n"
@@ -170,6 +170,11 @@ def _add_resources(group: Group) -> None:
     add("resources.omp_nthreads", "threads a scan; --nprocs x --omp-nthreads <= --nthreads", **NUMBER)
     text = "memory in total: a number of MB, or with K, M, G or T; --mem-gb in GB"
     add("resources.mem_mb", text, action=Memory, metavar="SIZE")
+    add("resources.executor", "where scans run (default: local)", choices=EXECUTORS)
+    text = "a Dask cluster that runs: its address, or the file of its scheduler"
+    add("resources.dask_scheduler", text, metavar="ADDRESS|FILE.json")
+    text = "let Dask ask Slurm, PBS, SGE, LSF or HTCondor for up to --nprocs workers: dask-jobqueue's configuration"
+    add("resources.dask_jobqueue", text, type=_path, metavar="FILE.yaml")
     add("work_dir", "scratch folder (default: in $TMPDIR, else OUTPUT_DIR/.work)", type=_path, metavar="DIR")
 
 
