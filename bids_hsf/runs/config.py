@@ -115,6 +115,10 @@ class Behaviour:
     export_lut : tuple of str
         Viewers for which label files are written.
     verbosity : int
+    ratings : Path or None
+        Of scans, by those who looked at them, for the group table.
+    leave_out_excluded : bool
+        Leave scans that are rated "exclude" out of the group's tables.
     """
 
     validate: bool = True
@@ -128,6 +132,8 @@ class Behaviour:
     split_long_axis: bool = False
     export_lut: tuple[Viewer, ...] = ()
     verbosity: Whole = 0
+    ratings: Path | None = None
+    leave_out_excluded: bool = False
 
     @property
     def full_uncertainty(self) -> bool:
@@ -177,6 +183,8 @@ class Config:
         self._check_numbers()
         if self.method.reference != Method.reference and not self.method.multispectral:
             raise UsageError(f"--reference {self.method.reference} says nothing without --multispectral")
+        if self.behaviour.leave_out_excluded and self.behaviour.ratings is None:
+            raise UsageError("--leave-out-excluded says nothing without --ratings")
 
     def _check_paths(self) -> None:
         """Refuse folders that would be written into though they are not ours to write."""
