@@ -110,12 +110,15 @@ def judged_result(
 
 def request_of(card: ModelCard, merge: Merge | None, options: Options) -> dict[str, Any]:
     """All settings that decide a result, as plain values."""
+    sampling = options.sampling_of(card)
     return {
         "Model": card.name,
         "ModelVersion": card.version,
         "Members": {member.filename: member.sha256 or member.xxh3_64 for member in card.members},
         "Labels": merge.name if merge else "all",
-        "TestTimeAugmentations": options.augmentations_of(card),
+        "TestTimeAugmentations": "auto" if sampling.tolerance else sampling.most,
+        **({"VolumeTolerance": sampling.tolerance} if sampling.tolerance else {}),
+        **({"Sampling": card.recipe.sampling} if sampling.most and not card.recipe.mirrors_alone else {}),
         "Seed": options.seed,
         "BoxMarginMm": options.margin_mm,
         "KeepIslands": options.keep_islands,

@@ -218,7 +218,8 @@ def test_votes_outside_the_field_of_view_do_not_count() -> None:
     def votes(share: float) -> Votes:
         shares = np.stack([np.full((4, 4, 4), 1 - share), np.full((4, 4, 4), share)]).astype(np.float32)
         volumes = np.array([[64 * (1 - share), 64 * share]], dtype=np.float32)
-        return Votes(shares, shares.copy(), np.ones((4, 4, 4), np.float32), np.ones((4, 4, 4), np.float32), volumes)
+        seen = np.ones((4, 4, 4), np.float32)
+        return Votes(shares, shares.copy(), seen.copy(), seen, volumes, np.zeros(1, int))
 
     first = votes(0.25)
     limited = votes(0.75).within(inside, first)
