@@ -134,14 +134,15 @@ class ScanName:
 def parse_stem(stem: str) -> ScanName | None:
     """Read the name of a scan's outputs, without folder and suffix; None for what is not named like those of any.
 
-    >>> parse_stem("sub-01_ses-2_space-T1w_seg-hsf").scan
-    'sub-01_ses-2_T1w'
+    >>> parse_stem("sub-01_ses-2_space-T1w_seg-hsf").scan, parse_stem("sub-01_space-T1w_seg-hsf_desc-mended")
+    ('sub-01_ses-2_T1w', None)
     """
     labels, _ = split_name(f"{stem}_")
-    if not {"sub", "space", "seg"} <= set(labels):
+    description = labels.get("desc")
+    if not {"sub", "space", "seg"} <= set(labels) or description not in (None, MULTISPECTRAL):
         return None
     suffix = labels["space"]
-    if labels.get("desc") == MULTISPECTRAL:
+    if description is not None:
         suffix += "+" + next(contrast for contrast in PAIR if contrast != suffix)
     session = f"ses-{labels['ses']}" if "ses" in labels else None
     scan = "_".join([*(f"{name}-{label}" for name, label in in_order(labels)), suffix])

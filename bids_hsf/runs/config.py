@@ -187,8 +187,6 @@ class Config:
         self._check_numbers()
         if self.method.reference != Method.reference and not self.method.multispectral:
             raise UsageError(f"--reference {self.method.reference} says nothing without --multispectral")
-        if self.behaviour.leave_out_excluded and self.behaviour.ratings is None:
-            raise UsageError("--leave-out-excluded says nothing without --ratings")
 
     def _check_paths(self) -> None:
         """Refuse folders that would be written into though they are not ours to write."""

@@ -16,7 +16,7 @@ from bids_hsf.bids.ratings import EXCLUDE, RATINGS, Ratings, read_ratings
 from bids_hsf.cohort import changes
 from bids_hsf.cohort.families import mixtures_of
 from bids_hsf.cohort.outliers import MIN_SCANS, judge
-from bids_hsf.errors import StorageError
+from bids_hsf.errors import StorageError, UsageError
 from bids_hsf.files import write_json
 from bids_hsf.runs.cohort import Cohort, collect
 from bids_hsf.runs.config import Config
@@ -29,6 +29,8 @@ SHOWN = 5
 
 def judged_cohort(config: Config) -> tuple[Cohort, list[str]]:
     """Collect the scans that were asked for, rated and judged; returns them, and what is to be said of them."""
+    if config.behaviour.leave_out_excluded and config.behaviour.ratings is None:
+        raise UsageError("--leave-out-excluded says nothing without --ratings")
     ratings = None if config.behaviour.ratings is None else read_ratings(config.behaviour.ratings)
     cohort = collect(config)
     said = []
