@@ -27,7 +27,7 @@ from pool import POOL_MM, target_field
 from samples import VOXEL_MM
 from scipy import ndimage
 from synthesis import T1W, T2W, known_means, rendered
-from targets import UPRIGHT_MM, citi168_cases, msd_cases
+from targets import UPRIGHT_MM, citi168_cases, main_component, msd_cases
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -70,6 +70,8 @@ def judge_citi168(arguments: argparse.Namespace, networks: Networks) -> None:
     for name, images in citi168_cases(arguments.folder):
         points = grid_points(images["T1w"].shape, UPRIGHT_MM, UPRIGHT_MM)
         labels = {c: networks.probabilities(image, UPRIGHT_MM, points).argmax(0).numpy() for c, image in images.items()}
+        for found in labels.values():
+            found[~main_component(found > 0)] = 0  # as the app removes islands
         t2w = images["T2w"].numpy()[tuple(slice(n) for n in labels["T1w"].shape)]
         for contrast, found in labels.items():
             means = [t2w[found == k].mean() for k in range(1, 7)]

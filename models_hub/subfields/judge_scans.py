@@ -8,6 +8,7 @@ and on the T2w how dark SRLM is against CA1, slice by slice of the body. `--figu
 """
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -54,13 +55,15 @@ def hippunfold_labels(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
-def segment(bids_dir: Path, model: str, out: Path) -> float:
-    """Run the app on the head; returns seconds."""
-    started = time.time()
+def segment(bids_dir: Path, model: str, out: Path) -> tuple[float, float]:
+    """Run the app on the head; returns seconds, and those of the processor."""
+    started, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "bids_hsf", str(bids_dir), str(out), "participant", "--model", model]
     command += ["--participant-label", "icbm152", "--skip-bids-validation"]
     subprocess.run(command, check=True)  # noqa: S603
-    return time.time() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.time() - started, used
 
 
 def found_labels(out: Path, contrast: str) -> np.ndarray:
@@ -123,9 +126,9 @@ def main() -> None:
     anat = arguments.bids_dir / "sub-icbm152" / "anat"
     with tempfile.TemporaryDirectory() as folder:
         out = arguments.out or Path(folder)
-        seconds = segment(arguments.bids_dir, arguments.model, out)
+        seconds, cpu_seconds = segment(arguments.bids_dir, arguments.model, out)
         found = {contrast: sides(found_labels(out, contrast)) for contrast in ("T1w", "T2w")}
-    print(f"{arguments.model}: {seconds:.1f} s for both scans")
+    print(f"{arguments.model}: {seconds:.1f} s for both scans, {cpu_seconds:.1f} s of the processor")
 
     def row(title: str, left: dict[str, float], right: dict[str, float], form: str) -> None:
         print(f"{title:24}", *(f"{left[g]:{form}}/{right[g]:{form}}".rjust(11) for g in left))
