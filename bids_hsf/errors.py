@@ -87,8 +87,7 @@ class NothingSelectedError(BidsHsfError):
 
     exit_code = 18
     remedy = (
-        "Compare labels, sessions and filters with the dataset; --dry-run shows what is found without any "
-        "work done."
+        "Compare labels, sessions and filters with the dataset; --dry-run shows what is found without any work done."
     )
 
 
@@ -174,6 +173,5 @@ class StorageError(BidsHsfError):
 
     exit_code = 74
     remedy = (
-        "Look at free space, quota, permissions and mounts, then run the same command again: finished scans "
-        "are kept."
+        "Look at free space, quota, permissions and mounts, then run the same command again: finished scans are kept."
     )
