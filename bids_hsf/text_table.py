@@ -1,6 +1,7 @@
 """Texts for people: tables, near words, and strangers' words made harmless."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -40,3 +41,8 @@ def near(word: str, known: Iterable[str]) -> str:
     by_lower = {each.lower(): each for each in known}
     found = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f"Did you mean {by_lower[found[0]]}? " if found else ""
+
+
+def natural_order(text: str) -> list[tuple[int, str]]:
+    """Sort key by which run-2 comes before run-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]

@@ -17,11 +17,13 @@ Reference = Literal["T1w", "T2w"]
 Uncertainty = Literal["entropy", "full"]
 Viewer = Literal["itksnap", "freesurfer", "fsleyes"]
 Level = Literal["participant", "group", "status"]
+Executor = Literal["local", "dask"]
 
 REFERENCES: tuple[Reference, ...] = get_args(Reference)
 UNCERTAINTIES: tuple[Uncertainty, ...] = get_args(Uncertainty)
 VIEWERS: tuple[Viewer, ...] = get_args(Viewer)
 LEVELS: tuple[Level, ...] = get_args(Level)
+EXECUTORS: tuple[Executor, ...] = get_args(Executor)
 
 
 class _Exact:
@@ -51,6 +53,12 @@ class Resources:
         Memory in total.
     device : str
         "auto", "cpu", "openvino", "cuda", ...
+    executor : str
+        "local", or "dask" for the workers of a Dask cluster.
+    dask_scheduler : str or None
+        Address of its scheduler, or path of the JSON file that this has written.
+    dask_jobqueue : Path or None
+        Configuration of dask-jobqueue, for workers that a batch system starts.
     """
 
     nthreads: Whole | None = None
@@ -58,6 +66,9 @@ class Resources:
     omp_nthreads: Whole | None = None
     mem_mb: Whole | None = None
     device: str = "auto"
+    executor: Executor = "local"
+    dask_scheduler: str | None = None
+    dask_jobqueue: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,10 @@ class Behaviour:
     export_lut : tuple of str
         Viewers for which label files are written.
     verbosity : int
+    ratings : Path or None
+        Of scans, by those who looked at them, for the group table.
+    leave_out_excluded : bool
+        Leave scans that are rated "exclude" out of the group's tables.
     """
 
     validate: bool = True
@@ -136,6 +151,8 @@ class Behaviour:
     split_long_axis: bool = False
     export_lut: tuple[Viewer, ...] = ()
     verbosity: Whole = 0
+    ratings: Path | None = None
+    leave_out_excluded: bool = False
 
     @property
     def full_uncertainty(self) -> bool:
@@ -183,6 +200,7 @@ class Config:
         if self.images:
             self._check_images()
         self._check_numbers()
+        self._check_executor()
         if self.method.reference != Method.reference and not self.method.multispectral:
             raise UsageError(f"--reference {self.method.reference} says nothing without --multispectral")
 
@@ -221,6 +239,18 @@ class Config:
         margin = self.method.box_margin_mm
         if margin is not None and not 0 <= margin <= MAX_MARGIN_MM:
             raise UsageError(f"--box-margin-mm must be within 0 and {MAX_MARGIN_MM:g}, got {margin:g}")
+
+    def _check_executor(self) -> None:
+        """Refuse a cluster that is not named, or named twice."""
+        named = {"--dask-scheduler": self.resources.dask_scheduler, "--dask-jobqueue": self.resources.dask_jobqueue}
+        given = [flag for flag, value in named.items() if value is not None]
+        if self.resources.executor == "dask" and len(given) != 1:
+            raise UsageError(
+                "--executor dask takes its workers from one place",
+                "Give --dask-scheduler ADDRESS|FILE.json for a cluster that runs, or --dask-jobqueue FILE.yaml.",
+            )
+        if self.resources.executor != "dask" and given:
+            raise UsageError(f"{given[0]} says nothing without --executor dask")
 
     def _check_images(self) -> None:
         """Refuse what needs a dataset around the images."""

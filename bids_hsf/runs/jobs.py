@@ -57,6 +57,11 @@ class Job:
         return self.scan.key if self.second is None else f"{self.scan.key}+{self.second.suffix}"
 
     @property
+    def kin(self) -> str:
+        """Name of its session, whose T1w is located once for all scans in a process."""
+        return f"{self.scan.subject}/{self.scan.session or ''}"
+
+    @property
     def scans(self) -> tuple[Scan, ...]:
         """The scan and, if it has one, its second contrast."""
         return (self.scan,) if self.second is None else (self.scan, self.second)
