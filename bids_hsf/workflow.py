@@ -43,7 +43,7 @@ from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
 from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
 from bids_hsf.results import judged_result
-from bids_hsf.runs import logs, overview, provenance
+from bids_hsf.runs import announcements, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.estimates import SAMPLED_SCANS, check_memory, expected_memory_mb
 from bids_hsf.runs.group_table import group_row
@@ -128,6 +128,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     if config.behaviour.reports_only:
         write_reports(plan, config)
         return 0
+    announcements.check_wishes(plan, config)
     if config.behaviour.dry_run:
         terminal.show(overview.preview(plan, config))
         return 0
@@ -159,6 +160,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     say_what_to_look_at(todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
     write_reports(plan, config)
+    announcements.at_the_end(plan, config, logs.log_path(config.output_dir, run_id), code)
     return code
 
 
@@ -200,12 +202,12 @@ def status(config: Config, terminal: Terminal) -> int:
     if not config.bids_dir.is_dir():
         terminal.show(overview.status_of_derivatives(config.output_dir))
         return 0
-    configs = [config]
-    if config.method == Method():
+    configs, asked = [config], config.method != Method()
+    if not asked:
         # Asked without a model: the settings of the last run of each are meant.
         saved = logs.latest_configs(config.output_dir)
         configs = [overview.with_settings_of(config, path) for path in saved] or configs
-    terminal.show("\n\n".join(overview.status(make_plan(each), each) for each in configs))
+    terminal.show("\n\n".join(overview.status(make_plan(each), each, asked) for each in configs))
     return 0
 
 
@@ -223,8 +225,9 @@ def group(config: Config, terminal: Terminal) -> int:
         )
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
     path = write_group_table(config.output_dir, rows)
-    write_group_report(config.output_dir)
+    page = write_group_report(config.output_dir)
     logger.info("%d row(s) -> %s", len(rows), path)
+    announcements.after_group(page)
     return 0
 
 
@@ -248,7 +251,9 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
     scan_mb = max(expected_memory_mb(job, plan.card, config) for job in todo[:SAMPLED_SCANS])
     n_processes, n_threads = share_cores(config.resources, len(todo), seams.allowed_cores(), allowed_memory(), scan_mb)
     memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
-    compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
+    compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / provenance.COMPILED
+    if config.behaviour.clean_work_dir:
+        provenance.clean_work_dir(compiled.parent)
     networks = member_files(ensemble.member_paths, ensemble.card)
     device = choose_device(
         config.resources.device,
@@ -329,7 +334,7 @@ def process_scan(job: Job, worker: Worker) -> None:
     with claimed(job.outputs.claim) as alone:
         if not config.behaviour.force and is_done_by_now(job):
             return
-        clock = provenance.Clock()
+        clock = provenance.Clock(job.key)
         with clock.stage("load"):
             check_memory(job, model.card, config, model.device.memory_bytes)
             inputs = provenance.describe_inputs(job.inputs)

@@ -19,7 +19,7 @@ DOCKER = REPOSITORY / "docker"
 LOCKS = sorted(DOCKER.glob("*.lock"))
 DESCRIPTOR = json.loads((REPOSITORY / "bids_hsf/data/bids_hsf.boutiques.json").read_text())
 # Flags that Boutiques has no use for.
-NOT_IN_DESCRIPTOR = {"help", "version", "bids_exec_spec", "notrack"}
+NOT_IN_DESCRIPTOR = {"help", "version", "bids_exec_spec", "print_completion", "low_mem", "debug", "habits"}
 
 
 def pins(*paths):
