@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from bids_hsf.bids.names import loose_outputs
 from bids_hsf.errors import UnreadableImageError, UsageError
 from bids_hsf.files import write_json
+from bids_hsf.findings import Finding
 from bids_hsf.geometry import CropBox, covering_box, from_canonical
 from bids_hsf.hub import DEFAULT_MODEL
 from bids_hsf.hub.cards import ModelCard
@@ -32,7 +33,7 @@ from bids_hsf.images import LoadedScan, load_scan, take_scan
 from bids_hsf.labels import Label
 from bids_hsf.localization.contrasts import HeadScan, locate_head
 from bids_hsf.localization.location import Location
-from bids_hsf.results import ScanResult, describe, request_of, write_maps
+from bids_hsf.results import ScanResult, describe, judged_result, request_of, write_maps
 from bids_hsf.segmentation.hippocampi import segment as segment_scans
 from bids_hsf.segmentation.model import DEFAULTS, Model, Options, find_merge, open_ensemble
 from bids_hsf.segmentation.volumes import Volumes
@@ -58,8 +59,11 @@ class Result:
         Where the hippocampi lie: quality (0-1), coverage a side, estimated total intracranial volume in mm3.
     boxes : mapping of str to CropBox
         Hemisphere "L", "R" to the box of the image's voxels, in RAS+ order, that the networks saw.
-    warnings : tuple of str
-        What a person should look at; empty where all is well.
+    findings : tuple of Finding
+        What a person should know, heaviest first: ``code``, ``weight`` ("note", "check", "fail"), ``text``, and what
+        was measured; empty where all is well.
+    predicted_dice : mapping of str to float
+        Hemisphere to the Dice that its label map is thought to have with the truth; empty where nothing was learnt.
     maps : mapping of str to nibabel.Nifti1Image
         "entropy" and, with ``Options(full_uncertainty=True)``, mutual information, expected entropy, vote share.
     probabilities : nibabel.Nifti1Image or None
@@ -73,7 +77,8 @@ class Result:
     volumes: Volumes
     location: Location
     boxes: Mapping[str, CropBox]
-    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    predicted_dice: Mapping[str, float]
     maps: Mapping[str, nib.Nifti1Image]
     probabilities: nib.Nifti1Image | None
     scan_result: ScanResult
@@ -98,7 +103,7 @@ class Result:
             A file cannot be written. Each file is whole or not there.
         """
         result = self.scan_result
-        outputs = loose_outputs(Path(folder), name or result.key, result.card.family)
+        outputs = loose_outputs(Path(folder), name or result.key, result.segmentation)
         write_maps(result, outputs, (result.key,))
         write_json(outputs.sidecar, describe(result, outputs, (result.key,)).to_json())
         names = [None] if self.probabilities else []
@@ -170,8 +175,9 @@ class OpenModel:
             The model does not know the contrast.
         """
         loaded = _load(image)
+        others = [] if t2w is None else [_load(t2w)]
         first = _head_scan(image, loaded, contrast)
-        second = None if t2w is None else _head_scan(t2w, _load(t2w), "T2w")
+        second = None if t2w is None else _head_scan(t2w, others[0], "T2w")
         for scan in (first, second):
             if scan is not None and scan.contrast not in self.card.contrasts:
                 known = " and ".join(self.card.contrasts)
@@ -179,9 +185,7 @@ class OpenModel:
         located = locate_head(first, second)
         hippocampi = segment_scans(located.scans, located.location, self._model, options)
         request = request_of(self.card, self._model.merge, options)
-        return _result(
-            ScanResult(first.key, loaded.image, located.scans, located.location, hippocampi, self.card, request)
-        )
+        return _result(judged_result(first.key, (loaded, *others), located, hippocampi, self.card, request))
 
 
 def open_model(
@@ -283,7 +287,8 @@ def _result(result: ScanResult) -> Result:
         volumes=result.volumes,
         location=location,
         boxes={side.hemisphere: covering_box(grid, side.crop, side.hemisphere) for side in hippocampi.sides},
-        warnings=(*location.warnings, *hippocampi.doubts),
+        findings=result.findings,
+        predicted_dice=result.quality.predicted_dice,
         maps=maps,
         probabilities=None if hippocampi.probabilities is None else stored(hippocampi.probabilities),
         scan_result=result,

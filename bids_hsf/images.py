@@ -12,6 +12,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bids_hsf.errors import BidsHsfError, UnreadableImageError
+from bids_hsf.findings import Finding, Weight
 from bids_hsf.geometry import Grid, to_canonical
 from bids_hsf.image_files import MAX_DEFLATE_RATIO, check_beginning, check_offset, drain, failure, file_size, pieces
 from bids_hsf.outliers import tissue_range, without_outliers
@@ -41,11 +42,14 @@ class LoadedScan:
         Intensities in canonical (RAS+) axis order, finite.
     grid : Grid
         Of `data`.
+    findings : tuple of Finding
+        What was odd about header and intensities.
     """
 
     image: nib.Nifti1Image
     data: NDArray[np.float32]
     grid: Grid
+    findings: tuple[Finding, ...] = ()
 
     @property
     def orientation_known(self) -> bool:
@@ -179,13 +183,15 @@ def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
 
 def _in_canonical_order(image: nib.Nifti1Image, voxels: NDArray[np.float32], name: Path | str) -> LoadedScan:
     """Check voxels (X, Y, Z) in storage order and turn them to RAS+."""
-    data = _finite(voxels, name)
+    data, not_finite = _finite(voxels, name)
     if float(data.max()) == float(data.min()):
         raise UnreadableImageError(f"{name} is constant: every voxel is {float(data.flat[0]):g}")
-    data = _of_tissue(data, name)
-    _warn_of_doubtful_orientation(image, name)
+    data, wild = _of_tissue(data)
+    findings = tuple(found for found in (not_finite, wild, _doubtful_orientation(image)) if found is not None)
+    for finding in findings:
+        logger.debug("%s: %s", name, finding.text)
     canonical, grid = to_canonical(data, np.asarray(image.affine, dtype=float))
-    return LoadedScan(image, np.ascontiguousarray(canonical), grid)
+    return LoadedScan(image, np.ascontiguousarray(canonical), grid, findings)
 
 
 def _check_large(image: nib.Nifti1Image, path: Path) -> None:
@@ -237,15 +243,15 @@ def _damaged(path: Path, error: Exception) -> BidsHsfError:
     return UnreadableImageError(f"{path} is damaged or truncated: {_one_line(error)}", AGAIN)
 
 
-def _finite(data: NDArray[np.float32], path: Path | str) -> NDArray[np.float32]:
-    """Replace a few NaN and infinite voxels by the minimum; refuse many."""
+def _finite(data: NDArray[np.float32], name: Path | str) -> tuple[NDArray[np.float32], Finding | None]:
+    """Replace a few NaN and infinite voxels by the minimum, and say so; refuse many."""
     finite = np.isfinite(data)
     if finite.all():
-        return data
+        return data, None
     share = 1 - float(finite.mean())
-    _check_finite(1 - share, path)
-    logger.warning("%s: %.2g %% NaN or infinite voxels are taken as its minimum", path, 100 * share)
-    return np.where(finite, data, data[finite].min())
+    _check_finite(1 - share, name)
+    text = f"{100 * share:.2g} % NaN or infinite voxels are taken as its minimum"
+    return np.where(finite, data, data[finite].min()), Finding("voxels-not-finite", Weight.NOTE, text, round(share, 6))
 
 
 def _check_finite(share: float, path: Path | str) -> None:
@@ -254,42 +260,40 @@ def _check_finite(share: float, path: Path | str) -> None:
         raise UnreadableImageError(f"{path} has {1 - share:.0%} NaN or infinite voxels")
 
 
-def _of_tissue(data: NDArray[np.float32], name: Path | str) -> NDArray[np.float32]:
+def _of_tissue(data: NDArray[np.float32]) -> tuple[NDArray[np.float32], Finding | None]:
     """Replace intensities that no tissue has, and say so."""
     tissue = tissue_range(data)
     cut = without_outliers(data, tissue)
-    if cut is not data:
-        count = int((cut != data).sum())
-        logger.warning(
-            "%s: %s voxel(s) with intensities that no tissue has, outside %.4g to %.4g%s, are replaced",
-            name,
-            f"{count:,}",
-            tissue.low,
-            tissue.high,
-            f" (background {', '.join(f'{fill:g}' for fill in tissue.fills)})" if tissue.fills else "",
-        )
-    return cut
+    if cut is data:
+        return data, None
+    count, fills = int((cut != data).sum()), ", ".join(f"{fill:g}" for fill in tissue.fills)
+    text = (
+        f"{count:,} voxel(s) with intensities that no tissue has, outside {tissue.low:.4g} to {tissue.high:.4g}"
+        f"{f' (background {fills})' if fills else ''}, are replaced"
+    )
+    return cut, Finding("intensities-replaced", Weight.NOTE, text, count)
 
 
-def _warn_of_doubtful_orientation(image: nib.Nifti1Image, path: Path | str) -> None:
+def _doubtful_orientation(image: nib.Nifti1Image) -> Finding | None:
     """Say where left and right rest on a guess."""
     header = image.header
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     if sform_code == 0 and qform_code == 0:
-        logger.warning(
-            "%s has neither sform nor qform: its axes are taken as nibabel does (first axis to the left)", path
-        )
-        return
+        text = "the file does not say how the head lies (no sform, no qform): left and right may be swapped"
+        return Finding("orientation-unknown", Weight.CHECK, text)
     if sform_code == 0 or qform_code == 0:
-        return
+        return None
     try:
         qform = header.get_qform()
     except (ValueError, HeaderDataError):
         qform = np.full((4, 4), np.nan)
     extent = np.append(image.shape[:3], 1)
-    distance = float(np.abs((header.get_sform() - qform) * extent).max())
-    if not distance <= 2 * float(np.max(header.get_zooms()[:3])):
-        logger.warning("%s: sform and qform disagree by up to %.3g mm; the sform is used", path, distance)
+    distance, limit = float(np.abs((header.get_sform() - qform) * extent).max()), 2 * max(header.get_zooms()[:3])
+    if distance <= limit:
+        return None
+    text = f"sform and qform disagree by up to {distance:.3g} mm; the sform is used"
+    figure = round(distance, 2) if np.isfinite(distance) else None
+    return Finding("sform-and-qform", Weight.CHECK, text, figure, round(float(limit), 2))
 
 
 def _times(sizes: Iterable[float]) -> str:

@@ -1,7 +1,8 @@
 """One segmented scan, and the files that say what was found."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nibabel as nib
@@ -12,13 +13,16 @@ from bids_hsf.bids.maps import write_image, write_map, write_probabilities
 from bids_hsf.bids.names import ScanOutputs
 from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.tables import write_table
+from bids_hsf.findings import Finding, heaviest_first
 from bids_hsf.geometry import Matrix, from_canonical
 from bids_hsf.hub.cards import ModelCard
+from bids_hsf.images import LoadedScan
 from bids_hsf.labels import Merge
-from bids_hsf.localization.contrasts import AlignedScan
+from bids_hsf.localization.contrasts import AlignedScan, LocatedScans
 from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location
 from bids_hsf.segmentation.hippocampi import Hippocampi
 from bids_hsf.segmentation.model import Options
+from bids_hsf.segmentation.quality import Quality, judge
 from bids_hsf.segmentation.volumes import Volumes
 
 
@@ -40,6 +44,10 @@ class ScanResult:
         Of the model that segmented it.
     request : mapping
         All settings that decide the result.
+    quality : Quality
+        What is thought of it.
+    findings : tuple of Finding
+        All that a reader should know, of the image, the location and the segmentation, heaviest first.
     """
 
     key: str
@@ -49,6 +57,14 @@ class ScanResult:
     hippocampi: Hippocampi
     card: ModelCard
     request: Mapping[str, Any]
+    quality: Quality
+    findings: tuple[Finding, ...]
+
+    @property
+    def segmentation(self) -> str:
+        """The ``seg-`` entity: model, and labels that were joined."""
+        joined = (merge for merge in self.card.merges if merge.name == self.request["Labels"])
+        return segmentation_name(self.card, next(joined, None))
 
     @property
     def volumes(self) -> Volumes:
@@ -56,14 +72,53 @@ class ScanResult:
         return self.hippocampi.volumes(self.location.etiv_mm3)
 
 
+def segmentation_name(card: ModelCard, merge: Merge | None) -> str:
+    """Name the label maps of a model, and of its merged labels: what several models made lies side by side."""
+    return variant_name(card.family, card.name) + (merge.suffix if merge else "")
+
+
+def variant_name(family: str, model: str) -> str:
+    """Put a model of a family into letters and digits, as the ``seg-`` entity has it; what both names say is said once.
+
+    >>> variant_name("longaxis", "longaxis_single_fast"), variant_name("hsf", "bagging_sq"), variant_name("toy", "toy")
+    ('longaxisSingleFast', 'hsfBaggingSq', 'toy')
+    """
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", model) if word]
+    own = words[1:] if words[:1] == [family] else words
+    return family + "".join(word[0].upper() + word[1:] for word in own)
+
+
+def judged_result(
+    key: str,
+    loaded: Sequence[LoadedScan],
+    located: LocatedScans,
+    hippocampi: Hippocampi,
+    card: ModelCard,
+    request: Mapping[str, Any],
+) -> ScanResult:
+    """Put together what was found in a scan, and judge it; `loaded` are its images, the segmented one first."""
+    location, scan = located.location, located.scans[0]
+    quality = judge(hippocampi, scan, location, hippocampi.volumes(location.etiv_mm3))
+    of_images = [
+        finding if each is loaded[0] else replace(finding, text=f"{aligned.key}: {finding.text}")
+        for each, aligned in zip(loaded, located.scans, strict=True)
+        for finding in each.findings
+    ]
+    findings = heaviest_first([*location.findings, *quality.findings, *of_images])
+    return ScanResult(key, loaded[0].image, located.scans, location, hippocampi, card, request, quality, findings)
+
+
 def request_of(card: ModelCard, merge: Merge | None, options: Options) -> dict[str, Any]:
     """All settings that decide a result, as plain values."""
+    sampling = options.sampling_of(card)
     return {
         "Model": card.name,
         "ModelVersion": card.version,
         "Members": {member.filename: member.sha256 or member.xxh3_64 for member in card.members},
         "Labels": merge.name if merge else "all",
-        "TestTimeAugmentations": options.augmentations_of(card),
+        "TestTimeAugmentations": "auto" if sampling.tolerance else sampling.most,
+        **({"VolumeTolerance": sampling.tolerance} if sampling.tolerance else {}),
+        **({"Sampling": card.recipe.sampling} if sampling.most and not card.recipe.mirrors_alone else {}),
         "Seed": options.seed,
         "BoxMarginMm": options.margin_mm,
         "KeepIslands": options.keep_islands,
@@ -108,8 +163,9 @@ def describe(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -
             coverage={side: round(share, 4) for side, share in location.coverage.items()},
             scan_from_template=_rounded_rows(location.scan_from_template),
             basis=location.provenance,
-            warnings=location.warnings + hippocampi.doubts,
         ),
+        findings=result.findings,
+        predicted_dice=result.quality.predicted_dice,
         passes=hippocampi.n_passes,
         components={side.hemisphere: side.n_components for side in hippocampi.sides},
         coregistration=joined,

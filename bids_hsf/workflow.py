@@ -18,6 +18,7 @@ from bids_hsf.bids import lookup_tables, output_dataset
 from bids_hsf.bids.derivatives import find_derivatives
 from bids_hsf.bids.group_table import write_group_table
 from bids_hsf.bids.provenance import Failure, KnownFile
+from bids_hsf.bids.sidecars import find_sidecar
 from bids_hsf.bids.staging import together
 from bids_hsf.bids.validation import validating
 from bids_hsf.errors import (
@@ -28,6 +29,7 @@ from bids_hsf.errors import (
     StorageError,
 )
 from bids_hsf.files import claimed, make_private, write_json
+from bids_hsf.findings import Finding, Weight, worst
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
@@ -38,7 +40,7 @@ from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
 from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
-from bids_hsf.results import ScanResult
+from bids_hsf.results import judged_result
 from bids_hsf.runs import logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.estimates import check_memory
@@ -60,6 +62,7 @@ logger = logging.getLogger(__name__)
 
 
 SOME_FAILED, ALL_FAILED = 1, 65
+MAX_NAMED = 20  # scans on one line
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
         with validation(todo, config):
             outcomes = process_jobs(todo, plan, config, run_id, seams)
     code = summarize(plan.jobs, todo, outcomes)
+    say_what_to_look_at(todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
     write_reports(plan, config)
     return code
@@ -192,12 +196,15 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
 
 def status(config: Config, terminal: Terminal) -> int:
     """Tell which scans are done, failed or missing, and how to run the rest; the raw data may be gone."""
-    latest = logs.latest_config(config.output_dir)
-    if config.method == Method() and latest is not None:
-        # Asked without a model: the settings of the last run are meant.
-        config = overview.with_settings_of(config, latest)
-    plan = make_plan(config) if config.bids_dir.is_dir() else None
-    terminal.show(overview.status(plan, config) if plan else overview.status_of_derivatives(config.output_dir))
+    if not config.bids_dir.is_dir():
+        terminal.show(overview.status_of_derivatives(config.output_dir))
+        return 0
+    configs = [config]
+    if config.method == Method():
+        # Asked without a model: the settings of the last run of each are meant.
+        saved = logs.latest_configs(config.output_dir)
+        configs = [overview.with_settings_of(config, path) for path in saved] or configs
+    terminal.show("\n\n".join(overview.status(make_plan(each), each) for each in configs))
     return 0
 
 
@@ -311,9 +318,7 @@ def process_scan(job: Job, worker: Worker) -> None:
             release_memory()  # what registration has freed, before the networks take theirs
         with clock.stage("segment"):
             hippocampi = segment(located.scans, located.location, model, options_of(config))
-        result = ScanResult(
-            job.key, loaded[0].image, located.scans, located.location, hippocampi, model.card, job.request
-        )
+        result = judged_result(job.key, loaded, located, hippocampi, model.card, job.request)
         with together(job.outputs, job.parts, alone=alone) as stage:
             with clock.stage("write"):
                 outputs, parts = stage.outputs
@@ -337,6 +342,9 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     """One line a scan; a failure also leaves its reason for the status level."""
     if outcome.error is None:
         logger.info("%s: done in %.1f s (%s)", outcome.key, outcome.seconds, progress)
+        for finding in findings_of(job):
+            level = logging.WARNING if finding.is_flag else logging.INFO
+            logger.log(level, "%s: %s: %s", outcome.key, finding.weight, finding.text)
         return
     logger.error("%s: %s", outcome.key, outcome.error.message)
     if outcome.error.hint:
@@ -348,6 +356,25 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
             return
         failure = Failure(outcome.error.message, outcome.error.hint, outcome.error.exit_code)
         write_json(job.outputs.failure, failure.to_json())
+
+
+def findings_of(job: Job) -> tuple[Finding, ...]:
+    """Read what is to be known of a finished scan."""
+    sidecar = find_sidecar(job.outputs.sidecar)
+    return () if sidecar is None else sidecar.findings
+
+
+def say_what_to_look_at(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+    """Name the scans of this run whose results somebody has to look at, the worst first."""
+    done = {outcome.key for outcome in outcomes if outcome.error is None}
+    weights = {job.key: worst(findings_of(job)) for job in jobs if job.key in done}
+    named = [
+        f"{key} ({each})" for each in (Weight.FAIL, Weight.CHECK) for key, weight in weights.items() if weight is each
+    ]
+    if named:
+        more = [f"{len(named) - MAX_NAMED} more"] if len(named) > MAX_NAMED else []
+        listed = ", ".join([*named[:MAX_NAMED], *more])
+        logger.warning("%d of %d scan(s) to be looked at before use: %s", len(named), len(done), listed)
 
 
 def summarize(jobs: Sequence[Job], todo: Sequence[Job], outcomes: Sequence[Outcome]) -> int:

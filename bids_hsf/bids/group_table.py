@@ -36,7 +36,14 @@ class GroupRow:
         Hemisphere to the share of the hippocampus inside the field of view.
     n_components : mapping of str to float
         Hemisphere to the pieces before islands were removed.
-    warnings : str or None
+    findings : str or None
+        Texts of what a reader should know, heaviest first, joined by "; ".
+    finding_codes : str or None
+        Their codes, joined by ";".
+    worst_finding : str or None
+        Heaviest weight among them: note, check or fail.
+    predicted_dice : mapping of str to float
+        Hemisphere to the Dice that its label map is thought to have with the truth.
     volumes : mapping of str to float or None
         Abbreviation with its hemisphere, such as "L_CA1", to mm3.
     totals : mapping of str to float or None
@@ -57,7 +64,10 @@ class GroupRow:
     localization_quality: float | None = None
     coverage: Mapping[str, float | None] = field(default_factory=dict)
     n_components: Mapping[str, float | None] = field(default_factory=dict)
-    warnings: str | None = None
+    findings: str | None = None
+    finding_codes: str | None = None
+    worst_finding: str | None = None
+    predicted_dice: Mapping[str, float | None] = field(default_factory=dict)
     volumes: Mapping[str, float | None] = field(default_factory=dict)
     totals: Mapping[str, float | None] = field(default_factory=dict)
     etiv_mm3: float | None = None
@@ -77,7 +87,10 @@ class GroupRow:
             "localization_quality": self.localization_quality,
             **{f"{side}_coverage": self.coverage.get(side) for side in HEMISPHERES},
             **{f"{side}_n_components": self.n_components.get(side) for side in HEMISPHERES},
-            "warnings": self.warnings,
+            "findings": self.findings,
+            "finding_codes": self.finding_codes,
+            "worst_finding": self.worst_finding,
+            **{f"{side}_predicted_dice": self.predicted_dice.get(side) for side in HEMISPHERES},
             **self.sizes,
             "eTIV_mm3": self.etiv_mm3,
             "eTIV_reason": self.etiv_reason,
@@ -113,7 +126,10 @@ class GroupRow:
             localization_quality=quality,
             coverage={side: parse_number(cells.get(f"{side}_coverage")) for side in HEMISPHERES},
             n_components={side: parse_number(cells.get(f"{side}_n_components")) for side in HEMISPHERES},
-            warnings=text("warnings"),
+            findings=text("findings"),
+            finding_codes=text("finding_codes"),
+            worst_finding=text("worst_finding"),
+            predicted_dice={side: parse_number(cells.get(f"{side}_predicted_dice")) for side in HEMISPHERES},
             volumes=volumes,
             totals=totals,
             etiv_mm3=parse_number(cells.get("eTIV_mm3")),

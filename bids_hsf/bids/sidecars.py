@@ -1,7 +1,7 @@
 """Sidecars of label maps: what is known of a scan's result, written and read in one place."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from bids_hsf.bids.names import ScanOutputs, bids_uri
 from bids_hsf.bids.tables import TSV_COLUMNS
 from bids_hsf.bids.typed_json import Fields, ForeignFileError, NotWholeError
 from bids_hsf.files import read_text
+from bids_hsf.findings import Finding, Weight
 
 APP = "bids-hsf"
 NATIVE = "native"
 AGAIN = "run the participant level again"
 STRUCTURES = "Hippocampal segmentation; left structures have the model's index k, right ones 100 + k"
+OLD_FINDINGS = "Warnings"  # of the localization, in older versions: texts alone
 LONG_AXIS = "Hippocampal head (1), body (2) and tail (3); right ones 100 + k"
 
 Rows = tuple[tuple[float, ...], ...]
@@ -93,8 +95,6 @@ class Localization:
         Template (MNI152 2009c) RAS+ mm to scan RAS+ mm.
     basis : mapping of str to value
         What else it rests on: another scan, a label map.
-    warnings : tuple of str
-        What a reader of the results should know; empty where all is well.
     """
 
     quality: float | None = None
@@ -102,7 +102,6 @@ class Localization:
     coverage: Mapping[str, float] = field(default_factory=dict)
     scan_from_template: Rows = ()
     basis: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, in the order of the file."""
@@ -112,20 +111,18 @@ class Localization:
             "Coverage": dict(self.coverage),
             "ScanFromTemplate": [list(row) for row in self.scan_from_template],
             **self.basis,
-            "Warnings": list(self.warnings),
         }
 
     @classmethod
     def from_json(cls, fields: Fields) -> "Localization":
         """Read what `to_json` gives."""
-        own = cls().to_json()
+        own = {*cls().to_json(), OLD_FINDINGS}
         return cls(
             quality=fields.number("Quality"),
             doubtful_below=fields.number("DoubtfulBelow"),
             coverage=fields.numbers("Coverage"),
             scan_from_template=fields.matrix("ScanFromTemplate"),
             basis={name: value for name, value in fields.values.items() if name not in own},
-            warnings=fields.texts("Warnings"),
         )
 
 
@@ -183,6 +180,10 @@ class Sidecar:
         All settings that decide the result.
     model : Model
     localization : Localization
+    findings : tuple of Finding
+        What a reader of the results should know, heaviest first; empty where all is well.
+    predicted_dice : mapping of str to float
+        Hemisphere to the Dice that its label map is thought to have with the truth; empty where nothing was learnt.
     passes : float or None
         Votes for each hippocampus.
     components : mapping of str to float
@@ -205,6 +206,8 @@ class Sidecar:
     request: Mapping[str, Any]
     model: Model
     localization: Localization
+    findings: tuple[Finding, ...] = ()
+    predicted_dice: Mapping[str, float] = field(default_factory=dict)
     passes: float | None = None
     components: Mapping[str, float] = field(default_factory=dict)
     coregistration: Coregistration | None = None
@@ -245,6 +248,8 @@ class Sidecar:
             "Model": self.model.to_json(),
             "Passes": self.passes,
             "Components": dict(self.components),
+            "Findings": [_finding_to_json(finding) for finding in self.findings],
+            "PredictedDice": dict(self.predicted_dice),
             "Localization": self.localization.to_json(),
             **joined,
             "eTIV_mm3": self.etiv_mm3,
@@ -276,14 +281,16 @@ class Sidecar:
         scan = fields.required("Scan")
         if "Request" not in fields.values:
             raise NotWholeError("Request is missing")
-        joined = fields.fields("Coregistration")
+        joined, localization = fields.fields("Coregistration"), fields.fields("Localization")
         return cls(
             scan=scan,
             segmentation=fields.text("Segmentation") or "",
             sources=fields.texts("Sources"),
             request=fields.mapping("Request"),
             model=Model.from_json(fields.fields("Model")),
-            localization=Localization.from_json(fields.fields("Localization")),
+            localization=Localization.from_json(localization),
+            findings=(*map(_finding_from_json, fields.objects("Findings")), *_older_findings(localization)),
+            predicted_dice=fields.numbers("PredictedDice"),
             passes=fields.number("Passes"),
             components=fields.numbers("Components"),
             coregistration=Coregistration.from_json(joined) if joined.values else None,
@@ -293,6 +300,41 @@ class Sidecar:
             description=fields.text("Description") or "",
             app_version=fields.fields("GeneratedBy").text("Version") or "unknown",
         )
+
+
+def _finding_to_json(finding: Finding) -> dict[str, Any]:
+    """Plain values, in the order of the file."""
+    return {
+        "Code": finding.code,
+        "Weight": str(finding.weight),
+        "Text": finding.text,
+        "Figure": finding.figure,
+        "Threshold": finding.threshold,
+        "Hemisphere": finding.hemisphere,
+        "Structure": finding.structure,
+    }
+
+
+def _finding_from_json(fields: Fields) -> Finding:
+    """Read what `_finding_to_json` gives."""
+    weight = fields.required("Weight")
+    if weight not in set(Weight):
+        raise NotWholeError(f"{fields.place}.Weight is {weight!r}, expected {', '.join(Weight)}")
+    return Finding(
+        code=fields.required("Code"),
+        weight=Weight(weight),
+        text=fields.required("Text"),
+        figure=fields.number("Figure"),
+        threshold=fields.number("Threshold"),
+        hemisphere=fields.text("Hemisphere"),
+        structure=fields.text("Structure"),
+    )
+
+
+def _older_findings(localization: Fields) -> Iterator[Finding]:
+    """Give what older versions wrote of the localization: nothing tells how much it matters."""
+    for text in localization.texts(OLD_FINDINGS):
+        yield Finding("warning", Weight.NOTE, text)
 
 
 def _is_foreign(content: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from nibabel.affines import apply_affine
 
+from bids_hsf.findings import Finding
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.localization.features import TemplateSamples, brain_share, load_features
 from bids_hsf.localization.intensities import cut_around, smooth, values_at
@@ -63,7 +64,7 @@ class Candidate:
         Hemisphere to the points of its hippocampus in template mm, which the transform carries into the scan.
     quality : float
         As a `Location` has it.
-    complaints : tuple of str
+    complaints : tuple of Finding
         Why this cannot be a head.
     places : mapping of str to array, (4, 4) float64
         Hemisphere to the transform in template mm that has brought its hippocampus closer; none where missing.
@@ -72,7 +73,7 @@ class Candidate:
     scan_from_template: Matrix
     hippocampi: Mapping[str, Matrix]
     quality: float
-    complaints: tuple[str, ...]
+    complaints: tuple[Finding, ...]
     places: Mapping[str, Matrix] = field(default_factory=dict)
 
     @property

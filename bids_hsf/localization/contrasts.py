@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_hsf.errors import ScanError, StorageError
+from bids_hsf.findings import Finding, Weight
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.localization.coregistration import MIN_QUALITY, Coregistration, coregister
 from bids_hsf.localization.locate import locate
@@ -187,12 +188,13 @@ def _with_size_of(guide: Guide, location: Location, scan: HeadScan, locator: Loc
     if there.etiv_mm3 is None:
         logger.info("%s has its own eTIV, since %s has none: %s", scan.key, guide.key, there.etiv_reason)
         return location
-    etiv_mm3, reason, warnings = there.etiv_mm3, there.etiv_reason, location.warnings
+    etiv_mm3, reason, findings = there.etiv_mm3, there.etiv_reason, location.findings
     if location.etiv_mm3 is not None and abs(location.etiv_mm3 / etiv_mm3 - 1) > MAX_SIZE_DIFFERENCE:
         sizes = f"{location.etiv_mm3 / 1e6:.2f} l in this scan, {etiv_mm3 / 1e6:.2f} l in {guide.key}"
-        warnings += (f"the head has {sizes}: are they of one person?",)
+        text, ratio = f"the head has {sizes}: are they of one person?", round(location.etiv_mm3 / etiv_mm3, 3)
+        findings += (Finding("etiv-differs", Weight.CHECK, text, ratio, 1 + MAX_SIZE_DIFFERENCE),)
     provenance = {**location.provenance, "eTIVOf": guide.key}
-    return replace(location, etiv_mm3=etiv_mm3, etiv_reason=reason, warnings=warnings, provenance=provenance)
+    return replace(location, etiv_mm3=etiv_mm3, etiv_reason=reason, findings=findings, provenance=provenance)
 
 
 def _located_alone(scan: HeadScan, locator: Locator) -> Location:
@@ -210,7 +212,7 @@ def _located_by_itself(scan: HeadScan, locator: Locator) -> Location:
     return replace(
         location,
         provenance={**scan.provenance, **own.provenance, **location.provenance},
-        warnings=location.warnings + own.remarks,
+        findings=location.findings + own.remarks,
     )
 
 

@@ -10,6 +10,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from bids_hsf.errors import LocalizationError
+from bids_hsf.findings import Finding, Weight
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.labels import SIDE_NAMES
 from bids_hsf.localization.candidates import Candidate, judged, quality_in_place
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 # Scanned heads are turned by less against the axes: with more the header, or the answer, is wrong.
 MAX_TILT_DEGREES = 60.0
+
+# With less in view the volume is that of a part.
+MOST_OF_A_HIPPOCAMPUS = 0.9
 
 # Less than this of both hippocampi, and doubtful at that, is taken for none.
 MIN_DOUBTFUL_COVERAGE = 0.5
@@ -63,19 +67,19 @@ def locate(
         raise LocalizationError("the image is empty: all its voxels have one value", "Check the scan.")
     scan = ReducedScan.of(data, grid)
     searched = candidate = best_candidate(scan, orientation_known, reference, own)
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[Finding, ...] = ()
     if own is not None:
         candidate, remarks = with_own_hippocampi(searched, own, quality_in_place(scan, searched, own))
     location = _described(candidate, grid, orientation_known)
-    location = replace(location, warnings=location.warnings + remarks)
+    location = replace(location, findings=location.findings + remarks)
     if own is not None and candidate is searched:
         location = replace(location, provenance=REFUSED)
     if reference is not None:
         location = replace(location, etiv_mm3=reference.etiv_mm3, etiv_reason=reference.etiv_reason)
     else:
         location = _with_size(location, candidate, scan)
-    for warning in location.warnings:
-        logger.info("Localization: %s", warning)
+    for finding in location.findings:
+        logger.debug("Localization: %s", finding.text)
     return location
 
 
@@ -103,7 +107,7 @@ def _described(candidate: Candidate, grid: Grid, orientation_known: bool) -> Loc
         matrix,
         candidate.quality,
         coverage,
-        warnings=_warnings(candidate, coverage, orientation_known),
+        findings=_findings(candidate, coverage, orientation_known),
         hippocampi=candidate.hippocampi,
     )
 
@@ -128,22 +132,25 @@ def _check_coverage(candidate: Candidate, coverage: Mapping[str, float]) -> None
         )
 
 
-def _warnings(candidate: Candidate, coverage: Mapping[str, float], orientation_known: bool) -> tuple[str, ...]:
+def _findings(candidate: Candidate, coverage: Mapping[str, float], orientation_known: bool) -> tuple[Finding, ...]:
     """Say what a reader of the results should know."""
     found = list(candidate.complaints)
     if candidate.doubtful:
-        found.append(
-            f"the hippocampi may not have been found (quality {candidate.quality:.2f}, expected "
-            f"{DOUBTFUL_QUALITY:g} or more): look at the boxes in the report"
+        quality = candidate.quality
+        text = (
+            f"the hippocampi may not have been found (quality {quality:.2f}, expected {DOUBTFUL_QUALITY:g} or more): "
+            "look at the boxes in the report"
         )
+        found.append(Finding("localization-doubtful", Weight.FAIL, text, round(quality, 4), DOUBTFUL_QUALITY))
     for side, share in coverage.items():
         if share < WHOLE_HIPPOCAMPUS_SHARE:
-            found.append(f"{share:.0%} of the {SIDE_NAMES[side]} hippocampus lies in the field of view")
+            weight = Weight.CHECK if share >= MOST_OF_A_HIPPOCAMPUS else Weight.FAIL
+            text = f"{share:.0%} of the {SIDE_NAMES[side]} hippocampus lies in the field of view"
+            found.append(Finding("coverage", weight, text, round(share, 4), WHOLE_HIPPOCAMPUS_SHARE, side))
     tilt = _tilt_degrees(candidate.scan_from_template)
     if orientation_known and tilt > MAX_TILT_DEGREES:
-        found.append(f"the head lies {tilt:.0f} degrees from where the header says: check left and right")
-    if not orientation_known:
-        found.append("the file does not say how the head lies (no sform, no qform): left and right may be swapped")
+        text = f"the head lies {tilt:.0f} degrees from where the header says: check left and right"
+        found.append(Finding("head-turned", Weight.CHECK, text, round(tilt, 1), MAX_TILT_DEGREES))
     return tuple(found)
 
 

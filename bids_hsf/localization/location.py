@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from nibabel.affines import apply_affine
 
+from bids_hsf.findings import Finding
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.localization.template import load_template
 
@@ -39,7 +40,7 @@ class Location:
         Estimated total intracranial volume.
     etiv_reason : str or None
         Why there is none.
-    warnings : tuple of str
+    findings : tuple of Finding
         What a reader of the results should know; empty where all is well.
     hippocampi : mapping of str to array, (N, 3) float64
         Hemisphere to the points of its hippocampus in template mm; the template's own where missing.
@@ -52,7 +53,7 @@ class Location:
     coverage: Mapping[str, float]
     etiv_mm3: float | None = None
     etiv_reason: str | None = None
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     hippocampi: Mapping[str, Matrix] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 

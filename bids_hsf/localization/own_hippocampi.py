@@ -14,10 +14,12 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from bids_hsf.errors import ScanError, StorageError
+from bids_hsf.findings import Finding, Weight
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.localization.candidates import Candidate
 from bids_hsf.localization.coregistration import MIN_JOINED_QUALITY, coregister
 from bids_hsf.localization.crops import DEFAULT_MARGIN_MM
+from bids_hsf.localization.location import DOUBTFUL_QUALITY
 from bids_hsf.localization.template import BRAIN_CENTER, load_template
 
 # The crop reaches so far beyond a map: with one that lies further off, a part of the hippocampus is cut away.
@@ -43,13 +45,13 @@ class CarriedHippocampi:
         Hemisphere to points in the scan's mm; None where the map is of another head.
     provenance : mapping of str to value
         How they came there, for the sidecar.
-    remarks : tuple of str
+    remarks : tuple of Finding
         What a reader of the results should know.
     """
 
     points: Mapping[str, Matrix] | None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[Finding, ...] = ()
 
 
 def carried_by_image(
@@ -77,14 +79,16 @@ def carried_by_image(
     try:
         image, image_grid = read_image()
     except (ScanError, StorageError) as error:
-        return CarriedHippocampi(own, {}, (f"the image of the label map cannot be read: {error.message}",))
+        text = f"the image of the label map cannot be read: {error.message}"
+        return CarriedHippocampi(own, {}, (Finding("label-map-image", Weight.CHECK, text),))
     together = coregister(data, grid, image, image_grid)
     if not together.is_usable(MIN_JOINED_QUALITY):
-        remark = (
+        quality, limit = together.quality, MIN_JOINED_QUALITY
+        text = (
             f"the label map is not used: the image that it was drawn on is no scan of this head (quality "
-            f"{together.quality:.2f}, expected {MIN_JOINED_QUALITY:g} or more)"
+            f"{quality:.2f}, expected {limit:g} or more)"
         )
-        return CarriedHippocampi(None, REFUSED, (remark,))
+        return CarriedHippocampi(None, REFUSED, (_unused(text, quality, limit),))
     moved = {side: np.asarray(apply_affine(together.reference_from_second, points)) for side, points in own.items()}
     moved_mm = max(float(np.linalg.norm(moved[side] - points, axis=1).mean()) for side, points in own.items())
     if moved_mm < SAME_PLACE_MM:
@@ -102,7 +106,7 @@ def brain_center_by(own: Mapping[str, Matrix]) -> Matrix:
 
 def with_own_hippocampi(
     candidate: Candidate, own: Mapping[str, Matrix], quality: float
-) -> tuple[Candidate, tuple[str, ...]]:
+) -> tuple[Candidate, tuple[Finding, ...]]:
     """Put somebody's hippocampi into a candidate, unless they do not fit the scan.
 
     Parameters
@@ -117,22 +121,30 @@ def with_own_hippocampi(
     -------
     Candidate
         The given one itself where `own` does not fit.
-    tuple of str
+    tuple of Finding
         What a reader should know of it.
     """
     away_mm = max(float(np.linalg.norm(points.mean(axis=0) - candidate.middle(side))) for side, points in own.items())
-    remark = f"the label map has the hippocampi {away_mm:.0f} mm from where the scan has them"
+    text = f"the label map has the hippocampi {away_mm:.0f} mm from where the scan has them"
     is_near = away_mm <= MAX_DISTANCE_MM
     fitted = replace(candidate, hippocampi=_in_template(candidate, own), quality=quality)
     if candidate.doubtful:
-        return fitted, (() if is_near else (remark,))
+        return fitted, (() if is_near else (_far(text, away_mm),))
     if not is_near and not (away_mm <= MAX_BETTER_DISTANCE_MM and quality >= candidate.quality):
-        return candidate, (
-            f"{remark}, expected {MAX_DISTANCE_MM:g} mm or less: it is not used; is it of another scan?",
-        )
+        text = f"{text}, expected {MAX_DISTANCE_MM:g} mm or less: it is not used; is it of another scan?"
+        return candidate, (_unused(text, away_mm, MAX_DISTANCE_MM),)
     if fitted.doubtful:
-        return candidate, (f"the label map does not fit the scan (quality {quality:.2f}): it is not used",)
-    return fitted, (() if is_near else (f"{remark}, and fits better there",))
+        text = f"the label map does not fit the scan (quality {quality:.2f}): it is not used"
+        return candidate, (_unused(text, quality, DOUBTFUL_QUALITY),)
+    return fitted, (() if is_near else (_far(f"{text}, and fits better there", away_mm),))
+
+
+def _unused(text: str, figure: float, threshold: float) -> Finding:
+    return Finding("label-map-unused", Weight.CHECK, text, round(figure, 4), threshold)
+
+
+def _far(text: str, away_mm: float) -> Finding:
+    return Finding("label-map-far", Weight.CHECK, text, round(away_mm, 1), MAX_DISTANCE_MM)
 
 
 def _in_template(candidate: Candidate, own: Mapping[str, Matrix]) -> dict[str, Matrix]:

@@ -21,6 +21,7 @@ from bids_hsf.bids.group_table import (
 )
 from bids_hsf.bids.typed_json import NotWholeError
 from bids_hsf.files import write_text
+from bids_hsf.findings import Weight
 from bids_hsf.labels import HEMISPHERES
 from bids_hsf.reports.charts import OUTLIER_Z, Chart, robust_z, strip_chart
 from bids_hsf.reports.pages import anchor, citation_link, link_to, render, to_text
@@ -83,7 +84,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Line:
-    """A scan in the table; flagged where it has an outlier or a warning."""
+    """A scan in the table; flagged where it has an outlier, or a finding that has to be looked at."""
 
     scan: str
     href: str
@@ -135,8 +136,8 @@ def group_page(output_dir: Path) -> str:
     """
     volumes = _judge(_read(output_dir))
     rows = volumes.rows
-    warned = np.array([row.warnings is not None for row in rows], bool)
-    flagged = volumes.outlying.any(axis=1) | warned
+    found = np.array([row.worst_finding in (Weight.CHECK, Weight.FAIL) for row in rows], bool)
+    flagged = volumes.outlying.any(axis=1) | found
     columns, chosen = _fit(volumes, flagged)
     counts = {
         "scans": len({(row.scan, row.model) for row in rows}),

@@ -18,7 +18,8 @@ from bids_hsf.bids.provenance import Provenance, read_failure, read_provenance
 from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.tables import Structure
 from bids_hsf.files import read_text, write_text
-from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES
+from bids_hsf.findings import Weight
+from bids_hsf.labels import RIGHT_OFFSET
 from bids_hsf.reports.pages import (
     UNKNOWN,
     anchor,
@@ -31,8 +32,7 @@ from bids_hsf.reports.pages import (
 )
 from bids_hsf.segmentation.volumes import asymmetry_index
 
-# Healthy hippocampi differ by a few per cent; from here on it is worth a look at the outlines.
-NOTABLE_ASYMMETRY = 15.0
+LEVELS = {Weight.NOTE: "note", Weight.CHECK: "warn", Weight.FAIL: "bad"}
 FIGURES = {
     "segmentation": (
         "Outlines of the segmented structures, drawn on the scan: each hippocampus along its long axis, both from "
@@ -209,7 +209,7 @@ def _view_scan(output_dir: Path, found: Derivative) -> ScanView:
         scan, model, segmentation = sidecar.scan, sidecar.model.name, sidecar.segmentation
     pairs = _pairs(found.structures)
     total = _total(pairs)
-    remarks = [*_remarks(sidecar), *_volume_remarks(pairs, total)]
+    remarks = [*_remarks(sidecar), *_volume_remarks(pairs)]
     if found.fault is not None:
         remarks.insert(0, Remark("bad", f"Not done: {found.fault}"))
     title = " · ".join(part for part in scan.split("_") if not part.startswith("sub-")) or scan
@@ -265,29 +265,17 @@ def _total(pairs: Sequence[Pair]) -> Pair:
 
 
 def _remarks(sidecar: Sidecar | None) -> Iterator[Remark]:
-    """Collect what the sidecar says of localization, which the field of view is part of, and of pieces."""
-    if sidecar is None:
-        return
-    for warning in sidecar.localization.warnings:
-        yield Remark("warn", warning)
-    for side, name in SIDE_NAMES.items():
-        pieces = sidecar.components.get(side, 1)
-        if pieces > 1:
-            yield Remark("note", f"{name} side came out in {pieces:.0f} pieces")
+    """Show the findings of a scan."""
+    for finding in () if sidecar is None else sidecar.findings:
+        yield Remark(LEVELS[finding.weight], finding.text)
 
 
-def _volume_remarks(pairs: Sequence[Pair], total: Pair) -> Iterator[Remark]:
-    """Find empty structures, and an asymmetry that is worth a look."""
+def _volume_remarks(pairs: Sequence[Pair]) -> Iterator[Remark]:
+    """Find volumes that the table does not tell."""
     for pair in pairs:
         for name, measure in (("left", pair.left), ("right", pair.right)):
             if measure is None:
                 yield Remark("bad", f"the volume of {name} {pair.name} is not known")
-            elif measure.volume == 0:
-                yield Remark("bad", f"{name} {pair.name} is empty")
-    difference = total.asymmetry
-    if difference is not None and abs(difference) >= NOTABLE_ASYMMETRY:
-        larger = "left" if difference > 0 else "right"
-        yield Remark("note", f"{larger} side larger by {abs(difference):.0f} %")
 
 
 def _figures(output_dir: Path, table: Path, stem: str) -> Iterator[Figure]:
@@ -310,7 +298,7 @@ def _facts(sidecar: Sidecar, logged: Provenance) -> tuple[tuple[str, Facts], ...
     in_model = ("Model", "ModelVersion", "Members")
     members = sidecar.request.get("Members")
     networks = [f"{name} ({check})" for name, check in members.items()] if isinstance(members, dict) else []
-    found = {name: value for name, value in sidecar.localization.to_json().items() if name != "Warnings"}
+    found = sidecar.localization.to_json()
     volume = {"eTIV_mm3": sidecar.etiv_mm3, "eTIVReason": sidecar.etiv_reason}
     tables = {
         "Model": {**sidecar.model.to_json(), "Networks": ", ".join(networks)},

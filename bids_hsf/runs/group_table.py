@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from bids_hsf.bids.group_table import TOTAL, GroupRow
 from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.tables import Structure
+from bids_hsf.findings import worst
 from bids_hsf.labels import HEMISPHERES
 from bids_hsf.segmentation.volumes import per_mille
 
@@ -27,7 +28,10 @@ def group_row(sidecar: Sidecar, structures: Iterable[Structure]) -> GroupRow:
         localization_quality=sidecar.localization.quality,
         coverage=sidecar.localization.coverage,
         n_components=sidecar.components,
-        warnings="; ".join(sidecar.localization.warnings) or None,
+        findings="; ".join(finding.text for finding in sidecar.findings) or None,
+        finding_codes=";".join(dict.fromkeys(finding.code for finding in sidecar.findings)) or None,
+        worst_finding=worst(sidecar.findings),
+        predicted_dice=sidecar.predicted_dice,
         volumes=volumes,
         totals={side: None if total is None else round(total, 2) for side, total in totals.items()},
         etiv_mm3=sidecar.etiv_mm3,

@@ -12,7 +12,9 @@ import numpy as np
 
 from bids_hsf.bids.derivatives import find_derivatives
 from bids_hsf.bids.provenance import read_failure
+from bids_hsf.bids.sidecars import Sidecar, find_sidecar
 from bids_hsf.errors import NoInputError, StorageError, UnreadableImageError
+from bids_hsf.findings import flags
 from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
 from bids_hsf.runs import estimates
@@ -22,7 +24,7 @@ from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.logs import read_config
 from bids_hsf.runs.planning import number_of_augmentations
 from bids_hsf.runs.scheduling import share_cores
-from bids_hsf.runs.states import State, changed, difference, replaced, state_of
+from bids_hsf.runs.states import State, changed, difference, judged, replaced, state_of
 from bids_hsf.text_table import text_table
 
 logger = logging.getLogger(__name__)
@@ -169,13 +171,20 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
 
 def status(plan: Plan, config: Config) -> str:
     """List the scans that failed (with the reason) or are missing, and write a line that runs them."""
-    states = {job.key: state_of(job) for job in plan.jobs}
+    states, rows, doubts = {}, [], []
+    for job in plan.jobs:
+        sidecar = find_sidecar(job.outputs.sidecar)
+        states[job.key] = state = judged(job, sidecar)
+        if state is not State.DONE:
+            rows.append((job.key, str(state), _reason(job, state)))
+        elif sidecar is not None:
+            doubts += _to_look_at(job.key, sidecar)
     rest = [job for job in plan.jobs if states[job.key] is not State.DONE]
-    rows = [(job.key, str(states[job.key]), _reason(job, states[job.key])) for job in rest]
     counts = Counter(states.values())
-    lines = [*text_table(("scan", "state", "reason"), rows), ""] if rows else []
+    lines = [*text_table(("scan", "state", "reason"), rows + doubts), ""] if rows or doubts else []
     summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
-    lines.append(f"{plan.card.name} (seg-{plan.segmentation}): {len(plan.jobs)} scan(s): {summary}")
+    looks = f", {len(doubts)} of these to be looked at" if doubts else ""
+    lines.append(f"{plan.card.name} (seg-{plan.segmentation}): {len(plan.jobs)} scan(s): {summary}{looks}")
     if rest:
         lines += ["To run the rest:", f"  {rest_line(rest, config, force=counts[State.DIFFERENT] > 0)}"]
     return "\n".join(lines)
@@ -199,11 +208,19 @@ def status_of_derivatives(output_dir: Path) -> str:
         raise NoInputError(f"No derivatives in {output_dir}", "Run the participant level first.")
     rows = [(path.name.removesuffix("_failure.json"), "failed", read_failure(path).error) for path in failures]
     rows += [(derivative.stem, "not whole", str(derivative.fault)) for derivative in damaged]
-    lines = [*text_table(("scan", "state", "reason"), rows), ""] if rows else []
+    doubts = [row for scan in done if scan.sidecar is not None for row in _to_look_at(scan.stem, scan.sidecar)]
+    lines = [*text_table(("scan", "state", "reason"), rows + doubts), ""] if rows or doubts else []
+    looks = f" ({len(doubts)} to be looked at)" if doubts else ""
     not_whole = f", {len(damaged)} not whole" if damaged else ""
-    counts = f"{len(done)} done, {len(failures)} failed{not_whole}"
+    counts = f"{len(done)} done{looks}, {len(failures)} failed{not_whole}"
     lines.append(f"{counts}; the BIDS folder is not there, missing scans are not known")
     return "\n".join(lines)
+
+
+def _to_look_at(name: str, sidecar: Sidecar) -> list[tuple[str, str, str]]:
+    """Row of a finished scan whose results somebody has to look at; none of any other."""
+    found = flags(sidecar.findings)
+    return [(name, f"done, {found[0].weight}", "; ".join(finding.text for finding in found))] if found else []
 
 
 def _reason(job: Job, state: State) -> str:

@@ -27,10 +27,11 @@ class State(StrEnum):
 
 def state_of(job: Job) -> State:
     """Compare what is on disk with what is asked for."""
-    return _judge(job, find_sidecar(job.outputs.sidecar))
+    return judged(job, find_sidecar(job.outputs.sidecar))
 
 
-def _judge(job: Job, sidecar: Sidecar | None) -> State:
+def judged(job: Job, sidecar: Sidecar | None) -> State:
+    """Do the same where the sidecar of the result, if there is one, has been read."""
     if job.name_fault is not None:
         return State.FAILED
     if sidecar is None:
@@ -80,7 +81,7 @@ def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
     if force:
         return list(jobs)
     sidecars = [find_sidecar(job.outputs.sidecar) for job in jobs]
-    states = [_judge(job, sidecar) for job, sidecar in zip(jobs, sidecars, strict=True)]
+    states = [judged(job, sidecar) for job, sidecar in zip(jobs, sidecars, strict=True)]
     different = [job for job, state in zip(jobs, states, strict=True) if state is State.DIFFERENT]
     if different:
         raise _refusal(different)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_hsf.findings import Finding, Weight
 from bids_hsf.labels import HEMISPHERES, SIDE_NAMES
 
 
@@ -107,7 +108,7 @@ def look_of(
 
 def doubts(
     looks: Mapping[str, Look | None], volumes_mm3: Mapping[str, float], settings: PresenceSettings = PRESENCE
-) -> tuple[str, ...]:
+) -> tuple[Finding, ...]:
     """Say what speaks against a hippocampus.
 
     Parameters
@@ -122,28 +123,48 @@ def doubts(
     for side, look in looks.items():
         name, volume = SIDE_NAMES[side], volumes_mm3.get(side)
         if volume is not None and volume < settings.min_volume_mm3:
-            found.append(f"only {volume:.0f} mm3 of the {name} hippocampus were found: is it there?")
-        if look is not None and (odd := _oddity(look, settings)):
-            found.append(f"what is labelled as the {name} hippocampus {odd}: is it there?")
+            text = f"only {volume:.0f} mm3 of the {name} hippocampus were found: is it there?"
+            found.append(Finding("volume-small", Weight.FAIL, text, round(volume, 1), settings.min_volume_mm3, side))
+        if look is not None and (oddity := _oddity(look, settings)) is not None:
+            text = f"what is labelled as the {name} hippocampus {oddity.words}: is it there?"
+            found.append(Finding("intensities-odd", Weight.FAIL, text, oddity.figure, oddity.threshold, side))
     left, right = (looks.get(side) for side in HEMISPHERES)
     if left is not None and right is not None and not found:
         apart = abs(left.rank - right.rank)
         if apart > settings.max_asymmetry:
-            found.append(
+            text = (
                 f"the two hippocampi do not look alike: {left.rank:.0%} of what surrounds the left one is darker than "
                 f"it, {right.rank:.0%} of the right one's: are both there?"
             )
+            found.append(Finding("intensities-unlike", Weight.CHECK, text, round(apart, 3), settings.max_asymmetry))
     return tuple(found)
 
 
-def _oddity(look: Look, settings: PresenceSettings) -> str | None:
+@dataclass(frozen=True)
+class Oddity:
+    """In what voxels inside a label map differ from all hippocampi.
+
+    Attributes
+    ----------
+    words : str
+    figure, threshold : float
+    """
+
+    words: str
+    figure: float
+    threshold: float
+
+
+def _oddity(look: Look, settings: PresenceSettings) -> Oddity | None:
     """Tell in what voxels inside a label map differ from all hippocampi."""
-    if look.rank < settings.rank_range[0] and look.contrast < -settings.min_contrast[0]:
-        return f"is as dark as the darkest {look.rank:.0%} of what surrounds it"
-    if look.rank > settings.rank_range[1] and look.contrast > settings.min_contrast[1]:
-        return f"is as bright as the brightest {1 - look.rank:.0%} of what surrounds it"
-    if look.spread < settings.spread_range[0]:
-        return "is all of one intensity, which no tissue is"
-    if look.spread > settings.spread_range[1]:
-        return "is as motley as all that surrounds it"
+    (dark, bright), (plain, motley) = settings.rank_range, settings.spread_range
+    rank, spread = round(look.rank, 3), round(look.spread, 3)
+    if look.rank < dark and look.contrast < -settings.min_contrast[0]:
+        return Oddity(f"is as dark as the darkest {look.rank:.0%} of what surrounds it", rank, dark)
+    if look.rank > bright and look.contrast > settings.min_contrast[1]:
+        return Oddity(f"is as bright as the brightest {1 - look.rank:.0%} of what surrounds it", rank, bright)
+    if look.spread < plain:
+        return Oddity("is all of one intensity, which no tissue is", spread, plain)
+    if look.spread > motley:
+        return Oddity("is as motley as all that surrounds it", spread, motley)
     return None

@@ -77,7 +77,7 @@ def looks_of(data: NDArray, labels: NDArray, sizes: NDArray) -> tuple[dict[str, 
     masks = {"L": (labels > 0) & (labels <= 100), "R": labels > 100}
     looks = {side: look_of(data, mask, sizes) for side, mask in masks.items()}
     volumes = {side: float(mask.sum() * np.prod(sizes)) for side, mask in masks.items()}
-    return looks, doubts(looks, volumes)
+    return looks, tuple(finding.text for finding in doubts(looks, volumes))
 
 
 def crops(folder: Path) -> Iterator[tuple[str, bool, dict[str, Look | None], tuple[str, ...]]]:
@@ -90,7 +90,7 @@ def crops(folder: Path) -> Iterator[tuple[str, bool, dict[str, Look | None], tup
         copy = lesioned(data, ndimage.binary_dilation(mask), dark, 0.04 * brightest)
         for name, values in ((path.name, data), (f"{path.name} fluid", copy)):
             looks = {"L": look_of(values, mask, sizes)}
-            yield name, values is data, looks, doubts(looks, {})
+            yield name, values is data, looks, tuple(finding.text for finding in doubts(looks, {}))
 
 
 def main() -> None:

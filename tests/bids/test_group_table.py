@@ -14,7 +14,10 @@ ROW = GroupRow(
     localization_quality=0.9312,
     coverage={"L": 1.0, "R": 0.5},
     n_components={"L": 1, "R": 2},
-    warnings="a; b",
+    findings="a; b",
+    finding_codes="coverage;structure-empty",
+    worst_finding="check",
+    predicted_dice={"L": 0.91, "R": None},
     volumes={"L_CA1-3": 812.25, "L_mm3": 3.0, "R_CA1-3": None},
     totals={"L": 815.25, "R": None},
     etiv_mm3=1500000,
@@ -32,7 +35,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     # A structure of another model is unknown here.
     assert first.volumes["L_x"] is None
     assert second.volumes["L_CA1-3"] is None
-    assert (second.session_id, second.segmentation, second.warnings, second.etiv_mm3) == (None, None, None, None)
+    assert (second.session_id, second.segmentation, second.findings, second.etiv_mm3) == (None, None, None, None)
     text = path.read_text()
     write_group_table(tmp_path, [first, second])
     assert set(text.split()) == set(path.read_text().split())
@@ -50,7 +53,11 @@ def test_columns_stand_in_the_order_of_the_documentation() -> None:
         "R_coverage",
         "L_n_components",
         "R_n_components",
-        "warnings",
+        "findings",
+        "finding_codes",
+        "worst_finding",
+        "L_predicted_dice",
+        "R_predicted_dice",
         "L_CA1-3_mm3",
         "L_mm3_mm3",
         "R_CA1-3_mm3",

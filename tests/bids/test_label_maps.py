@@ -197,7 +197,7 @@ def located(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_slab_is_located_through_the_t1w_and_its_label_map(located: Path) -> None:
-    sidecar = json.loads((located / "sub-01/anat/sub-01_space-T2w_seg-longaxis_dseg.json").read_text())
+    sidecar = json.loads((located / "sub-01/anat/sub-01_space-T2w_seg-longaxisSingleFast_dseg.json").read_text())
     found = sidecar["Localization"]
     assert found["Through"] == "sub-01_T1w"
     assert found["LabelMap"] == "freesurfer:sub-01/mri/aseg.mgz"
@@ -210,7 +210,7 @@ def test_a_slab_is_located_through_the_t1w_and_its_label_map(located: Path) -> N
     # The boxes of the label map end at -6 mm, the slab at -18 mm.
     for side in ("L", "R"):
         assert found["Coverage"][side] == pytest.approx(22 / 34, abs=0.06)
-    assert sum("lies in the field of view" in warning for warning in found["Warnings"]) == 2
+    assert [finding["Code"] for finding in sidecar["Findings"]].count("coverage") == 2
 
 
 def test_the_group_table_tells_quality_coverage_and_relative_volumes(located: Path) -> None:

@@ -49,6 +49,14 @@ def test_sidecars_of_older_versions_may_lack_much() -> None:
     assert read.entities == {"sub": "1"}
 
 
+def test_what_older_versions_warned_of_is_a_note() -> None:
+    content = sidecar(findings=()).to_json()
+    content["Localization"]["Warnings"] = ["a slab"]
+    read = Sidecar.from_json(content)
+    assert [(each.weight, each.text) for each in read.findings] == [("note", "a slab")]
+    assert "Warnings" not in read.to_json()["Localization"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -60,6 +68,14 @@ def test_sidecars_of_older_versions_may_lack_much() -> None:
         ({"Localization": 3}, "Localization is a number, expected an object"),
         ({"Localization": {"Quality": "good"}}, "Localization.Quality is a text, expected a finite number"),
         ({"Localization": {"Warnings": [[]]}}, "Localization.Warnings is a list, expected a list of texts"),
+        ({"Findings": {}}, "Findings is an object, expected a list"),
+        ({"Findings": [{"Code": "a", "Text": "b"}]}, "Findings.Weight is missing"),
+        (
+            {"Findings": [{"Code": "a", "Text": "b", "Weight": "awful"}]},
+            "Findings.Weight is 'awful', expected note, check, fail",
+        ),
+        ({"Findings": [{"Code": "a", "Weight": "note", "Text": 1}]}, "Findings.Text is a number, expected a text"),
+        ({"PredictedDice": {"L": None, "R": "x"}}, "PredictedDice.R is a text, expected a finite number"),
         ({"Components": {"L": "x"}}, "Components.L is a text, expected a finite number"),
         ({"Coregistration": {"Quality": 1}}, "Coregistration.Scan is missing"),
         ({"eTIV_mm3": float("inf")}, "eTIV_mm3 is a number, expected a finite number"),

@@ -43,7 +43,7 @@ def test_where_there_is_nothing_to_see_no_hippocampus_moves_and_no_head_is_belie
     for matrix, complaint in ((np.diag([-1.0, 1, 1, 1]), "mirror"), (np.diag([0.66, 1, 1, 1]), "mm apart")):
         candidate = judged(scan, matrix)
         assert candidate.quality == 0
-        assert any(complaint in text for text in candidate.complaints)
+        assert any(complaint in each.text for each in candidate.complaints)
         for side, points in load_template().hippocampi.items():
             np.testing.assert_array_equal(candidate.hippocampi[side], points)
 

@@ -178,7 +178,7 @@ def test_a_whole_head_in_t2w_has_the_size_that_its_t1w_shows(
     assert found.etiv_mm3 == expected
     assert found.etiv_reason == (None if expected else "not steady")
     assert found.provenance == ({"eTIVOf": "sub-01_T1w"} if guides else {})
-    assert any("are they of one person?" in warning for warning in found.warnings) is warned
+    assert any("are they of one person?" in each.text for each in found.findings) is warned
 
 
 def test_a_guide_that_cannot_be_read_leaves_the_scan_its_own_size(

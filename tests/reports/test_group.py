@@ -76,7 +76,7 @@ def test_models_and_contrasts_are_judged_apart(tmp_path):
 
 
 def test_a_large_table_keeps_flagged_scans_and_says_what_is_hidden(tmp_path):
-    write_group(tmp_path, 6100, warnings="look at it")
+    write_group(tmp_path, 6100, findings="look at it", worst_finding="check")
     page = Page(group_page(tmp_path))
     assert "100 scans without remarks are shown only in" in page.text
     assert "columns are shown only in" in page.text

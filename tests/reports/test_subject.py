@@ -75,12 +75,13 @@ def test_names_from_files_are_escaped(tmp_path):
         volumes=((attack, 100.0),),
         Scan=f"sub-<b>_{attack}_T1w",
         Model={"Name": attack, attack: attack},
-        Localization={"Quality": attack, "Warnings": [attack]},
+        Localization={"Quality": attack},
+        Findings=[{"Code": attack, "Weight": "note", "Text": attack}],
     )
     table = next(tmp_path.glob("**/*_dseg.tsv"))
     table.write_text(table.read_text(encoding="utf-8").replace("#2ca02c", "red;background:url(//x)"), encoding="utf-8")
     write_json(tmp_path / "logs" / "sub-<b>_T1w_failure.json", {"Error": attack, "Hint": attack})
-    write_group(tmp_path, 9, scan=f"{attack}_T1w", model=attack, warnings=attack, participant_id='sub-"><i>')
+    write_group(tmp_path, 9, scan=f"{attack}_T1w", model=attack, findings=attack, participant_id='sub-"><i>')
     for text in (subject_page(tmp_path, "<b>"), group_page(tmp_path)):
         scripts = re.findall(r"<script", text)
         assert len(scripts) == text.count('<script>"use strict"')
@@ -114,14 +115,16 @@ def test_remarks_name_what_is_wrong(tmp_path):
     write_scan(
         tmp_path,
         volumes=(("DG", 0.0), ("CA1", 500.0)),
-        Components={"L": 1, "R": 3},
-        Localization={"Quality": 0.4, "Coverage": {"L": 1.0, "R": 0.83}, "Warnings": ["poor fit", "83% of it"]},
+        Findings=[
+            {"Code": f"code-{weight}", "Weight": weight, "Text": text}
+            for weight, text in (("fail", "left DG is empty"), ("check", "83% of it"), ("note", "in 3 pieces"))
+        ],
     )
     write_json(tmp_path / "logs" / "sub-01_ses-9_T1w_failure.json", {"Error": "truncated file", "Hint": "fetch it"})
-    text = Page(subject_page(tmp_path, "01")).text
-    for remark in ("poor fit", "83% of it", "right side came out in 3 pieces", "left DG is empty"):
-        assert remark in text
-    assert "in the field of view" not in text  # localization has warned of it already
+    html = subject_page(tmp_path, "01")
+    text = Page(html).text
+    for level, remark in (("bad", "left DG is empty"), ("warn", "83% of it"), ("note", "in 3 pieces")):
+        assert re.search(f'<span class="chip {level}">\\s*{remark}', html), remark
     assert "no remarks" not in text
     assert "truncated file" in text
     assert "fetch it" in text

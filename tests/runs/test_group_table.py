@@ -22,9 +22,18 @@ def test_hemispheres_are_added_up() -> None:
 def test_identity_comes_from_the_sidecar() -> None:
     row = group_row(sidecar(), STRUCTURES)
     assert (row.participant_id, row.session_id, row.scan) == ("sub-01", "ses-pre", "sub-01_ses-pre_run-2_T1w")
-    assert (row.model, row.segmentation, row.warnings) == ("toy_fast", "toy", "a; b")
+    assert (row.model, row.segmentation) == ("toy_fast", "toy")
     assert (row.localization_quality, row.coverage, row.n_components) == (0.9312, {"L": 1, "R": 0.5}, {"L": 1, "R": 2})
     assert group_row(sidecar(scan="sub-01_T1w", segmentation=""), STRUCTURES).session_id is None
+
+
+def test_findings_and_predicted_quality_come_along() -> None:
+    row = group_row(sidecar(), STRUCTURES)
+    assert (row.findings, row.finding_codes, row.worst_finding) == ("a; b", "coverage;structure-empty", "check")
+    assert row.predicted_dice == {"L": 0.91, "R": 0.62}
+    none = group_row(sidecar(findings=(), predicted_dice={}), STRUCTURES)
+    assert (none.findings, none.finding_codes, none.worst_finding) == (None, None, None)
+    assert none.cells()["L_predicted_dice"] is None
 
 
 def test_without_an_intracranial_volume_there_are_no_shares() -> None:

@@ -36,7 +36,11 @@ def phantom(contrast: str) -> Phantom:
 
 
 def said(body: Phantom, voxel_sizes: np.ndarray = ONE_MM) -> tuple[str, ...]:
-    return doubts({"L": look_of(body.data, body.inside, voxel_sizes)}, {})
+    return texts({"L": look_of(body.data, body.inside, voxel_sizes)}, {})
+
+
+def texts(looks: dict[str, Look | None], volumes_mm3: dict[str, float]) -> tuple[str, ...]:
+    return tuple(finding.text for finding in doubts(looks, volumes_mm3))
 
 
 @pytest.mark.parametrize("contrast", ["T1w", "T2w"])
@@ -84,8 +88,8 @@ def test_fine_voxels_are_passed_through_and_coarse_ones_say_nothing() -> None:
 
 def test_two_that_are_unlike_are_told() -> None:
     sound, white = Look(0.33, -0.2, 0.25), Look(0.75, 0.3, 0.25)
-    assert doubts({"L": sound, "R": Look(0.4, -0.1, 0.3)}, {}) == ()
-    (doubt,) = doubts({"L": sound, "R": white}, {})
+    assert texts({"L": sound, "R": Look(0.4, -0.1, 0.3)}, {}) == ()
+    (doubt,) = texts({"L": sound, "R": white}, {})
     assert doubt.startswith(
         "the two hippocampi do not look alike: 33% of what surrounds the left one is darker than it"
     )
@@ -93,5 +97,5 @@ def test_two_that_are_unlike_are_told() -> None:
 
 def test_hardly_anything_is_no_hippocampus() -> None:
     looks = {"L": None, "R": None}
-    assert doubts(looks, {"L": 2100.0, "R": 900.0}) == ()
-    assert doubts(looks, {"L": 0.0, "R": 2100.0}) == ("only 0 mm3 of the left hippocampus were found: is it there?",)
+    assert texts(looks, {"L": 2100.0, "R": 900.0}) == ()
+    assert texts(looks, {"L": 0.0, "R": 2100.0}) == ("only 0 mm3 of the left hippocampus were found: is it there?",)

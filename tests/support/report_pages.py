@@ -82,7 +82,8 @@ def write_scan(output_dir, entities="sub-01", *, suffix="T1w", volumes=STRUCTURE
         "Model": {"Name": "bagging", "License": "MIT", "Citation": "Poiret et al. 2023"},
         "Passes": 21,
         "Components": {"L": 1, "R": 1},
-        "Localization": {"Quality": 0.9312, "Coverage": {"L": 1.0, "R": 1.0}, "Warnings": []},
+        "Localization": {"Quality": 0.9312, "Coverage": {"L": 1.0, "R": 1.0}},
+        "Findings": [],
         "eTIV_mm3": 1523456,
     }
     write_json(folder / f"{stem}_dseg.json", sidecar | changes)
@@ -105,7 +106,8 @@ def write_group(output_dir, n, **first):
             "scan": f"sub-{index:04d}_T1w",
             "model": "bagging",
             "localization_quality": 0.9,
-            "warnings": None,
+            "findings": None,
+            "worst_finding": None,
         }
         for side in ("L", "R"):
             row |= {f"{side}_{name}_mm3": round(v * rng.uniform(0.9, 1.1), 2) for name, v in STRUCTURES}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from bids_hsf.bids.sidecars import Localization, Model, Sidecar, source_uris
+from bids_hsf.findings import Finding, Weight
 
 SIDECAR = Sidecar(
     scan="sub-01_ses-pre_run-2_T1w",
@@ -17,8 +18,12 @@ SIDECAR = Sidecar(
         coverage={"L": 1.0, "R": 0.5},
         scan_from_template=((1.0, 0.0, 0.0, 2.5), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0)),
         basis={"Through": "sub-01_ses-pre_T1w"},
-        warnings=("a", "b"),
     ),
+    findings=(
+        Finding("coverage", Weight.CHECK, "a", 0.5, 0.99, "R"),
+        Finding("structure-empty", Weight.NOTE, "b", 0.0, None, "L", "L_x"),
+    ),
+    predicted_dice={"L": 0.91, "R": 0.62},
     passes=21,
     components={"L": 1, "R": 2},
     etiv_mm3=1500000,
