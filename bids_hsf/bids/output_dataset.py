@@ -7,7 +7,7 @@ from typing import Any
 
 from bids_hsf import __version__
 from bids_hsf.bids.maps import DESCRIPTIONS
-from bids_hsf.bids.names import FIGURES, MULTISPECTRAL, ScanOutputs
+from bids_hsf.bids.names import FIGURES, MULTISPECTRAL, THUMBNAIL, ScanOutputs
 from bids_hsf.errors import OutputError, StorageError
 from bids_hsf.files import claimed, read_json, sweep, write_if_changed
 
@@ -37,7 +37,13 @@ def own_files(outputs: ScanOutputs) -> tuple[Path, ...]:
     What a user puts there under another name, a label map mended by hand, is none of them.
     """
     maps = [path for name in (None, *DESCRIPTIONS) for path in (outputs.map(name), outputs.map_sidecar(name))]
-    return (outputs.sidecar, outputs.dseg, outputs.table, *maps, *(outputs.figure(name) for name in FIGURES))
+    return (
+        outputs.sidecar,
+        outputs.dseg,
+        outputs.table,
+        *maps,
+        *(outputs.figure(name) for name in (*FIGURES, THUMBNAIL)),
+    )
 
 
 def discard(outputs: ScanOutputs) -> None:

@@ -30,6 +30,7 @@ from bids_hsf.reports.pages import (
     to_text,
     to_words,
 )
+from bids_hsf.reports.thumbnails import add_missing_thumbnails
 from bids_hsf.segmentation.volumes import asymmetry_index
 
 LEVELS = {Weight.NOTE: "note", Weight.CHECK: "warn", Weight.FAIL: "bad"}
@@ -129,7 +130,11 @@ class ScanView:
 
 
 def write_subject_report(output_dir: Path, subject: str) -> Path:
-    """Write ``sub-<subject>.html`` with all scans of a subject, all sessions and runs; returns its path."""
+    """Write ``sub-<subject>.html`` with all scans of a subject, all sessions and runs; returns its path.
+
+    Small pictures that its figures lack are made, too.
+    """
+    add_missing_thumbnails(output_dir / f"sub-{subject}" / "figures")
     path = output_dir / f"sub-{subject}.html"
     write_text(path, subject_page(output_dir, subject))
     return path

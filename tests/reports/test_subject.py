@@ -10,8 +10,14 @@ from report_pages import Page, write_group, write_scan
 
 from bids_hsf.bids.tables import read_tsv
 from bids_hsf.files import write_json, write_text
-from bids_hsf.reports.group import group_page, write_group_report
+from bids_hsf.reports import group
+from bids_hsf.reports.cohort import read_cohort
+from bids_hsf.reports.group import write_group_report
 from bids_hsf.reports.subject import subject_page, write_subject_report
+
+
+def group_page(output_dir):
+    return group.group_page(output_dir, read_cohort(output_dir))
 
 
 def test_subject_page_tells_what_the_files_say(tmp_path):
