@@ -187,9 +187,9 @@ def _in_canonical_order(image: nib.Nifti1Image, voxels: NDArray[np.float32], nam
     if float(data.max()) == float(data.min()):
         raise UnreadableImageError(f"{name} is constant: every voxel is {float(data.flat[0]):g}")
     data, wild = _of_tissue(data)
-    findings = tuple(found for found in (not_finite, wild, _disagreement(image)) if found is not None)
+    findings = tuple(found for found in (not_finite, wild, _doubtful_orientation(image)) if found is not None)
     for finding in findings:
-        logger.warning("%s: %s", name, finding.text)
+        logger.debug("%s: %s", name, finding.text)
     canonical, grid = to_canonical(data, np.asarray(image.affine, dtype=float))
     return LoadedScan(image, np.ascontiguousarray(canonical), grid, findings)
 
@@ -274,11 +274,14 @@ def _of_tissue(data: NDArray[np.float32]) -> tuple[NDArray[np.float32], Finding 
     return cut, Finding("intensities-replaced", Weight.NOTE, text, count)
 
 
-def _disagreement(image: nib.Nifti1Image) -> Finding | None:
-    """Say where sform and qform lead to different places."""
+def _doubtful_orientation(image: nib.Nifti1Image) -> Finding | None:
+    """Say where left and right rest on a guess."""
     header = image.header
-    # That neither is there is for whoever locates the hippocampi to say.
-    if int(header["sform_code"]) == 0 or int(header["qform_code"]) == 0:
+    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    if sform_code == 0 and qform_code == 0:
+        text = "the file does not say how the head lies (no sform, no qform): left and right may be swapped"
+        return Finding("orientation-unknown", Weight.CHECK, text)
+    if sform_code == 0 or qform_code == 0:
         return None
     try:
         qform = header.get_qform()

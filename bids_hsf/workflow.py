@@ -8,7 +8,7 @@ measure, write. Group level: stack the tables that the participant level left.
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +49,7 @@ from bids_hsf.runs.estimates import SAMPLED_SCANS, check_memory, expected_memory
 from bids_hsf.runs.group_table import group_row
 from bids_hsf.runs.heads import locate_scans
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
+from bids_hsf.runs.known_heads import KnownHeads
 from bids_hsf.runs.methods import write_methods
 from bids_hsf.runs.planning import make_plan, options_of
 from bids_hsf.runs.results import Draw, draw_figures, write_result
@@ -196,12 +197,15 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
 
 def status(config: Config, terminal: Terminal) -> int:
     """Tell which scans are done, failed or missing, and how to run the rest; the raw data may be gone."""
-    latest = logs.latest_config(config.output_dir)
-    if config.method == Method() and latest is not None:
-        # Asked without a model: the settings of the last run are meant.
-        config = overview.with_settings_of(config, latest)
-    plan = make_plan(config) if config.bids_dir.is_dir() else None
-    terminal.show(overview.status(plan, config) if plan else overview.status_of_derivatives(config.output_dir))
+    if not config.bids_dir.is_dir():
+        terminal.show(overview.status_of_derivatives(config.output_dir))
+        return 0
+    configs = [config]
+    if config.method == Method():
+        # Asked without a model: the settings of the last run of each are meant.
+        saved = logs.latest_configs(config.output_dir)
+        configs = [overview.with_settings_of(config, path) for path in saved] or configs
+    terminal.show("\n\n".join(overview.status(make_plan(each), each) for each in configs))
     return 0
 
 
@@ -289,11 +293,14 @@ class Worker:
     model : Model
     config : Config
     seams : Seams
+    heads : KnownHeads
+        Found by this process.
     """
 
     model: Model
     config: Config
     seams: Seams
+    heads: KnownHeads = field(default_factory=KnownHeads)
 
     def __call__(self, job: Job) -> None:
         """Process one scan."""
@@ -326,14 +333,14 @@ def process_scan(job: Job, worker: Worker) -> None:
         with clock.stage("load"):
             check_memory(job, model.card, config, model.device.memory_bytes)
             inputs = provenance.describe_inputs(job.inputs)
-            scan, *others = [load_scan(source.path) for source in job.scans]
+            loaded = [load_scan(source.path) for source in job.scans]
         with clock.stage("locate"):
-            located = locate_scans(job, scan, others, worker.seams.locate)
-            check_unchanged(job, inputs)
+            located = locate_scans(job, loaded, inputs, worker.seams.locate, worker.heads)
+            check_unchanged(job, inputs, worker.heads)
             release_memory()  # what registration has freed, before the networks take theirs
         with clock.stage("segment"):
             hippocampi = segment(located.scans, located.location, model, options_of(config))
-        result = judged_result(job.key, (scan, *others), located, hippocampi, model.card, job.request)
+        result = judged_result(job.key, loaded, located, hippocampi, model.card, job.request)
         with together(job.outputs, job.parts, alone=alone) as stage:
             with clock.stage("write"):
                 outputs, parts = stage.outputs
@@ -345,10 +352,11 @@ def process_scan(job: Job, worker: Worker) -> None:
         job.outputs.failure.unlink(missing_ok=True)
 
 
-def check_unchanged(job: Job, inputs: Sequence[KnownFile]) -> None:
+def check_unchanged(job: Job, inputs: Sequence[KnownFile], heads: KnownHeads) -> None:
     """Make sure that what was read is what was described before: what is being copied there changes under us."""
     changed = provenance.replaced_inputs(inputs, job.inputs)
     if changed:
+        heads.forget()
         raise ScanError(f"{', '.join(changed)} changed while it was read", "Run again once nothing writes there.")
 
 

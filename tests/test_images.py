@@ -73,13 +73,16 @@ def test_one_volume_of_four_dimensions_is_a_scan(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_scan(write_scan(tmp_path / "scan.nii.gz", data)).data, data[..., 0])
 
 
-def test_a_few_bad_voxels_become_the_minimum(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_few_bad_voxels_become_the_minimum(tmp_path: Path) -> None:
     data = phantom().astype(np.float32)
     data[0, 0, :3] = np.nan, np.inf, -np.inf
-    loaded = load_scan(write_scan(tmp_path / "scan.nii.gz", data)).data
+    scan = load_scan(write_scan(tmp_path / "scan.nii.gz", data))
+    loaded = scan.data
     assert np.isfinite(loaded).all()
     assert loaded[0, 0, 0] == loaded[0, 0, 1] == loaded.min() == data[np.isfinite(data)].min()
-    assert "NaN or infinite" in caplog.text
+    (finding,) = scan.findings
+    assert (finding.code, finding.weight) == ("voxels-not-finite", "note")
+    assert "NaN or infinite" in finding.text
 
 
 def test_values_beyond_float32_are_bad_voxels_not_a_crash(tmp_path: Path) -> None:
@@ -127,16 +130,19 @@ def test_no_orientation_in_the_header_is_read_as_nibabel_does(tmp_path: Path) ->
     nib.save(image, tmp_path / "scan.nii.gz")
     scan = load_scan(tmp_path / "scan.nii.gz")
     assert not scan.orientation_known
+    assert [finding.code for finding in scan.findings] == ["orientation-unknown"]
     np.testing.assert_allclose(scan.grid.voxel_sizes, 1)
 
 
-def test_contradicting_transforms_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_contradicting_transforms_are_said(tmp_path: Path) -> None:
     image = nib.Nifti1Image(phantom().astype(np.float32), np.eye(4))
     image.set_sform(np.diag([1.0, 1, 1, 1]), 1)
     image.set_qform(np.diag([-1.0, 1, 1, 1]), 1)
     nib.save(image, tmp_path / "scan.nii.gz")
     scan = load_scan(tmp_path / "scan.nii.gz")
-    assert "sform and qform disagree" in caplog.text
+    (finding,) = scan.findings
+    assert (finding.code, finding.weight, finding.figure) == ("sform-and-qform", "check", 2 * scan.data.shape[0])
+    assert "sform and qform disagree" in finding.text
     np.testing.assert_allclose(scan.grid.affine, np.eye(4), atol=1e-6)
 
 

@@ -21,7 +21,7 @@ SCANS = ["sub-colin27_T1w", "sub-icbm152_T1w", "sub-icbm152_T2w", "sub-rotated_T
 
 def outputs_of(scan: str) -> list[str]:
     subject, suffix = scan.split("_")
-    stem = f"{subject}_space-{suffix}_seg-longaxis"
+    stem = f"{subject}_space-{suffix}_seg-longaxisSingleFast"
     return [
         f"logs/{stem}_provenance.json",
         *(f"{subject}/anat/{stem}_desc-entropy_probseg{end}" for end in (".json", ".nii.gz")),
@@ -32,7 +32,7 @@ def outputs_of(scan: str) -> list[str]:
 
 def label_path(segmented: Segmented, scan: str) -> Path:
     subject, suffix = scan.split("_")
-    return segmented.output_dir / subject / "anat" / f"{subject}_space-{suffix}_seg-longaxis_dseg.nii.gz"
+    return segmented.output_dir / subject / "anat" / f"{subject}_space-{suffix}_seg-longaxisSingleFast_dseg.nii.gz"
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -147,11 +147,11 @@ def test_pybids_opens_the_output_as_derivatives(segmented: Segmented) -> None:
 
     layout = BIDSLayout(segmented.output_dir, validate=False, is_derivative=True)
     found = layout.get(subject="icbm152", suffix="dseg", extension=".nii.gz", space="T2w", segmentation="longaxis")
-    assert [file.filename for file in found] == ["sub-icbm152_space-T2w_seg-longaxis_dseg.nii.gz"]
+    assert [file.filename for file in found] == ["sub-icbm152_space-T2w_seg-longaxisSingleFast_dseg.nii.gz"]
 
 
 def test_provenance_names_what_ran(segmented: Segmented) -> None:
-    path = segmented.output_dir / "logs" / "sub-colin27_space-T1w_seg-longaxis_provenance.json"
+    path = segmented.output_dir / "logs" / "sub-colin27_space-T1w_seg-longaxisSingleFast_provenance.json"
     record = json.loads(path.read_text())
     request = record["Request"]
     assert (request["Model"], request["Seed"]) == (MODEL, 42)
@@ -197,8 +197,8 @@ def test_one_bad_scan_leaves_the_others_whole(segmented: Segmented, tmp_path: Pa
     output_dir = tmp_path / "out"
     assert main([str(bids_dir), str(output_dir), "participant", "--model", MODEL]) == 1
     made = {path.name for path in output_dir.rglob("*_dseg.nii.gz")}
-    assert made == {"sub-colin27_space-T1w_seg-longaxis_dseg.nii.gz"}
-    failure = output_dir / "logs" / "sub-broken_space-T1w_seg-longaxis_failure.json"
+    assert made == {"sub-colin27_space-T1w_seg-longaxisSingleFast_dseg.nii.gz"}
+    failure = output_dir / "logs" / "sub-broken_space-T1w_seg-longaxisSingleFast_failure.json"
     assert str(broken) in json.loads(failure.read_text())["Error"]
 
 

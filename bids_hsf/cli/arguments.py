@@ -121,7 +121,13 @@ def _add_model(group: Group) -> None:
     add("hub_dirs", "folders with further model cards", type=_path, nargs="+", action="extend", metavar="DIR")
     text = "labels to join, as the model's card offers them: 1/2/3, 1/23, 123, whole"
     add("method.ca_mode", text, metavar="MODE")
-    add("method.n_augmentations", "test-time augmentations (default: as the model's card says)", **NUMBER)
+    text = (
+        "test-time augmentations, or auto: as many as it takes until volumes are steady "
+        "(default: as the model's card says)"
+    )
+    add("method.n_augmentations", text, type=_number_or_auto, metavar="N|auto")
+    text = f"with --tta auto, how steady volumes have to be (default: {Method.volume_tolerance:g} per cent)"
+    add("method.volume_tolerance", text, type=float, metavar="PERCENT")
     add("method.seed", f"seed of the augmentations (default: {Method.seed})", **NUMBER)
     add("method.box_margin_mm", "margin of the crop around the hippocampus", type=float, metavar="MM")
     text = (
@@ -237,6 +243,10 @@ def _path(text: str) -> Path:
 
 def _label(prefix: str) -> Callable[[str], str]:
     return lambda text: text.removeprefix(prefix)
+
+
+def _number_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
 
 
 def _suffix(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_hsf import __version__
+from bids_hsf.cli import quantize
 from bids_hsf.cli.answers import Answer, plain, print_answer, report_error
 from bids_hsf.cli.console import Advice, OneLine, exit_code_of, settle_streams
 from bids_hsf.errors import BidsHsfError, UsageError
@@ -92,12 +93,14 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", type=Path, metavar="FILE.tsv", help="write the rows there")
     evaluate.add_argument("--nthreads", type=int, metavar="N", help="threads of the network (default: all allowed)")
     evaluate.add_argument("--reduced-precision", action="store_true", help="as bids-hsf computes by this option")
+    quantized = _add(commands, "quantize", quantize.quantize_model, "make an int8 twin of a float model for this CPU")
+    quantize.add_arguments(quantized)
     checksum = _add(commands, "checksum", checksum_files, "print a card's lines for an ONNX file")
     checksum.add_argument("files", nargs="+", type=Path, metavar="FILE.onnx")
     _add(commands, "schema", print_schema, "print the JSON schema of a card file, for editors")
-    for command in (validate, evaluate):
+    for command in (validate, evaluate, quantized):
         command.add_argument("--device", default="auto", help="auto, cpu, openvino, cuda, ... (default: %(default)s)")
-    for command in (fetch, validate, evaluate):
+    for command in (fetch, validate, evaluate, quantized):
         command.add_argument("--allow-http", action="store_true", default=None, help="take http:// addresses too")
     return parser
 

@@ -133,6 +133,9 @@ class AugmentationRecipe:
     """An axis."""
     elastic_displacement_mm: Millimetres = 4.0
     """Largest displacement an axis."""
+    sampling: Literal["sobol", "random"] = "sobol"
+    """How samples are spread over all that: by a low-discrepancy sequence with samples of its own for each network,
+    which needs fewer of them; or drawn one by one, the same for all networks, as HSF does."""
 
     @property
     def mirrors_alone(self) -> bool:

@@ -51,6 +51,8 @@ class HeadScan:
     drawn_on : callable or None
         Gives the canonical image that they were drawn on and its grid, or raises a `ScanError`; None where there is
         none: they are then taken to lie in this scan's mm.
+    tell : callable
+        Takes the `Location` that the scan has by itself, for whoever is to be located through it.
     """
 
     key: str
@@ -61,6 +63,7 @@ class HeadScan:
     hippocampi: Callable[[], Mapping[str, Matrix]] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     drawn_on: Callable[[], tuple[NDArray[np.float32], Grid]] | None = None
+    tell: Callable[[Location], None] = lambda _: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +78,14 @@ class Guide:
         Whether its scan has, from a label map: then it is asked first.
     read : callable
         Gives the `HeadScan`, or raises a `ScanError`. It is called only if the guide is needed.
+    found : Location or None
+        What `locate_head` found in that scan before, if that is known: it is not located again.
     """
 
     key: str
     has_hippocampi: bool
     read: Callable[[], HeadScan]
+    found: Location | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +181,7 @@ def _located(scan: HeadScan, guide: Guide | None, locator: Locator) -> Location:
 def _with_size_of(guide: Guide, location: Location, scan: HeadScan, locator: Locator) -> Location:
     """Take the intracranial volume of the guide: in T2w the skull's inside is hardly told from what is around it."""
     try:
-        there = _located_alone(guide.read(), locator)
+        there = guide.found or _located_alone(guide.read(), locator)
     except (ScanError, StorageError) as error:
         logger.warning("%s has its own eTIV and not that of %s: %s", scan.key, guide.key, error.message)
         return location
@@ -193,6 +199,12 @@ def _with_size_of(guide: Guide, location: Location, scan: HeadScan, locator: Loc
 
 def _located_alone(scan: HeadScan, locator: Locator) -> Location:
     """Find the hippocampi in one scan, and take those of its label map if there is one."""
+    location = _located_by_itself(scan, locator)
+    scan.tell(location)
+    return location
+
+
+def _located_by_itself(scan: HeadScan, locator: Locator) -> Location:
     if scan.hippocampi is None:
         return locator(scan.data, scan.grid, orientation_known=scan.orientation_known, own=None)
     own = carried_by_image(scan.hippocampi(), scan.drawn_on, scan.data, scan.grid)
@@ -208,7 +220,7 @@ def _located_through(guide: Guide, scan: HeadScan, locator: Locator) -> Location
     """Find the hippocampi in the guide and carry them over; None where that cannot be trusted."""
     try:
         other = guide.read()
-        there = _located_alone(other, locator)
+        there = guide.found or _located_alone(other, locator)
     except (ScanError, StorageError) as error:
         logger.warning("%s is located without %s: %s", scan.key, guide.key, error.message)
         return None

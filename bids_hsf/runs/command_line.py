@@ -20,6 +20,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "hub_dirs": ("--hub-dir",),
     "method.ca_mode": ("--ca-mode",),
     "method.n_augmentations": ("--tta",),
+    "method.volume_tolerance": ("--tta-tolerance",),
     "method.seed": ("--random-seed",),
     "method.box_margin_mm": ("--box-margin-mm",),
     "method.derivatives": ("-d", "--derivatives"),

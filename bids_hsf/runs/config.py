@@ -11,6 +11,7 @@ from bids_hsf.errors import UsageError
 from bids_hsf.hub import DEFAULT_MODEL
 
 MAX_MARGIN_MM = 100.0
+MIN_TOLERANCE = 0.01
 
 Reference = Literal["T1w", "T2w"]
 Uncertainty = Literal["entropy", "full"]
@@ -69,8 +70,10 @@ class Method:
         Name on the hub, or path to a card.
     ca_mode : str or None
         Name of the card's merge; None for the labels as they are.
-    n_augmentations : int or None
-        Test-time samples; None for the card's number.
+    n_augmentations : int or "auto" or None
+        Test-time samples; "auto" for as many as it takes until volumes are steady, None for the card's number.
+    volume_tolerance : float
+        Per cent: with "auto" samples, how near to those of ever more samples volumes have to be.
     seed : int
     box_margin_mm : float or None
         Margin around the hippocampus; None for the card's, or the app's default.
@@ -89,7 +92,8 @@ class Method:
 
     model: str = DEFAULT_MODEL
     ca_mode: str | None = None
-    n_augmentations: Whole | None = None
+    n_augmentations: Whole | Literal["auto"] | None = None
+    volume_tolerance: Number = 1.0
     seed: Whole = 42
     box_margin_mm: Number | None = None
     derivatives: Mapping[str, str] = field(default_factory=dict)
@@ -205,8 +209,11 @@ class Config:
         for flag, count in counts.items():
             if count is not None and count < 1:
                 raise UsageError(f"{flag} must be at least 1, got {count}")
-        if self.method.n_augmentations is not None and self.method.n_augmentations < 0:
-            raise UsageError(f"--tta must not be negative, got {self.method.n_augmentations}")
+        n_augmentations, tolerance = self.method.n_augmentations, self.method.volume_tolerance
+        if isinstance(n_augmentations, int) and n_augmentations < 0:
+            raise UsageError(f"--tta must not be negative, got {n_augmentations}")
+        if not MIN_TOLERANCE <= tolerance <= 100:
+            raise UsageError(f"--tta-tolerance must be within {MIN_TOLERANCE:g} and 100 per cent, got {tolerance:g}")
         margin = self.method.box_margin_mm
         if margin is not None and not 0 <= margin <= MAX_MARGIN_MM:
             raise UsageError(f"--box-margin-mm must be within 0 and {MAX_MARGIN_MM:g}, got {margin:g}")

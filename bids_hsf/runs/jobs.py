@@ -11,6 +11,7 @@ from bids_hsf.bids.names import FIGURES, ScanOutputs, bids_uri
 from bids_hsf.files import name_fault
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.labels import Label, Merge
+from bids_hsf.results import segmentation_name
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,3 @@ class Plan:
 PARTS_SUFFIX = "HBT"  # head, body, tail
 
 FULL_UNCERTAINTY = ("mutualinformation", "expectedentropy", "voteshare")
-
-
-def segmentation_name(card: ModelCard, merge: Merge | None) -> str:
-    """Name the label maps of a family, and of its merged labels."""
-    return card.family + (merge.suffix if merge else "")

@@ -123,6 +123,8 @@ def evaluate(case: Case, model: Model, options: Options = DEFAULTS) -> list[Scor
         If a file cannot be read, the labels do not lie on the image's voxels, or hold values that the card lacks.
     """
     scan = load_scan(case.image_path)
+    for finding in scan.findings:
+        logger.warning("%s: %s", case.image_path, finding.text)
     truth = load_labels(case.label_path, scan.grid, model.card)
     found = segment_case(case.name, scan.data, scan.grid, model, options)
     return list(scores_of(case.name, truth, found.labels, model.card, scan.grid.voxel_sizes))

@@ -20,6 +20,8 @@ from bids_hsf.segmentation.votes import MergingPredictor, Predictor
 
 logger = logging.getLogger(__name__)
 
+# Where it is asked when there are enough random views: first after so many, then after so many more, at last never.
+FIRST_LOOKS, FURTHER_LOOKS, MOST_LOOKS = 8, 4, 64
 SMALL_ENSEMBLE_BYTES = 512 << 20  # stays open as a whole, and shares each random view
 
 
@@ -31,6 +33,8 @@ class Options:
     ----------
     n_augmentations : int or None
         Random views of each crop beside the plain one; None for the card's number.
+    tolerance : float or None
+        Where given, as many views are taken instead as it takes until volumes are this exact, as a share.
     seed : int
         Of the random views.
     margin_mm : float or None
@@ -44,6 +48,7 @@ class Options:
     """
 
     n_augmentations: int | None = None
+    tolerance: float | None = None
     seed: int = 42
     margin_mm: float | None = None
     keep_islands: bool = False
@@ -51,9 +56,45 @@ class Options:
     probabilities: bool = False
 
     def augmentations_of(self, card: ModelCard) -> int:
-        """Random views beside the plain pass; of a recipe whose views are all equal, one."""
+        """Random views beside the plain pass, at most; of a recipe whose views are all equal, one."""
         number = card.n_augmentations if self.n_augmentations is None else self.n_augmentations
+        if self.tolerance is not None:
+            number = MOST_LOOKS
         return min(number, 1) if card.recipe.mirrors_alone else number
+
+    def sampling_of(self, card: ModelCard) -> "Sampling":
+        """Tell how many random views are taken of each crop, and when that is enough."""
+        most = self.augmentations_of(card)
+        return Sampling(most, None if card.recipe.mirrors_alone else self.tolerance)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many random views are taken of each crop.
+
+    Attributes
+    ----------
+    most : int
+        Beside the plain one.
+    tolerance : float or None
+        Fewer are enough once volumes are this exact, as a share; None to take them all.
+    """
+
+    most: int
+    tolerance: float | None = None
+
+    def steps(self) -> Iterator[int]:
+        """Yield how many looks to take before asking whether that is enough; the first is the plain one.
+
+        >>> list(Sampling(20).steps())
+        [21]
+        >>> list(Sampling(16, tolerance=0.01).steps())
+        [9, 4, 4]
+        """
+        first = self.most if self.tolerance is None else min(FIRST_LOOKS, self.most)
+        yield 1 + first
+        for done in range(first, self.most, FURTHER_LOOKS):
+            yield min(FURTHER_LOOKS, self.most - done)
 
 
 DEFAULTS = Options()
@@ -129,13 +170,15 @@ class Model:
         """Structures of one hemisphere."""
         return self.merge.labels if self.merge else self.card.labels
 
-    def rounds(self) -> Iterator[list[Predictor]]:
-        """Yield the networks that are open at a time: all of them, or one after the other."""
+    def groups(self) -> Iterator[tuple[slice, list[Predictor]]]:
+        """Yield the networks that are open at a time, all or one, and which of the members they are."""
         if self.members.all_open:
-            yield [self._voter(network) for network in self.members]
+            yield slice(0, len(self.members)), [self._voter(network) for network in self.members]
             return
-        for network in self.members:
-            yield [self._voter(network)]
+        networks = iter(self.members)
+        for index in range(len(self.members)):  # enumerate would hold on to a network while the next is opened
+            network = next(networks)
+            yield slice(index, index + 1), [self._voter(network)]
             del network  # so that it is closed before the next is opened
 
     def _voter(self, network: Predictor) -> Predictor:

@@ -108,6 +108,8 @@ class TestFlags:
             ("--hub-dir /a /b", "hub_dirs", (Path("/a"), Path("/b"))),
             ("--ca-mode 1/23", "method.ca_mode", "1/23"),
             ("--tta 0", "method.n_augmentations", 0),
+            ("--tta auto", "method.n_augmentations", "auto"),
+            ("--tta auto --tta-tolerance 0.5", "method.volume_tolerance", 0.5),
             ("--random-seed -5", "method.seed", -5),
             ("--box-margin-mm 4", "method.box_margin_mm", 4.0),
             ("--keep-islands", "method.keep_islands", True),
@@ -146,6 +148,7 @@ class TestFlags:
         [
             ("--tta many", "--tta"),
             ("--tta -1", "--tta must not be negative"),
+            ("--tta-tolerance 0", "--tta-tolerance must be within 0.01 and 100 per cent"),
             ("--nprocs 0", "--nprocs must be at least 1"),
             ("--mem lots", "not a size: 'lots'"),
             ("--mem 1e999", "not a size"),

@@ -19,6 +19,7 @@ from bids_hsf import files
 from bids_hsf.cli import hub
 from bids_hsf.hub import download, models
 from bids_hsf.hub.models import packaged_hub_dir
+from bids_hsf.results import variant_name
 
 GUIDE = packaged_hub_dir() / "README.md"
 HSF_CARD = packaged_hub_dir() / "hsf.yaml"
@@ -397,7 +398,7 @@ def test_hsf_twins_run_end_to_end(
     arguments = [str(study), str(tmp_path / "out"), "participant", "--skip-bids-validation", "--device", "cpu"]
     model_arguments = ["--hub-dir", str(card.parent), "--model", model, "--tta", "1", "--ca-mode", ca_mode]
     assert app.main([*arguments, *model_arguments]) == 0
-    tables = list((tmp_path / "out").rglob(f"*_seg-hsf{suffix}_dseg.tsv"))
+    tables = list((tmp_path / "out").rglob(f"*_seg-{variant_name('hsf', model)}{suffix}_dseg.tsv"))
     assert len(tables) == 1
     rows = list(csv.DictReader(tables[0].read_text().splitlines(), delimiter="\t"))
     assert {row["abbreviation"].removeprefix("L_").removeprefix("R_") for row in rows} == abbreviations

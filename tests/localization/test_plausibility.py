@@ -24,7 +24,7 @@ def test_what_cannot_be_a_head_is_told(scales: tuple[float, float, float], expec
     found = implausibilities(np.diag([*scales, 1.0]), load_template().hippocampi)
     assert len(found) == len(expected)
     for complaint, part in zip(found, expected, strict=True):
-        assert part in complaint
+        assert part in complaint.text
 
 
 def test_other_heads_may_be_asked_for() -> None:

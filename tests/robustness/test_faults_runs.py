@@ -25,7 +25,7 @@ sys.path.insert(0, {support!r})
 from fast_app import run_fast
 sys.exit(run_fast({words!r}))
 """
-STEM = "space-T1w_seg-toy"
+STEM = "space-T1w_seg-toyFast"
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What the dry run and the status tell is what is there, and what their lines do."""
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -45,7 +46,8 @@ def test_status_and_group_without_the_raw_data(place: Place, tmp_path: Path) -> 
     assert contents(out) == contents(place.reference)
     assert len(list(out.glob("logs/run_*.log"))) == 2
     shown = run_here(*paths, "status")
-    assert (shown.returncode, shown.stdout.split(";")[0]) == (0, f"{N_SUBJECTS} done, 0 failed")
+    last = shown.stdout.splitlines()[-1].split(";")[0]
+    assert (shown.returncode, last) == (0, f"{N_SUBJECTS} done ({len(flags_of(out))} to be looked at), 0 failed")
     (out / "sub-01.html").unlink()
     assert run_here(*paths, "participant", "--reports-only").returncode == 0
     assert "sub-01_T1w" in (out / "sub-01.html").read_text()
@@ -54,7 +56,24 @@ def test_status_and_group_without_the_raw_data(place: Place, tmp_path: Path) -> 
 
 def test_status_of_everything_done(place: Place) -> None:
     shown = run_here(str(place.bids_dir), str(place.reference), "status")
-    assert (shown.returncode, shown.stdout) == (0, f"toy_fast (seg-toy): {N_SUBJECTS} scan(s): {N_SUBJECTS} done\n")
+    *lines, last = shown.stdout.splitlines()
+    assert shown.returncode == 0
+    flagged = flags_of(place.reference)
+    counts = f"{N_SUBJECTS} scan(s): {N_SUBJECTS} done, {len(flagged)} of these to be looked at"
+    assert last == f"toy_fast (seg-toyFast): {counts}"
+    assert len(lines) == len(flagged) + 2
+    for line, (scan, (weight, text)) in zip(lines[1:], flagged.items(), strict=False):
+        assert line.startswith(f"{scan}  done, {weight}  ")
+        assert text in line
+
+
+def flags_of(out: Path) -> dict[str, tuple[str, str]]:
+    """Scan to weight and words of its heaviest finding, from the sidecars; what a toy finds in noise is odd."""
+    sidecars = [json.loads(path.read_text()) for path in sorted(out.glob("sub-*/anat/*_seg-toyFast_dseg.json"))]
+    found = {sidecar["Scan"]: [(each["Weight"], each["Text"]) for each in sidecar["Findings"]] for sidecar in sidecars}
+    flagged = {scan: findings[0] for scan, findings in found.items() if findings and findings[0][0] != "note"}
+    assert flagged
+    return flagged
 
 
 def test_status_expects_the_outputs_that_the_last_run_was_asked_for(place: Place, tmp_path: Path) -> None:
@@ -64,7 +83,7 @@ def test_status_expects_the_outputs_that_the_last_run_was_asked_for(place: Place
     assert f"{N_SUBJECTS} scan(s): 1 done, {N_SUBJECTS - 1} missing" in shown.stdout
     _, *words = shlex.split(shown.stdout.splitlines()[-1])
     assert run_here(*words).returncode == 0
-    assert len(list(out.glob("sub-*/anat/*_seg-toy_probseg.nii.gz"))) == N_SUBJECTS
+    assert len(list(out.glob("sub-*/anat/*_seg-toyFast_probseg.nii.gz"))) == N_SUBJECTS
 
 
 @pytest.mark.slow
