@@ -1,5 +1,6 @@
 """Texts for people: tables, and strangers' words made harmless."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -28,3 +29,8 @@ def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows)
     ]
+
+
+def natural_order(text: str) -> list[tuple[int, str]]:
+    """Sort key by which run-2 comes before run-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]

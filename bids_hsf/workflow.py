@@ -15,8 +15,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bids_hsf.bids import lookup_tables, output_dataset
-from bids_hsf.bids.derivatives import find_derivatives
-from bids_hsf.bids.group_table import write_group_table
 from bids_hsf.bids.provenance import Failure, KnownFile
 from bids_hsf.bids.sidecars import find_sidecar
 from bids_hsf.bids.staging import together
@@ -53,7 +51,7 @@ from bids_hsf.results import judged_result
 from bids_hsf.runs import logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.estimates import SAMPLED_SCANS, check_memory, expected_memory_mb
-from bids_hsf.runs.group_table import group_row
+from bids_hsf.runs.group_level import judged_cohort, preview, write_tables
 from bids_hsf.runs.heads import locate_scans
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.known_heads import KnownHeads
@@ -220,22 +218,18 @@ def status(config: Config, terminal: Terminal) -> int:
 
 
 def group(config: Config, terminal: Terminal) -> int:
-    """Collect the volumes of all finished scans; the raw data are not needed."""
-    rows = []
-    for derivative in find_derivatives(config.output_dir):
-        if derivative.sidecar is None or derivative.fault is not None:
-            logger.warning("%s is left out: %s", derivative.table, derivative.fault)
-            continue
-        rows.append(group_row(derivative.sidecar, derivative.structures))
-    if not rows:
-        raise NoInputError(
-            f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
-        )
+    """Collect what there is of all scans, judge them by each other, and write it down; the raw data are not needed."""
+    cohort, said = judged_cohort(config)
+    if config.behaviour.dry_run:
+        terminal.show(preview(cohort, said, config.output_dir))
+        return 0
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
-    path = write_group_table(config.output_dir, rows)
+    path = write_tables(cohort, config.output_dir)
     write_group_report(config.output_dir)
     join_pages(config.output_dir)
-    logger.info("%d row(s) -> %s", len(rows), path)
+    for line in said:
+        logger.info("%s", line)
+    logger.info("%d row(s) -> %s", len(cohort.table), path)
     return 0
 
 
@@ -387,7 +381,8 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     with suppress(BidsHsfError, OSError):
         if state_of(job) is State.DONE:  # by another run; or it was to be done again, and is still as it was
             return
-        failure = Failure(outcome.error.message, outcome.error.hint, outcome.error.exit_code)
+        error, model = outcome.error, str(job.request["Model"])
+        failure = Failure(error.message, error.hint, error.exit_code, job.key, model)
         write_json(job.outputs.failure, failure.to_json())
 
 

@@ -47,7 +47,7 @@ def test_golden_list_of_output_paths(segmented: Segmented) -> None:
     root = [".bidsignore", "README.md", "dataset_description.json", "descriptions.json", "descriptions.tsv"]
     root += [
         "group_volumes.html",
-        "group_volumes.tsv",
+        *(f"group_volumes{end}" for end in (".json", ".tsv", "_long.json", "_long.tsv")),
         "review.html",
         *(f"{s}.html" for s in ("sub-colin27", "sub-icbm152", "sub-rotated")),
     ]

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bids_hsf.bids.contrasts import PAIR
+from bids_hsf.bids.entities import in_order, split_name
+
 MULTISPECTRAL = "multispectral"
 FIGURES = ("segmentation", "entropy", "localization")
 THUMBNAIL = "thumbnail"  # of the segmentation; made of its figure where it is not there
@@ -117,6 +120,46 @@ def outputs_of_key(output_dir: Path, key: str, segmentation: str) -> ScanOutputs
     entities = [(name, label) for name, _, label in (part.partition("-") for part in parts)]
     suffix, _, second = suffixes.partition("+")
     return scan_outputs(output_dir, entities, suffix, segmentation, MULTISPECTRAL if second else None)
+
+
+@dataclass(frozen=True)
+class ScanName:
+    """What the name of a scan's outputs tells of it.
+
+    Attributes
+    ----------
+    participant : str
+        With ``sub-``.
+    session : str or None
+        With ``ses-``.
+    scan : str
+        Key.
+    segmentation : str
+        The ``seg-`` entity.
+    """
+
+    participant: str
+    session: str | None
+    scan: str
+    segmentation: str
+
+
+def parse_stem(stem: str) -> ScanName | None:
+    """Read the name of a scan's outputs, without folder and suffix; None for what is not named like those of any.
+
+    >>> parse_stem("sub-01_ses-2_space-T1w_seg-hsf").scan, parse_stem("sub-01_space-T1w_seg-hsf_desc-mended")
+    ('sub-01_ses-2_T1w', None)
+    """
+    labels, _ = split_name(f"{stem}_")
+    description = labels.get("desc")
+    if not {"sub", "space", "seg"} <= set(labels) or description not in (None, MULTISPECTRAL):
+        return None
+    suffix = labels["space"]
+    if description is not None:
+        suffix += "+" + next(contrast for contrast in PAIR if contrast != suffix)
+    session = f"ses-{labels['ses']}" if "ses" in labels else None
+    scan = "_".join([*(f"{name}-{label}" for name, label in in_order(labels)), suffix])
+    return ScanName(f"sub-{labels['sub']}", session, scan, labels["seg"])
 
 
 def bids_uri(dataset: str, relative_path: str) -> str:

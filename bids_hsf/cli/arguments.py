@@ -149,6 +149,9 @@ def _add_outputs(group: Group) -> None:
     add("behaviour.split_long_axis", "also write a label map of head, body and tail", **SWITCH)
     text = f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR/logs"
     add("behaviour.export_lut", text, nargs="+", action="extend", choices=VIEWERS, metavar="VIEWER")
+    text = "group level: ratings of scans, qc.tsv as the review page exports it, for the column qc"
+    add("behaviour.ratings", text, type=_path, metavar="QC.tsv")
+    add("behaviour.leave_out_excluded", "group level: leave scans rated exclude out of the tables", **SWITCH)
     add("behaviour.force", "redo finished scans, also those made with other settings", **SWITCH)
     add("behaviour.reports_only", "only write the reports again, from the derivatives alone", **SWITCH)
     text = "only write the methods text, OUTPUT_DIR/logs/CITATION.md, .html and .bib"

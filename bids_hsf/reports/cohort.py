@@ -1,8 +1,7 @@
-"""All scans of the group table: their volumes judged among those of their kind, and what others know of them."""
+"""All scans of the group table, as the pages need them: by columns, since there may be a hundred thousand."""
 
 import logging
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,124 +9,137 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_hsf.bids.group_table import NAME, GroupRow, columns_of
-from bids_hsf.bids.tables import MISSING, parse_number, read_tsv
+from bids_hsf.bids.group_row import VOLUME_END, is_own
+from bids_hsf.bids.group_table import NAME, GroupTable, read_group_table
+from bids_hsf.bids.tables import MISSING
 from bids_hsf.bids.typed_json import NotWholeError
-from bids_hsf.reports.charts import OUTLIER_Z, robust_z
+from bids_hsf.findings import Weight
+from bids_hsf.reports.pages import anchor, link_to
 
 logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float64]
 
-
-@dataclass(frozen=True, eq=False)
-class Volumes:
-    """The table in memory.
-
-    Attributes
-    ----------
-    rows : list of GroupRow
-    names : list of str, (V,)
-        The columns that hold volumes.
-    values, scores : array, (N, V) float64
-        Volumes in mm3, NaN where there is none, and their robust z within model and contrast.
-    families : dict
-        Model and contrast to the numbers of their rows.
-    """
-
-    rows: list[GroupRow]
-    names: list[str]
-    values: FloatArray
-    scores: FloatArray
-    families: dict[str, list[int]]
-
-    @property
-    def outlying(self) -> NDArray[np.bool_]:
-        """Values far from the others', (N, V)."""
-        return np.abs(self.scores) > OUTLIER_Z
+DONE, MISSED = "done", "missing"
+MIN_KNOWN = 3  # values of a covariate that are worth a chart, and different ones
+MAX_GROUPS = 40  # values of a column that is filtered by
+MAX_CODES = 6  # of those that are numbers
 
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """All scans of a table.
+    """All scans of a table, done or not.
 
     Attributes
     ----------
-    volumes : Volumes
-    cells : list of mapping of str to str, (N,)
-        The rows as the file has them, also with columns that this version does not know.
+    table : GroupTable
     """
 
-    volumes: Volumes
-    cells: list[Mapping[str, str]]
+    table: GroupTable
 
     @cached_property
-    def _foreign(self) -> list[str]:
-        own = {*columns_of(self.volumes.rows), *STANDING}
-        return [name for name in (self.cells[0] if self.cells else ()) if name not in own]
+    def volume_columns(self) -> list[str]:
+        """Columns of volumes of structures, and of their sums."""
+        return [name for name in self.table.names if name.startswith(("L_", "R_")) and name.endswith(VOLUME_END)]
+
+    @cached_property
+    def outlying(self) -> NDArray[np.bool_]:
+        """Scans that lie far from those that they can be compared with, (N,)."""
+        return np.array([word == "yes" for word in self.table.texts("outlier")], bool)
+
+    @cached_property
+    def weights(self) -> list[str]:
+        """Heaviest weight of what is to be said of each scan; "none" where nothing is."""
+        found = []
+        rows = zip(self.table.texts("worst_finding"), self.outlying.tolist(), self.statuses, strict=True)
+        for worst, is_outlier, status in rows:
+            if worst == Weight.FAIL or status not in (DONE, MISSED):
+                found.append(str(Weight.FAIL))
+            else:
+                found.append(str(Weight.CHECK) if is_outlier else worst or "none")
+        return found
+
+    @cached_property
+    def flagged(self) -> NDArray[np.bool_]:
+        """Scans that somebody has to look at, (N,)."""
+        return np.array([weight in (Weight.CHECK, Weight.FAIL) for weight in self.weights], bool)
+
+    @cached_property
+    def statuses(self) -> list[str]:
+        """What became of each scan."""
+        return [status or DONE for status in self.table.texts("status")]
+
+    @cached_property
+    def scans(self) -> list[str]:
+        """Keys of the scans."""
+        return [scan or MISSING for scan in self.table.texts("scan")]
+
+    @cached_property
+    def remarks(self) -> list[str]:
+        """Tell what is to be said of each scan, in one line: why it is not done, findings, what lies far."""
+        reasons, findings, measures = map(self.table.texts, ("status_reason", "findings", "outlier_measures"))
+        far = [measure and f"far from the others (robust z): {readable_measures(measure)}" for measure in measures]
+        return ["; ".join(filter(None, parts)) for parts in zip(reasons, findings, far, strict=True)]
 
     @cached_property
     def covariates(self) -> dict[str, FloatArray]:
-        """Columns of numbers that are no measures of this app, such as ages; NaN where there is none."""
+        """Columns of the raw dataset's tables that hold numbers, such as ages; NaN where there is none."""
         found = {}
-        for name in self._foreign:
-            try:
-                values = [parse_number(cells.get(name) or MISSING) for cells in self.cells]
-            except NotWholeError:
+        for name in self.table.names:
+            if is_own(name):
                 continue
-            numbers = np.array([math.nan if value is None else value for value in values])
-            if len(np.unique(numbers[np.isfinite(numbers)])) > 1:
-                found[name] = numbers
+            values = self.table.numbers(name)
+            n_texts = sum(cell is not None for cell in self.table.texts(name))
+            known = values[np.isfinite(values)]
+            if len(known) == n_texts and len(np.unique(known)) >= MIN_KNOWN:
+                found[name] = values
         return found
 
     @cached_property
-    def groups(self) -> list[str]:
-        """Columns of few texts or codes that are no measures of this app, such as sites."""
-        found = []
-        for name in self._foreign:
-            values = {cells.get(name) or MISSING for cells in self.cells}
-            is_coded = name not in self.covariates or len(values) <= MAX_CODES
-            if 1 < len(values) <= max(MAX_CODES, len(self.cells) // 4) and is_coded:
-                found.append(name)
+    def groups(self) -> dict[str, Sequence[str | None]]:
+        """Columns of the raw dataset's tables with few values, such as sites."""
+        found = {}
+        for name in self.table.names:
+            if is_own(name):
+                continue
+            values = self.table.texts(name)
+            n_values = len(set(values))
+            most = MAX_CODES if name in self.covariates else min(MAX_GROUPS, max(MAX_CODES, len(values) // 3))
+            if 1 < n_values <= most:
+                found[name] = values
         return found
 
-
-# Columns that say how a scan stands, not what was measured.
-STANDING = ("qc", "qc_comment", "qc_rated_at", "status", "status_reason")
-MAX_CODES = 6
+    def address(self, row: int) -> str:
+        """Address of a scan on its subject's page."""
+        table = self.table
+        participant, model, segmentation = (
+            table.texts(name)[row] or "" for name in ("participant_id", "model", "segmentation")
+        )
+        return f"{link_to(Path(f'{participant}.html'))}#{anchor(self.scans[row], model, segmentation)}"
 
 
 def read_cohort(output_dir: Path) -> Cohort:
     """Read ``group_volumes.tsv``; no scan where it is not there or not whole, which is told."""
     try:
-        cells = read_tsv(output_dir / NAME)
-        rows = [GroupRow.from_cells(row) for row in cells]
+        return Cohort(read_group_table(output_dir))
     except FileNotFoundError:
-        cells, rows = [], []
+        pass
     except NotWholeError as error:
         logger.warning("%s is passed over: %s; run the group level again", output_dir / NAME, error)
-        cells, rows = [], []
-    return Cohort(_judge(rows), list(cells))
+    return Cohort(GroupTable())
 
 
-def _judge(rows: list[GroupRow]) -> Volumes:
-    """Judge each volume among those of the same model and contrast."""
-    sizes = [row.sizes for row in rows]
-    names = list(dict.fromkeys(name for found in sizes for name in found))
-    values = np.full((len(rows), len(names)), math.nan)
-    families: dict[str, list[int]] = {}
-    has_several = len({row.segmentation for row in rows}) > 1
-    for index, (row, found) in enumerate(zip(rows, sizes, strict=True)):
-        known = [found.get(name) for name in names]
-        values[index] = [math.nan if value is None else value for value in known]
-        contrast = row.scan.rsplit("_", 1)[-1]
-        title = ", ".join([row.model, contrast, *([row.segmentation or ""] if has_several else [])])
-        families.setdefault(title, []).append(index)
-    scores = np.zeros(values.shape)
-    for members in families.values():
-        for place in range(len(names)):
-            scores[members, place] = robust_z(values[members, place])
-    return Volumes(rows, names, values, scores, families)
+def readable_measures(text: str) -> str:
+    """Write what lies far from the others for the eye.
+
+    >>> readable_measures("L_CA1_per_mille_eTIV -5.2; total_asymmetry_percent +4.0; together +7.1")
+    'L CA1 by eTIV −5.2, total asymmetry +4.0, all measures together +7.1'
+    """
+    words = {"_per_mille_eTIV": " by eTIV", "_asymmetry_percent": " asymmetry", "_mm3": "", "_n_components": " pieces"}
+    words |= {"together": "all measures together", "; ": ", ", " -": " \u2212", "_": " "}
+    for old, new in words.items():
+        text = text.replace(old, new)
+    return text
 
 
 def short_heading(column: str) -> str:

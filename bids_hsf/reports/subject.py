@@ -17,10 +17,11 @@ from bids_hsf.bids.derivatives import find_derivatives, read_derivative, result_
 from bids_hsf.bids.provenance import read_failure
 from bids_hsf.files import read_text, write_text
 from bids_hsf.reports.embedding import Album
-from bids_hsf.reports.pages import UNKNOWN, citation_link, link_to, natural_order, render
+from bids_hsf.reports.pages import UNKNOWN, citation_link, link_to, render
 from bids_hsf.reports.scan_view import view_scan
 from bids_hsf.reports.sessions import compare_sessions
 from bids_hsf.reports.thumbnails import add_missing_thumbnails
+from bids_hsf.text_table import natural_order
 
 SCRIPTS = ("subject.js",)
 HEAD_BYTES = 4096  # within which a page tells its neighbours

@@ -31,6 +31,8 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "behaviour.write_probabilities": ("--write-probseg",),
     "behaviour.split_long_axis": ("--split-long-axis",),
     "behaviour.export_lut": ("--export-lut",),
+    "behaviour.ratings": ("--ratings",),
+    "behaviour.leave_out_excluded": ("--leave-out-excluded",),
     "behaviour.force": ("--force",),
     "behaviour.reports_only": ("--reports-only",),
     "behaviour.boilerplate_only": ("--boilerplate-only",),

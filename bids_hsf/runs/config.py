@@ -119,6 +119,10 @@ class Behaviour:
     export_lut : tuple of str
         Viewers for which label files are written.
     verbosity : int
+    ratings : Path or None
+        Of scans, by those who looked at them, for the group table.
+    leave_out_excluded : bool
+        Leave scans that are rated "exclude" out of the group's tables.
     """
 
     validate: bool = True
@@ -132,6 +136,8 @@ class Behaviour:
     split_long_axis: bool = False
     export_lut: tuple[Viewer, ...] = ()
     verbosity: Whole = 0
+    ratings: Path | None = None
+    leave_out_excluded: bool = False
 
     @property
     def full_uncertainty(self) -> bool:

@@ -5,7 +5,8 @@ const COLUMNS = ["scan", "model", "rating", "comment", "rated_at"];
 const NONE = "n/a";
 
 const keyOf = (scan, model) => `${scan}\t${model}`;
-const plain = (text) => text.replace(/\s+/g, " ").trim();
+// Without what a reader of tables would take for the end of a cell, or for quotes around it.
+const plain = (text) => text.replace(/\s+/g, " ").replaceAll('"', "'").trim();
 
 class Ratings {
   // `given` are the ratings that the page came with: key to {rating, comment, at}.
