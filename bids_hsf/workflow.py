@@ -37,7 +37,14 @@ from bids_hsf.machine import allowed_cores, release_memory
 from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
-from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
+from bids_hsf.reports.subject import (
+    Neighbours,
+    is_up_to_date,
+    join_pages,
+    order_of,
+    write_image_report,
+    write_subject_report,
+)
 from bids_hsf.results import judged_result
 from bids_hsf.runs import announcements, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
@@ -170,9 +177,11 @@ def write_reports(plan: Plan, config: Config) -> None:
                 path = write_image_report(config.output_dir, job.outputs.table, job.key)
                 logger.info("%s: report %s", job.key, path)
         return
+    order = order_of(config.output_dir)
     for subject in sorted({job.scan.subject for job in plan.jobs}):
-        if not is_up_to_date(config.output_dir, subject):
-            write_subject_report(config.output_dir, subject)
+        neighbours = order.get(subject, Neighbours())
+        if not is_up_to_date(config.output_dir, subject, neighbours):
+            write_subject_report(config.output_dir, subject, neighbours)
 
 
 def validation(todo: Sequence[Job], config: Config) -> AbstractContextManager[None]:
@@ -189,8 +198,9 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
     if not subjects:
         raise NoInputError(f"No derivatives to report in {config.output_dir}", "Run the participant level first.")
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
+    order = order_of(config.output_dir)
     for subject in subjects:
-        write_subject_report(config.output_dir, subject)
+        write_subject_report(config.output_dir, subject, order[subject])
     logger.info("%d report(s) written", len(subjects))
     return 0
 
@@ -218,6 +228,7 @@ def group(config: Config, terminal: Terminal) -> int:
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
     path = write_tables(cohort, config.output_dir)
     page = write_group_report(config.output_dir)
+    join_pages(config.output_dir)
     for line in said:
         logger.info("%s", line)
     logger.info("%d row(s) -> %s", len(cohort.table), path)

@@ -10,8 +10,13 @@ import pytest
 from report_pages import Page, write_group, write_scan
 
 from bids_hsf.bids.tables import read_tsv, write_tsv
-from bids_hsf.reports.group import group_page
+from bids_hsf.reports import group
+from bids_hsf.reports.cohort import read_cohort
 from bids_hsf.reports.subject import subject_page
+
+
+def group_page(output_dir):
+    return group.group_page(output_dir, read_cohort(output_dir))
 
 
 def test_group_page_links_to_the_sections_of_subject_pages(tmp_path):
