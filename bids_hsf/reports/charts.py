@@ -137,7 +137,7 @@ def strip_chart(title: str, columns: Mapping[str, FloatArray], marks: Marks) -> 
 
 
 def axis_range(values: FloatArray) -> tuple[float, float]:
-    """Ends of an axis for values (N,): a few like ones are not blown up until they look far apart."""
+    """Choose the ends of an axis for values (N,): a few like ones are not blown up until they look far apart."""
     low, high = float(values.min()), float(values.max())
     spread = max(1.12 * (high - low), MIN_SPAN * abs(float(np.median(values))), 1.0)
     return (low + high - spread) / 2, (low + high + spread) / 2

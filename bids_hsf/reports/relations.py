@@ -154,14 +154,14 @@ def _axes(
 
 
 def _tight(values: FloatArray) -> tuple[float, float]:
-    """Ends of an axis with a little room beside the values."""
+    """Choose the ends of an axis with a little room beside the values."""
     low, high = float(values.min()), float(values.max())
     room = 0.04 * (high - low) or 1.0
     return low - room, high + room
 
 
 def _courses(subjects: Sequence[str], x: FloatArray) -> list[list[int]]:
-    """Scans of each subject that has several, in the order of their `x`."""
+    """Find the scans of each subject that has several, in the order of their `x`."""
     found: dict[str, list[int]] = {}
     for row in np.argsort(x, kind="stable").tolist():
         if np.isfinite(x[row]):

@@ -69,7 +69,7 @@ def _worst_first(cohort: Cohort) -> list[int]:
     Maps of joined labels, or of head, body and tail, are the same segmentation as the first one of scan and model.
     """
     scans, models = cohort.scans, cohort.table.texts("model")
-    first = {}
+    first: dict[tuple[str, str | None], int] = {}
     for row, key in enumerate(zip(scans, models, strict=True)):
         first.setdefault(key, row)
     stages = [{DONE: 1, MISSED: 2}.get(status, 0) for status in cohort.statuses]
@@ -84,7 +84,7 @@ def _worst_first(cohort: Cohort) -> list[int]:
 
 
 def expected_dice(cohort: Cohort) -> FloatArray:
-    """Expected Dice of the worse side of each scan, (N,); NaN where nothing is expected."""
+    """Take the expected Dice of the worse side of each scan, (N,); NaN where nothing is expected."""
     sides = [cohort.table.numbers(f"{side}_predicted_dice") for side in HEMISPHERES]
     return np.fmin(*sides)
 
