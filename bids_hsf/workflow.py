@@ -7,7 +7,7 @@ measure, write. Group level: stack the tables that the participant level left.
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,14 +29,12 @@ from bids_hsf.errors import (
 from bids_hsf.files import claimed, make_private, write_json
 from bids_hsf.findings import Finding, Weight, worst
 from bids_hsf.hub.cards import ModelCard
-from bids_hsf.hub.models import fetch
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
 from bids_hsf.localization.locate import locate
 from bids_hsf.localization.locator import Locator
-from bids_hsf.machine import allowed_cores, allowed_memory, release_memory
-from bids_hsf.networks.device import Device, choose_device
-from bids_hsf.networks.members import member_files
+from bids_hsf.machine import allowed_cores, release_memory
+from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
 from bids_hsf.reports.subject import (
@@ -48,9 +46,9 @@ from bids_hsf.reports.subject import (
     write_subject_report,
 )
 from bids_hsf.results import judged_result
-from bids_hsf.runs import logs, overview, provenance
+from bids_hsf.runs import announcements, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
-from bids_hsf.runs.estimates import SAMPLED_SCANS, check_memory, expected_memory_mb
+from bids_hsf.runs.estimates import check_memory
 from bids_hsf.runs.group_level import judged_cohort, preview, write_tables
 from bids_hsf.runs.heads import locate_scans
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
@@ -58,8 +56,9 @@ from bids_hsf.runs.known_heads import KnownHeads
 from bids_hsf.runs.methods import write_methods
 from bids_hsf.runs.planning import make_plan, options_of
 from bids_hsf.runs.results import Draw, draw_figures, write_result
-from bids_hsf.runs.scheduling import Outcome, run_tasks, share_cores
+from bids_hsf.runs.scheduling import muster
 from bids_hsf.runs.states import State, is_done_by_now, state_of, unfinished
+from bids_hsf.runs.tasks import Outcome
 from bids_hsf.segmentation.hippocampi import segment
 from bids_hsf.segmentation.long_axis import PARTS
 from bids_hsf.segmentation.model import Model
@@ -133,6 +132,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     if config.behaviour.reports_only:
         write_reports(plan, config)
         return 0
+    announcements.check_wishes(plan, config)
     if config.behaviour.dry_run:
         terminal.show(overview.preview(plan, config))
         return 0
@@ -158,12 +158,14 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
     outcomes = []
     if todo:
+        clean_work_dir(config)
         with validation(todo, config):
             outcomes = process_jobs(todo, plan, config, run_id, seams)
     code = summarize(plan.jobs, todo, outcomes)
     say_what_to_look_at(todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
     write_reports(plan, config)
+    announcements.at_the_end(plan, config, logs.log_path(config.output_dir, run_id), code)
     return code
 
 
@@ -208,12 +210,12 @@ def status(config: Config, terminal: Terminal) -> int:
     if not config.bids_dir.is_dir():
         terminal.show(overview.status_of_derivatives(config.output_dir))
         return 0
-    configs = [config]
-    if config.method == Method():
+    configs, asked = [config], config.method != Method()
+    if not asked:
         # Asked without a model: the settings of the last run of each are meant.
         saved = logs.latest_configs(config.output_dir)
         configs = [overview.with_settings_of(config, path) for path in saved] or configs
-    terminal.show("\n\n".join(overview.status(make_plan(each), each) for each in configs))
+    terminal.show("\n\n".join(overview.status(make_plan(each), each, asked) for each in configs))
     return 0
 
 
@@ -225,11 +227,12 @@ def group(config: Config, terminal: Terminal) -> int:
         return 0
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
     path = write_tables(cohort, config.output_dir)
-    write_group_report(config.output_dir)
+    page = write_group_report(config.output_dir)
     join_pages(config.output_dir)
     for line in said:
         logger.info("%s", line)
     logger.info("%d row(s) -> %s", len(cohort.table), path)
+    announcements.after_group(page)
     return 0
 
 
@@ -247,45 +250,29 @@ def work_dir(config: Config) -> Path:
     return path
 
 
+def clean_work_dir(config: Config) -> None:
+    """Remove what earlier runs left in the work folder, if that was asked for."""
+    if config.behaviour.clean_work_dir:
+        provenance.remove_compiled(work_dir(config))
+
+
 def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams: Seams) -> list[Outcome]:
     """Process scans, one or several at once; returns how each ended."""
-    ensemble = fetch(plan.card)
-    scan_mb = max(expected_memory_mb(job, plan.card, config) for job in todo[:SAMPLED_SCANS])
-    n_processes, n_threads = share_cores(config.resources, len(todo), seams.allowed_cores(), allowed_memory(), scan_mb)
-    memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
-    compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
-    networks = member_files(ensemble.member_paths, ensemble.card)
-    device = choose_device(
-        config.resources.device,
-        networks[0],
-        n_threads,
-        memory_bytes,
-        compiled,
-        reduced_precision=config.method.reduced_precision,
-    )
-    logger.info(
-        "%s on %s: %d scan(s) at once, %d thread(s) each (%s)",
-        plan.card.name,
-        device.provider,
-        n_processes,
-        n_threads,
-        device.reason,
-    )
-    # Another number of threads or another device gives other float sums: a replay has to use these.
-    used = replace(config.resources, omp_nthreads=n_threads, device=device.name)
-    logs.write_config(logs.config_path(config.output_dir, run_id), replace(config, resources=used), plan.card)
-    if n_processes > 1:
-        networks[0].let_go()  # each process opens its own
-    opened = partial(open_worker, plan.card, networks, plan.merge, device, config, seams)
-    outcomes = []
+    crew = muster(todo, plan, config, seams.allowed_cores, partial(open_worker, plan.card, plan.merge, config, seams))
+    saved = logs.config_path(config.output_dir, run_id)
+    logs.write_config(saved, replace(config, resources=crew.resources), plan.card)
+    outcomes: list[Outcome] = []
     by_key = {job.key: job for job in todo}
-    running = run_tasks(todo, opened, n_processes, config.behaviour.stop_on_first_crash)
-    for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
-        outcomes.append(outcome)
-        # Not before: of a run whose every scan is refused, another's methods would be lost.
-        if outcome.error is None and not any(earlier.error is None for earlier in outcomes[:-1]):
-            write_methods(plan, config, device.provider)
-        log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
+    device = None
+    with closing(crew.engine.run(todo, crew.open_tools, config.behaviour.stop_on_first_crash)) as running:
+        for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
+            outcomes.append(outcome)
+            # Not before: of a run whose every scan is refused, another's methods would be lost.
+            if device is None and outcome.device is not None:
+                device = outcome.device
+                logs.write_config(saved, replace(config, resources=crew.resources_on(device)), plan.card)
+                write_methods(plan, config, device.provider)
+            log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
     return outcomes
 
 
@@ -307,18 +294,19 @@ class Worker:
     seams: Seams
     heads: KnownHeads = field(default_factory=KnownHeads)
 
-    def __call__(self, job: Job) -> None:
-        """Process one scan."""
+    def __call__(self, job: Job) -> Device:
+        """Process one scan; tells on which device."""
         process_scan(job, self)
+        return self.model.device
 
 
 def open_worker(
     card: ModelCard,
-    networks: Sequence[MemberFile],
     merge: Merge | None,
-    device: Device,
     config: Config,
     seams: Seams,
+    networks: Sequence[MemberFile],
+    device: Device,
 ) -> Worker:
     """Make a process ready for scans."""
     augmented = options_of(config).augmentations_of(card) > 0
@@ -334,7 +322,7 @@ def process_scan(job: Job, worker: Worker) -> None:
     with claimed(job.outputs.claim) as alone:
         if not config.behaviour.force and is_done_by_now(job):
             return
-        clock = provenance.Clock()
+        clock = provenance.Clock(job.key)
         with clock.stage("load"):
             check_memory(job, model.card, config, model.device.memory_bytes)
             inputs = provenance.describe_inputs(job.inputs)

@@ -1,5 +1,6 @@
 """Names of the files that the app writes for a scan."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from bids_hsf.bids.contrasts import PAIR
 from bids_hsf.bids.entities import in_order, split_name
 
 MULTISPECTRAL = "multispectral"
+TEMPLATE = "MNI152NLin2009cSym"
 FIGURES = ("segmentation", "entropy", "localization")
 THUMBNAIL = "thumbnail"  # of the segmentation; made of its figure where it is not there
 
@@ -53,6 +55,26 @@ class ScanOutputs:
     def map_sidecar(self, description: str | None) -> Path:
         """Sidecar of a soft map."""
         return self.map(description).with_suffix("").with_suffix(".json")
+
+    @property
+    def transform_to_template(self) -> Path:
+        """Transform that carries images of the scan to the template."""
+        return self._transform(self._space, TEMPLATE)
+
+    @property
+    def transform_from_template(self) -> Path:
+        """Transform that carries images of the template to the scan."""
+        return self._transform(TEMPLATE, self._space)
+
+    @property
+    def _space(self) -> str:
+        """Label of ``space-``, which says of which scan; an image of no dataset has none."""
+        found = re.search("_space-([A-Za-z0-9]+)", self.stem)
+        return found[1] if found else "scan"
+
+    def _transform(self, source: str, target: str) -> Path:
+        stem = self.stem.replace(f"_space-{self._space}", "")
+        return self.output_dir / f"{stem}_from-{source}_to-{target}_mode-image_xfm.txt"
 
     def figure(self, description: str) -> Path:
         """Report figure, such as "segmentation"."""
