@@ -103,7 +103,7 @@ class Result:
             A file cannot be written. Each file is whole or not there.
         """
         result = self.scan_result
-        outputs = loose_outputs(Path(folder), name or result.key, result.card.family)
+        outputs = loose_outputs(Path(folder), name or result.key, result.segmentation)
         write_maps(result, outputs, (result.key,))
         write_json(outputs.sidecar, describe(result, outputs, (result.key,)).to_json())
         names = [None] if self.probabilities else []

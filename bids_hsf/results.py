@@ -1,5 +1,6 @@
 """One segmented scan, and the files that say what was found."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,9 +61,31 @@ class ScanResult:
     findings: tuple[Finding, ...]
 
     @property
+    def segmentation(self) -> str:
+        """The ``seg-`` entity: model, and labels that were joined."""
+        joined = (merge for merge in self.card.merges if merge.name == self.request["Labels"])
+        return segmentation_name(self.card, next(joined, None))
+
+    @property
     def volumes(self) -> Volumes:
         """Every structure, measured."""
         return self.hippocampi.volumes(self.location.etiv_mm3)
+
+
+def segmentation_name(card: ModelCard, merge: Merge | None) -> str:
+    """Name the label maps of a model, and of its merged labels: what several models made lies side by side."""
+    return variant_name(card.family, card.name) + (merge.suffix if merge else "")
+
+
+def variant_name(family: str, model: str) -> str:
+    """Put a model of a family into letters and digits, as the ``seg-`` entity has it; what both names say is said once.
+
+    >>> variant_name("longaxis", "longaxis_single_fast"), variant_name("hsf", "bagging_sq"), variant_name("toy", "toy")
+    ('longaxisSingleFast', 'hsfBaggingSq', 'toy')
+    """
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", model) if word]
+    own = words[1:] if words[:1] == [family] else words
+    return family + "".join(word[0].upper() + word[1:] for word in own)
 
 
 def judged_result(
@@ -87,12 +110,15 @@ def judged_result(
 
 def request_of(card: ModelCard, merge: Merge | None, options: Options) -> dict[str, Any]:
     """All settings that decide a result, as plain values."""
+    sampling = options.sampling_of(card)
     return {
         "Model": card.name,
         "ModelVersion": card.version,
         "Members": {member.filename: member.sha256 or member.xxh3_64 for member in card.members},
         "Labels": merge.name if merge else "all",
-        "TestTimeAugmentations": options.augmentations_of(card),
+        "TestTimeAugmentations": "auto" if sampling.tolerance else sampling.most,
+        **({"VolumeTolerance": sampling.tolerance} if sampling.tolerance else {}),
+        **({"Sampling": card.recipe.sampling} if sampling.most and not card.recipe.mirrors_alone else {}),
         "Seed": options.seed,
         "BoxMarginMm": options.margin_mm,
         "KeepIslands": options.keep_islands,

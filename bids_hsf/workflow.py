@@ -7,16 +7,14 @@ measure, write. Group level: stack the tables that the participant level left.
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from bids_hsf.bids import lookup_tables, output_dataset
-from bids_hsf.bids.derivatives import find_derivatives
-from bids_hsf.bids.group_table import write_group_table
 from bids_hsf.bids.provenance import Failure, KnownFile
 from bids_hsf.bids.sidecars import find_sidecar
 from bids_hsf.bids.staging import together
@@ -31,29 +29,36 @@ from bids_hsf.errors import (
 from bids_hsf.files import claimed, make_private, write_json
 from bids_hsf.findings import Finding, Weight, worst
 from bids_hsf.hub.cards import ModelCard
-from bids_hsf.hub.models import fetch
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
 from bids_hsf.localization.locate import locate
 from bids_hsf.localization.locator import Locator
-from bids_hsf.machine import allowed_cores, allowed_memory, release_memory
-from bids_hsf.networks.device import Device, choose_device
-from bids_hsf.networks.members import member_files
+from bids_hsf.machine import allowed_cores, release_memory
+from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
-from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
+from bids_hsf.reports.subject import (
+    Neighbours,
+    is_up_to_date,
+    join_pages,
+    order_of,
+    write_image_report,
+    write_subject_report,
+)
 from bids_hsf.results import judged_result
-from bids_hsf.runs import logs, overview, provenance
+from bids_hsf.runs import announcements, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
-from bids_hsf.runs.estimates import SAMPLED_SCANS, check_memory, expected_memory_mb
-from bids_hsf.runs.group_table import group_row
+from bids_hsf.runs.estimates import check_memory
+from bids_hsf.runs.group_level import judged_cohort, preview, write_tables
 from bids_hsf.runs.heads import locate_scans
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
+from bids_hsf.runs.known_heads import KnownHeads
 from bids_hsf.runs.methods import write_methods
 from bids_hsf.runs.planning import make_plan, options_of
 from bids_hsf.runs.results import Draw, draw_figures, write_result
-from bids_hsf.runs.scheduling import Outcome, run_tasks, share_cores
+from bids_hsf.runs.scheduling import muster
 from bids_hsf.runs.states import State, is_done_by_now, state_of, unfinished
+from bids_hsf.runs.tasks import Outcome
 from bids_hsf.segmentation.hippocampi import segment
 from bids_hsf.segmentation.long_axis import PARTS
 from bids_hsf.segmentation.model import Model
@@ -127,6 +132,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     if config.behaviour.reports_only:
         write_reports(plan, config)
         return 0
+    announcements.check_wishes(plan, config)
     if config.behaviour.dry_run:
         terminal.show(overview.preview(plan, config))
         return 0
@@ -152,12 +158,14 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
     outcomes = []
     if todo:
+        clean_work_dir(config)
         with validation(todo, config):
             outcomes = process_jobs(todo, plan, config, run_id, seams)
     code = summarize(plan.jobs, todo, outcomes)
     say_what_to_look_at(todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
     write_reports(plan, config)
+    announcements.at_the_end(plan, config, logs.log_path(config.output_dir, run_id), code)
     return code
 
 
@@ -169,9 +177,11 @@ def write_reports(plan: Plan, config: Config) -> None:
                 path = write_image_report(config.output_dir, job.outputs.table, job.key)
                 logger.info("%s: report %s", job.key, path)
         return
+    order = order_of(config.output_dir)
     for subject in sorted({job.scan.subject for job in plan.jobs}):
-        if not is_up_to_date(config.output_dir, subject):
-            write_subject_report(config.output_dir, subject)
+        neighbours = order.get(subject, Neighbours())
+        if not is_up_to_date(config.output_dir, subject, neighbours):
+            write_subject_report(config.output_dir, subject, neighbours)
 
 
 def validation(todo: Sequence[Job], config: Config) -> AbstractContextManager[None]:
@@ -188,39 +198,41 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
     if not subjects:
         raise NoInputError(f"No derivatives to report in {config.output_dir}", "Run the participant level first.")
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
+    order = order_of(config.output_dir)
     for subject in subjects:
-        write_subject_report(config.output_dir, subject)
+        write_subject_report(config.output_dir, subject, order[subject])
     logger.info("%d report(s) written", len(subjects))
     return 0
 
 
 def status(config: Config, terminal: Terminal) -> int:
     """Tell which scans are done, failed or missing, and how to run the rest; the raw data may be gone."""
-    latest = logs.latest_config(config.output_dir)
-    if config.method == Method() and latest is not None:
-        # Asked without a model: the settings of the last run are meant.
-        config = overview.with_settings_of(config, latest)
-    plan = make_plan(config) if config.bids_dir.is_dir() else None
-    terminal.show(overview.status(plan, config) if plan else overview.status_of_derivatives(config.output_dir))
+    if not config.bids_dir.is_dir():
+        terminal.show(overview.status_of_derivatives(config.output_dir))
+        return 0
+    configs, asked = [config], config.method != Method()
+    if not asked:
+        # Asked without a model: the settings of the last run of each are meant.
+        saved = logs.latest_configs(config.output_dir)
+        configs = [overview.with_settings_of(config, path) for path in saved] or configs
+    terminal.show("\n\n".join(overview.status(make_plan(each), each, asked) for each in configs))
     return 0
 
 
 def group(config: Config, terminal: Terminal) -> int:
-    """Collect the volumes of all finished scans; the raw data are not needed."""
-    rows = []
-    for derivative in find_derivatives(config.output_dir):
-        if derivative.sidecar is None or derivative.fault is not None:
-            logger.warning("%s is left out: %s", derivative.table, derivative.fault)
-            continue
-        rows.append(group_row(derivative.sidecar, derivative.structures))
-    if not rows:
-        raise NoInputError(
-            f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
-        )
+    """Collect what there is of all scans, judge them by each other, and write it down; the raw data are not needed."""
+    cohort, said = judged_cohort(config)
+    if config.behaviour.dry_run:
+        terminal.show(preview(cohort, said, config.output_dir))
+        return 0
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
-    path = write_group_table(config.output_dir, rows)
-    write_group_report(config.output_dir)
-    logger.info("%d row(s) -> %s", len(rows), path)
+    path = write_tables(cohort, config.output_dir)
+    page = write_group_report(config.output_dir)
+    join_pages(config.output_dir)
+    for line in said:
+        logger.info("%s", line)
+    logger.info("%d row(s) -> %s", len(cohort.table), path)
+    announcements.after_group(page)
     return 0
 
 
@@ -238,45 +250,29 @@ def work_dir(config: Config) -> Path:
     return path
 
 
+def clean_work_dir(config: Config) -> None:
+    """Remove what earlier runs left in the work folder, if that was asked for."""
+    if config.behaviour.clean_work_dir:
+        provenance.remove_compiled(work_dir(config))
+
+
 def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams: Seams) -> list[Outcome]:
     """Process scans, one or several at once; returns how each ended."""
-    ensemble = fetch(plan.card)
-    scan_mb = max(expected_memory_mb(job, plan.card, config) for job in todo[:SAMPLED_SCANS])
-    n_processes, n_threads = share_cores(config.resources, len(todo), seams.allowed_cores(), allowed_memory(), scan_mb)
-    memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
-    compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
-    networks = member_files(ensemble.member_paths, ensemble.card)
-    device = choose_device(
-        config.resources.device,
-        networks[0],
-        n_threads,
-        memory_bytes,
-        compiled,
-        reduced_precision=config.method.reduced_precision,
-    )
-    logger.info(
-        "%s on %s: %d scan(s) at once, %d thread(s) each (%s)",
-        plan.card.name,
-        device.provider,
-        n_processes,
-        n_threads,
-        device.reason,
-    )
-    # Another number of threads or another device gives other float sums: a replay has to use these.
-    used = replace(config.resources, omp_nthreads=n_threads, device=device.name)
-    logs.write_config(logs.config_path(config.output_dir, run_id), replace(config, resources=used), plan.card)
-    if n_processes > 1:
-        networks[0].let_go()  # each process opens its own
-    opened = partial(open_worker, plan.card, networks, plan.merge, device, config, seams)
-    outcomes = []
+    crew = muster(todo, plan, config, seams.allowed_cores, partial(open_worker, plan.card, plan.merge, config, seams))
+    saved = logs.config_path(config.output_dir, run_id)
+    logs.write_config(saved, replace(config, resources=crew.resources), plan.card)
+    outcomes: list[Outcome] = []
     by_key = {job.key: job for job in todo}
-    running = run_tasks(todo, opened, n_processes, config.behaviour.stop_on_first_crash)
-    for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
-        outcomes.append(outcome)
-        # Not before: of a run whose every scan is refused, another's methods would be lost.
-        if outcome.error is None and not any(earlier.error is None for earlier in outcomes[:-1]):
-            write_methods(plan, config, device.provider)
-        log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
+    device = None
+    with closing(crew.engine.run(todo, crew.open_tools, config.behaviour.stop_on_first_crash)) as running:
+        for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
+            outcomes.append(outcome)
+            # Not before: of a run whose every scan is refused, another's methods would be lost.
+            if device is None and outcome.device is not None:
+                device = outcome.device
+                logs.write_config(saved, replace(config, resources=crew.resources_on(device)), plan.card)
+                write_methods(plan, config, device.provider)
+            log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
     return outcomes
 
 
@@ -289,24 +285,28 @@ class Worker:
     model : Model
     config : Config
     seams : Seams
+    heads : KnownHeads
+        Found by this process.
     """
 
     model: Model
     config: Config
     seams: Seams
+    heads: KnownHeads = field(default_factory=KnownHeads)
 
-    def __call__(self, job: Job) -> None:
-        """Process one scan."""
+    def __call__(self, job: Job) -> Device:
+        """Process one scan; tells on which device."""
         process_scan(job, self)
+        return self.model.device
 
 
 def open_worker(
     card: ModelCard,
-    networks: Sequence[MemberFile],
     merge: Merge | None,
-    device: Device,
     config: Config,
     seams: Seams,
+    networks: Sequence[MemberFile],
+    device: Device,
 ) -> Worker:
     """Make a process ready for scans."""
     augmented = options_of(config).augmentations_of(card) > 0
@@ -322,18 +322,18 @@ def process_scan(job: Job, worker: Worker) -> None:
     with claimed(job.outputs.claim) as alone:
         if not config.behaviour.force and is_done_by_now(job):
             return
-        clock = provenance.Clock()
+        clock = provenance.Clock(job.key)
         with clock.stage("load"):
             check_memory(job, model.card, config, model.device.memory_bytes)
             inputs = provenance.describe_inputs(job.inputs)
-            scan, *others = [load_scan(source.path) for source in job.scans]
+            loaded = [load_scan(source.path) for source in job.scans]
         with clock.stage("locate"):
-            located = locate_scans(job, scan, others, worker.seams.locate)
-            check_unchanged(job, inputs)
+            located = locate_scans(job, loaded, inputs, worker.seams.locate, worker.heads)
+            check_unchanged(job, inputs, worker.heads)
             release_memory()  # what registration has freed, before the networks take theirs
         with clock.stage("segment"):
             hippocampi = segment(located.scans, located.location, model, options_of(config))
-        result = judged_result(job.key, (scan, *others), located, hippocampi, model.card, job.request)
+        result = judged_result(job.key, loaded, located, hippocampi, model.card, job.request)
         with together(job.outputs, job.parts, alone=alone) as stage:
             with clock.stage("write"):
                 outputs, parts = stage.outputs
@@ -345,10 +345,11 @@ def process_scan(job: Job, worker: Worker) -> None:
         job.outputs.failure.unlink(missing_ok=True)
 
 
-def check_unchanged(job: Job, inputs: Sequence[KnownFile]) -> None:
+def check_unchanged(job: Job, inputs: Sequence[KnownFile], heads: KnownHeads) -> None:
     """Make sure that what was read is what was described before: what is being copied there changes under us."""
     changed = provenance.replaced_inputs(inputs, job.inputs)
     if changed:
+        heads.forget()
         raise ScanError(f"{', '.join(changed)} changed while it was read", "Run again once nothing writes there.")
 
 
@@ -368,7 +369,8 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     with suppress(BidsHsfError, OSError):
         if state_of(job) is State.DONE:  # by another run; or it was to be done again, and is still as it was
             return
-        failure = Failure(outcome.error.message, outcome.error.hint, outcome.error.exit_code)
+        error, model = outcome.error, str(job.request["Model"])
+        failure = Failure(error.message, error.hint, error.exit_code, job.key, model)
         write_json(job.outputs.failure, failure.to_json())
 
 

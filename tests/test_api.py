@@ -26,7 +26,7 @@ def scan_path(segmented: Segmented, scan: str = "sub-colin27_T1w") -> Path:
 
 def made(segmented: Segmented, scan: str, ending: str) -> Path:
     subject, suffix = scan.split("_")
-    return segmented.output_dir / subject / "anat" / f"{subject}_space-{suffix}_seg-longaxis_{ending}"
+    return segmented.output_dir / subject / "anat" / f"{subject}_space-{suffix}_seg-longaxisSingleFast_{ending}"
 
 
 def voxels(image: nib.Nifti1Image) -> np.ndarray:
@@ -77,15 +77,15 @@ def test_volumes_are_those_of_the_table(model, segmented: Segmented, tmp_path: P
         result.volumes["anterior"]
     paths = result.save(tmp_path / "out", "colin")
     assert [path.name for path in paths] == [
-        "colin_seg-longaxis_dseg.nii.gz",
-        "colin_seg-longaxis_dseg.tsv",
-        "colin_seg-longaxis_dseg.json",
-        "colin_seg-longaxis_desc-entropy_probseg.nii.gz",
+        "colin_seg-longaxisSingleFast_dseg.nii.gz",
+        "colin_seg-longaxisSingleFast_dseg.tsv",
+        "colin_seg-longaxisSingleFast_dseg.json",
+        "colin_seg-longaxisSingleFast_desc-entropy_probseg.nii.gz",
     ]
     assert all(path.is_file() for path in paths)
     for ending in ("dseg.nii.gz", "dseg.tsv", "desc-entropy_probseg.nii.gz"):
         expected = made(segmented, "sub-colin27_T1w", ending).read_bytes()
-        assert (tmp_path / "out" / f"colin_seg-longaxis_{ending}").read_bytes() == expected
+        assert (tmp_path / "out" / f"colin_seg-longaxisSingleFast_{ending}").read_bytes() == expected
 
 
 def test_options_bring_further_maps(segmented: Segmented, tmp_path: Path) -> None:

@@ -32,17 +32,17 @@ def test_one_real_image_as_in_its_dataset(segmented: Segmented, tmp_path: Path) 
     assert main([str(image), str(tmp_path / "out"), "--model", MODEL]) == 0
     assert files_of(tmp_path / "out") == [
         "head.html",
-        "head_seg-longaxis_desc-entropy_probseg.json",
-        "head_seg-longaxis_desc-entropy_probseg.nii.gz",
-        "head_seg-longaxis_dseg.json",
-        "head_seg-longaxis_dseg.nii.gz",
-        "head_seg-longaxis_dseg.tsv",
+        "head_seg-longaxisSingleFast_desc-entropy_probseg.json",
+        "head_seg-longaxisSingleFast_desc-entropy_probseg.nii.gz",
+        "head_seg-longaxisSingleFast_dseg.json",
+        "head_seg-longaxisSingleFast_dseg.nii.gz",
+        "head_seg-longaxisSingleFast_dseg.tsv",
     ]
-    expected = segmented.output_dir / "sub-colin27/anat/sub-colin27_space-T1w_seg-longaxis_dseg.nii.gz"
-    found = nib.load(tmp_path / "out/head_seg-longaxis_dseg.nii.gz")
+    expected = segmented.output_dir / "sub-colin27/anat/sub-colin27_space-T1w_seg-longaxisSingleFast_dseg.nii.gz"
+    found = nib.load(tmp_path / "out/head_seg-longaxisSingleFast_dseg.nii.gz")
     np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(nib.load(expected).dataobj))
     page = (tmp_path / "out/head.html").read_text()
-    assert "figures/head_seg-longaxis_desc-segmentation_dseg.svg" in page
+    assert "figures/head_seg-longaxisSingleFast_desc-segmentation_dseg.svg" in page
     assert "Anterior hippocampus" in page
 
 
@@ -52,7 +52,7 @@ def test_several_images_and_a_second_run(card: Path, tmp_path: Path) -> None:
     done = run(card, *images, out)
     assert done.returncode == 0, done.stderr
     assert {"a.html", "b_T2w.html"} <= set(files_of(out))
-    sidecar = json.loads((out / "b_T2w_seg-toy_dseg.json").read_text())
+    sidecar = json.loads((out / "b_T2w_seg-toyFast_dseg.json").read_text())
     assert (sidecar["Scan"], sidecar["Sources"]) == ("b_T2w", ["b_T2w.nii.gz"])
     assert "2 done before, 0 to do" in run(card, *images, out).stderr
 
@@ -63,7 +63,7 @@ def test_results_may_lie_beside_the_image(card: Path, tmp_path: Path) -> None:
     before = image.read_bytes()
     assert run(card, image, folder).returncode == 0
     assert image.read_bytes() == before
-    assert (folder / "a_seg-toy_dseg.nii.gz").is_file()
+    assert (folder / "a_seg-toyFast_dseg.nii.gz").is_file()
 
 
 def test_a_bad_image_leaves_the_others_whole(card: Path, tmp_path: Path) -> None:

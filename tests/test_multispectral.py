@@ -30,7 +30,7 @@ from bids_hsf.segmentation.votes import Votes
 
 SHIFT = Disturbance((0.0, 0.0, 0.0), (7.0, 0.0, 0.0), (0.9, 1.2, 1.1), "LIA")
 SUBJECTS = ("sub-shifted", "sub-together")
-STEM = "space-T2w_seg-longaxis"
+STEM = "space-T2w_seg-longaxisSingleFast"
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def test_thirds_where_no_label_ends_at_the_uncal_apex(tmp_path: Path) -> None:
     (bids_dir / "dataset_description.json").write_text('{"Name": "One", "BIDSVersion": "1.10.0"}')
     flags = ["--split-long-axis", "--multispectral", "--ca-mode", "whole", "--model", MODEL, "--skip-bids-validation"]
     assert main([str(bids_dir), str(tmp_path / "out"), "participant", *flags]) == 0
-    stem = tmp_path / "out" / "sub-colin27" / "anat" / "sub-colin27_space-T1w_seg-longaxisHippocampusHBT_dseg"
+    stem = tmp_path / "out" / "sub-colin27" / "anat" / "sub-colin27_space-T1w_seg-longaxisSingleFastHippocampusHBT_dseg"
     assert json.loads(Path(f"{stem}.json").read_text())["LongAxisRule"] == THIRDS
     parts = np.asarray(nib.load(f"{stem}.nii.gz").dataobj)
     centres = [np.argwhere(parts == index).mean(axis=0)[1] for index in (1, 2, 3)]
@@ -177,8 +177,8 @@ def test_sessions_are_paired_on_the_reference(config: Config, caplog: pytest.Log
     assert [job.key for job in jobs] == ["sub-01_ses-1_T2w+T1w", "sub-01_ses-2_T2w", "sub-02_acq-tse_T2w+T1w"]
     assert "sub-01_ses-2_T2w is processed alone: there is no T1w of its session" in caplog.text
     assert "left out: sub-02_UNIT1" in caplog.text
-    assert jobs[0].outputs.dseg.name == "sub-01_ses-1_space-T2w_seg-toy_desc-multispectral_dseg.nii.gz"
-    assert jobs[1].outputs.dseg.name == "sub-01_ses-2_space-T2w_seg-toy_dseg.nii.gz"
+    assert jobs[0].outputs.dseg.name == "sub-01_ses-1_space-T2w_seg-toyFast_desc-multispectral_dseg.nii.gz"
+    assert jobs[1].outputs.dseg.name == "sub-01_ses-2_space-T2w_seg-toyFast_dseg.nii.gz"
     turned = replace(config, method=Method(multispectral=True, reference="T1w"))
     assert [job.key for job in pairs(turned, *names[:2])] == ["sub-01_ses-1_T1w+T2w"]
 
@@ -218,7 +218,8 @@ def test_votes_outside_the_field_of_view_do_not_count() -> None:
     def votes(share: float) -> Votes:
         shares = np.stack([np.full((4, 4, 4), 1 - share), np.full((4, 4, 4), share)]).astype(np.float32)
         volumes = np.array([[64 * (1 - share), 64 * share]], dtype=np.float32)
-        return Votes(shares, shares.copy(), np.ones((4, 4, 4), np.float32), np.ones((4, 4, 4), np.float32), volumes)
+        seen = np.ones((4, 4, 4), np.float32)
+        return Votes(shares, shares.copy(), seen.copy(), seen, volumes, np.zeros(1, int))
 
     first = votes(0.25)
     limited = votes(0.75).within(inside, first)

@@ -15,23 +15,24 @@ from segmented_example import MODEL, Segmented
 from bids_hsf.bids.validation import run_validator
 from bids_hsf.cli.app import main
 
+FIGURES = ("entropy", "localization", "segmentation", "thumbnail")
 SCANS = ["sub-colin27_T1w", "sub-icbm152_T1w", "sub-icbm152_T2w", "sub-rotated_T1w"]
 
 
 def outputs_of(scan: str) -> list[str]:
     subject, suffix = scan.split("_")
-    stem = f"{subject}_space-{suffix}_seg-longaxis"
+    stem = f"{subject}_space-{suffix}_seg-longaxisSingleFast"
     return [
         f"logs/{stem}_provenance.json",
         *(f"{subject}/anat/{stem}_desc-entropy_probseg{end}" for end in (".json", ".nii.gz")),
         *(f"{subject}/anat/{stem}_dseg{end}" for end in (".json", ".nii.gz", ".tsv")),
-        *(f"{subject}/figures/{stem}_desc-{name}_dseg.svg" for name in ("entropy", "localization", "segmentation")),
+        *(f"{subject}/figures/{stem}_desc-{name}_dseg.svg" for name in FIGURES),
     ]
 
 
 def label_path(segmented: Segmented, scan: str) -> Path:
     subject, suffix = scan.split("_")
-    return segmented.output_dir / subject / "anat" / f"{subject}_space-{suffix}_seg-longaxis_dseg.nii.gz"
+    return segmented.output_dir / subject / "anat" / f"{subject}_space-{suffix}_seg-longaxisSingleFast_dseg.nii.gz"
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -46,7 +47,8 @@ def test_golden_list_of_output_paths(segmented: Segmented) -> None:
     root = [".bidsignore", "README.md", "dataset_description.json", "descriptions.json", "descriptions.tsv"]
     root += [
         "group_volumes.html",
-        "group_volumes.tsv",
+        *(f"group_volumes{end}" for end in (".json", ".tsv", "_long.json", "_long.tsv")),
+        "review.html",
         *(f"{s}.html" for s in ("sub-colin27", "sub-icbm152", "sub-rotated")),
     ]
     expected = sorted([*root, *(path for scan in SCANS for path in outputs_of(scan))])
@@ -62,7 +64,7 @@ def test_output_is_valid_bids_without_warnings(segmented: Segmented, tmp_path: P
     assert report is not None
     assert report["summary"]["totalFiles"] > 20
     assert report["issues"]["issues"] == []
-    assert (segmented.output_dir / ".bidsignore").read_text() == "*.html\nfigures\ngroup_*\n"
+    assert (segmented.output_dir / ".bidsignore").read_text() == "*.html\nfigures\ngroup_*\n*_xfm.txt\n"
 
 
 @pytest.mark.parametrize("scan", SCANS)
@@ -145,11 +147,11 @@ def test_pybids_opens_the_output_as_derivatives(segmented: Segmented) -> None:
 
     layout = BIDSLayout(segmented.output_dir, validate=False, is_derivative=True)
     found = layout.get(subject="icbm152", suffix="dseg", extension=".nii.gz", space="T2w", segmentation="longaxis")
-    assert [file.filename for file in found] == ["sub-icbm152_space-T2w_seg-longaxis_dseg.nii.gz"]
+    assert [file.filename for file in found] == ["sub-icbm152_space-T2w_seg-longaxisSingleFast_dseg.nii.gz"]
 
 
 def test_provenance_names_what_ran(segmented: Segmented) -> None:
-    path = segmented.output_dir / "logs" / "sub-colin27_space-T1w_seg-longaxis_provenance.json"
+    path = segmented.output_dir / "logs" / "sub-colin27_space-T1w_seg-longaxisSingleFast_provenance.json"
     record = json.loads(path.read_text())
     request = record["Request"]
     assert (request["Model"], request["Seed"]) == (MODEL, 42)
@@ -195,8 +197,8 @@ def test_one_bad_scan_leaves_the_others_whole(segmented: Segmented, tmp_path: Pa
     output_dir = tmp_path / "out"
     assert main([str(bids_dir), str(output_dir), "participant", "--model", MODEL]) == 1
     made = {path.name for path in output_dir.rglob("*_dseg.nii.gz")}
-    assert made == {"sub-colin27_space-T1w_seg-longaxis_dseg.nii.gz"}
-    failure = output_dir / "logs" / "sub-broken_space-T1w_seg-longaxis_failure.json"
+    assert made == {"sub-colin27_space-T1w_seg-longaxisSingleFast_dseg.nii.gz"}
+    failure = output_dir / "logs" / "sub-broken_space-T1w_seg-longaxisSingleFast_failure.json"
     assert str(broken) in json.loads(failure.read_text())["Error"]
 
 

@@ -33,6 +33,10 @@ TSV_COLUMNS: dict[str, dict[str, Any]] = {
     "volume_mm3_sd": {"Description": "Standard deviation of the volume over the passes", "Units": "mm^3"},
     "volume_mm3_low": {"Description": "2.5th percentile of the volume over the passes", "Units": "mm^3"},
     "volume_mm3_high": {"Description": "97.5th percentile of the volume over the passes", "Units": "mm^3"},
+    "volume_se_sampling": {
+        "Description": "Standard error of the volume that comes of the number of random views",
+        "Units": "mm^3",
+    },
 }
 
 

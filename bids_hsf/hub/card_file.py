@@ -133,6 +133,9 @@ class AugmentationRecipe:
     """An axis."""
     elastic_displacement_mm: Millimetres = 4.0
     """Largest displacement an axis."""
+    sampling: Literal["sobol", "random"] = "sobol"
+    """How samples are spread over all that: by a low-discrepancy sequence with samples of its own for each network,
+    which needs fewer of them; or drawn one by one, the same for all networks, as HSF does."""
 
     @property
     def mirrors_alone(self) -> bool:
@@ -265,6 +268,8 @@ class SharedForm(Form):
     """What the networks have seen."""
     evaluation: Text = _left_out()
     """How good they are, on what; optional."""
+    accuracy: Annotated[str, _text(r"[^\t\n]{1,60}", "one line of at most 60 characters")] = _left_out()
+    """The same in a few words, for the table of `hsf-hub list`; optional."""
     contrasts: Annotated[list[Annotated[Literal["T1w", "T2w"], Expected("T1w or T2w")]], Field(min_length=1)] = (
         _left_out()
     )

@@ -4,6 +4,7 @@ No Python object is ever built from a tag, and scalars are taken as they are wri
 schema says which type is meant.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,11 @@ class _FewNodes(yaml.SafeLoader):
         if self.count > MAX_NODES:
             raise yaml.YAMLError("it holds too many items")
         return super().compose_node(parent, index)
+
+
+def yaml_text(content: Mapping[str, Any]) -> str:
+    """Write plain values as YAML, in their order."""
+    return str(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120))
 
 
 def read_yaml(path: Path) -> MarkedYaml:

@@ -3,9 +3,10 @@
 An affine that finds a head need not end where the brain does: in T2w the bright scalp draws it outwards, and around the
 hippocampi a head of any size fits. Here only the brain and a few millimetres around it count; the fit begins smaller
 and larger than the answer that it is to check, the best one by mutual information wins, and it has to be found again
-from both sides.
+from both sides. Where the first two fits find one size, and near the answer, the others would only say so again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +31,23 @@ class SizeSettings:
     Attributes
     ----------
     starts : tuple of float
-        Scales, against the answer that is checked: a scalp lies at 1.2 of a brain, its neighbour's valley at 1.15.
+        Scales, against the answer that is checked, of the first fits.
+    further_starts : tuple of float
+        Where these do not agree: a scalp lies at 1.2 of a brain, its neighbour's valley at 1.15.
     returns : tuple of float
         Scales, against the best answer, from which it has to be found again.
+    agreement : float
+        Largest difference of the first fits, as a share of the volume, that is none.
+    nearness : float
+        Largest difference to the answer that is checked, as a share of it, where the first fits are enough.
     refinement : RefinementSettings
     """
 
-    starts: tuple[float, ...] = (1.0, 0.9, 0.8)
+    starts: tuple[float, ...] = (1.0, 0.9)
+    further_starts: tuple[float, ...] = (0.8,)
     returns: tuple[float, ...] = (0.95, 1.05)
+    agreement: float = 0.03
+    nearness: float = 0.1
     refinement: RefinementSettings = EDGE_REFINEMENT
 
 
@@ -71,14 +81,28 @@ def brain_size(scan: ReducedScan, scan_from_template: Matrix, settings: SizeSett
     features = load_features()
     view = smooth(scan.fine, features.settings.fine_sigma)
 
-    def fitted(start: Matrix) -> tuple[float, Matrix]:
+    def fitted(start: Matrix, scale: float) -> tuple[float, Matrix]:
         matrix, information = fit_affine(
-            features.fine, features.brain_edge_mask, view, start, BRAIN_CENTER, settings.refinement
+            features.fine,
+            features.brain_edge_mask,
+            view,
+            scaled(start, BRAIN_CENTER, scale),
+            BRAIN_CENTER,
+            settings.refinement,
         )
         return information, matrix
 
-    fits = [fitted(scaled(scan_from_template, BRAIN_CENTER, scale)) for scale in settings.starts]
+    fits = [fitted(scan_from_template, scale) for scale in settings.starts]
+    first = _size([matrix for _, matrix in sorted(fits, key=lambda fit: -fit[0])])
+    checked = float(np.linalg.det(scan_from_template[:3, :3]))
+    if first.spread <= settings.agreement and abs(first.scale / checked - 1) <= settings.nearness:
+        return first
+    fits += [fitted(scan_from_template, scale) for scale in settings.further_starts]
     _, best = max(fits, key=lambda fit: fit[0])
-    again = [fitted(scaled(best, BRAIN_CENTER, scale))[1] for scale in settings.returns]
-    scales = [float(np.linalg.det(matrix[:3, :3])) for matrix in (best, *again)]
+    return _size([best, *(fitted(best, scale)[1] for scale in settings.returns)])
+
+
+def _size(matrices: Sequence[Matrix]) -> BrainSize:
+    """Compare answers, the best one first."""
+    scales = [float(np.linalg.det(matrix[:3, :3])) for matrix in matrices]
     return BrainSize(scales[0], min(scales), max(scales))

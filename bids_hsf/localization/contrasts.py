@@ -48,6 +48,8 @@ class HeadScan:
     drawn_on : callable or None
         Gives the canonical image that they were drawn on and its grid, or raises a `ScanError`; None where there is
         none: they are then taken to lie in this scan's mm.
+    tell : callable
+        Takes the `Location` that the scan has by itself, for whoever is to be located through it.
     """
 
     key: str
@@ -58,6 +60,7 @@ class HeadScan:
     hippocampi: Callable[[], Mapping[str, Matrix]] | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     drawn_on: Callable[[], tuple[NDArray[np.float32], Grid]] | None = None
+    tell: Callable[[Location], None] = lambda _: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +75,14 @@ class Guide:
         Whether its scan has, from a label map: then it is asked first.
     read : callable
         Gives the `HeadScan`, or raises a `ScanError`. It is called only if the guide is needed.
+    found : Location or None
+        What `locate_head` found in that scan before, if that is known: it is not located again.
     """
 
     key: str
     has_hippocampi: bool
     read: Callable[[], HeadScan]
+    found: Location | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +178,7 @@ def _located(scan: HeadScan, guide: Guide | None, locator: Locator) -> Location:
 def _with_size_of(guide: Guide, location: Location, locator: Locator) -> Location:
     """Take the intracranial volume of the guide: in T2w the skull's inside is hardly told from what is around it."""
     try:
-        there = _located_alone(guide.read(), locator)
+        there = guide.found or _located_alone(guide.read(), locator)
     except (ScanError, StorageError) as error:
         return _with(
             location, Finding("guide-unused", Weight.NOTE, f"the eTIV is not that of {guide.key}: {error.message}")
@@ -191,6 +197,12 @@ def _with_size_of(guide: Guide, location: Location, locator: Locator) -> Locatio
 
 def _located_alone(scan: HeadScan, locator: Locator) -> Location:
     """Find the hippocampi in one scan, and take those of its label map if there is one."""
+    location = _located_by_itself(scan, locator)
+    scan.tell(location)
+    return location
+
+
+def _located_by_itself(scan: HeadScan, locator: Locator) -> Location:
     if scan.hippocampi is None:
         return locator(scan.data, scan.grid, orientation_known=scan.orientation_known, own=None)
     own = carried_by_image(scan.hippocampi(), scan.drawn_on, scan.data, scan.grid)
@@ -218,7 +230,7 @@ def _located_through(guide: Guide, scan: HeadScan, locator: Locator) -> Location
     """Find the hippocampi in the guide and carry them over, or say why that cannot be trusted."""
     try:
         other = guide.read()
-        there = _located_alone(other, locator)
+        there = guide.found or _located_alone(other, locator)
     except (ScanError, StorageError) as error:
         return Finding("guide-unused", Weight.CHECK, f"located without {guide.key}: {error.message}")
     together = coregister(scan.data, scan.grid, other.data, other.grid)

@@ -70,12 +70,14 @@ def locate(
     remarks: tuple[Finding, ...] = ()
     if own is not None:
         candidate, remarks = with_own_hippocampi(searched, own, quality_in_place(scan, searched, own))
-    location = _described(candidate, scan, grid, orientation_known)
+    location = _described(candidate, grid, orientation_known)
     location = replace(location, findings=location.findings + remarks)
     if own is not None and candidate is searched:
         location = replace(location, provenance=REFUSED)
     if reference is not None:
         location = replace(location, etiv_mm3=reference.etiv_mm3, etiv_reason=reference.etiv_reason)
+    else:
+        location = _with_size(location, candidate, scan)
     for finding in location.findings:
         logger.debug("Localization: %s", finding.text)
     return location
@@ -90,26 +92,30 @@ def judged_at(data: NDArray[Any], grid: Grid, scan_from_template: Matrix) -> Loc
         As `locate`.
     """
     scan = ReducedScan.of(data, grid)
-    return _described(judged(scan, scan_from_template), scan, grid, orientation_known=True)
+    candidate = judged(scan, scan_from_template)
+    return _with_size(_described(candidate, grid, orientation_known=True), candidate, scan)
 
 
-def _described(candidate: Candidate, scan: ReducedScan, grid: Grid, orientation_known: bool) -> Location:
-    """Say all that is known of a candidate, unless nothing is in view."""
+def _described(candidate: Candidate, grid: Grid, orientation_known: bool) -> Location:
+    """Say all that is known of a candidate but for the size of its head, unless nothing is in view."""
     matrix = candidate.scan_from_template
     coverage = {
         side: float(grid.holds(apply_affine(matrix, points)).mean()) for side, points in candidate.hippocampi.items()
     }
     _check_coverage(candidate, coverage)
-    etiv_mm3, etiv_reason = intracranial_volume(candidate, scan)
     return Location(
         matrix,
         candidate.quality,
         coverage,
-        etiv_mm3,
-        etiv_reason,
-        _findings(candidate, coverage, orientation_known),
-        candidate.hippocampi,
+        findings=_findings(candidate, coverage, orientation_known),
+        hippocampi=candidate.hippocampi,
     )
+
+
+def _with_size(location: Location, candidate: Candidate, scan: ReducedScan) -> Location:
+    """Measure the head."""
+    etiv_mm3, etiv_reason = intracranial_volume(candidate, scan)
+    return replace(location, etiv_mm3=etiv_mm3, etiv_reason=etiv_reason)
 
 
 def _check_coverage(candidate: Candidate, coverage: Mapping[str, float]) -> None:

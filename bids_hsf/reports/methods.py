@@ -42,6 +42,10 @@ class Methods:
         Of the crops; None for the scan's own voxels.
     mirrors_alone : bool
         The one sample is the mirrored crop.
+    sampling : str
+        "sobol" or "random": how samples are spread, as the card's recipe has it.
+    volume_tolerance : float or None
+        Samples were taken until volumes were this exact, as a share; None where their number was given.
     provider : str or None
         ONNX Runtime's execution provider; None where nothing ran yet.
     reduced_precision : bool
@@ -66,6 +70,8 @@ class Methods:
     contrasts: tuple[str, ...]
     voxel_size_mm: float | None = None
     mirrors_alone: bool = False
+    sampling: str = "sobol"
+    volume_tolerance: float | None = None
     provider: str | None = None
     reduced_precision: bool = False
     packages: Mapping[str, str] = field(default_factory=dict)

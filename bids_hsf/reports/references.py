@@ -108,6 +108,14 @@ REFERENCES = {
         "208:106236",
         "10.1016/j.cmpb.2021.106236",
     ),
+    "sobol": Reference(
+        "Owen, Art B.",
+        "Scrambling Sobol' and Niederreiter-Xing points",
+        "Journal of Complexity",
+        1998,
+        "14:466-489",
+        "10.1006/jcom.1998.0487",
+    ),
     "etiv": Reference(
         "Buckner, Randy L. and Head, Denise and Parker, Jamie and Fotenos, Anthony F. and Marcus, Daniel and "
         "Morris, John C. and Snyder, Abraham Z.",

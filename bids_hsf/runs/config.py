@@ -1,6 +1,5 @@
 """What the command line asked for: one frozen, validated value, without any input or output."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,18 +8,22 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import UsageError
 from bids_hsf.hub import DEFAULT_MODEL
+from bids_hsf.text_table import near
 
 MAX_MARGIN_MM = 100.0
+MIN_TOLERANCE = 0.01
 
 Reference = Literal["T1w", "T2w"]
 Uncertainty = Literal["entropy", "full"]
 Viewer = Literal["itksnap", "freesurfer", "fsleyes"]
 Level = Literal["participant", "group", "status"]
+Executor = Literal["local", "dask"]
 
 REFERENCES: tuple[Reference, ...] = get_args(Reference)
 UNCERTAINTIES: tuple[Uncertainty, ...] = get_args(Uncertainty)
 VIEWERS: tuple[Viewer, ...] = get_args(Viewer)
 LEVELS: tuple[Level, ...] = get_args(Level)
+EXECUTORS: tuple[Executor, ...] = get_args(Executor)
 
 
 class _Exact:
@@ -50,6 +53,12 @@ class Resources:
         Memory in total.
     device : str
         "auto", "cpu", "openvino", "cuda", ...
+    executor : str
+        "local", or "dask" for the workers of a Dask cluster.
+    dask_scheduler : str or None
+        Address of its scheduler, or path of the JSON file that this has written.
+    dask_jobqueue : Path or None
+        Configuration of dask-jobqueue, for workers that a batch system starts.
     """
 
     nthreads: Whole | None = None
@@ -57,6 +66,9 @@ class Resources:
     omp_nthreads: Whole | None = None
     mem_mb: Whole | None = None
     device: str = "auto"
+    executor: Executor = "local"
+    dask_scheduler: str | None = None
+    dask_jobqueue: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +81,10 @@ class Method:
         Name on the hub, or path to a card.
     ca_mode : str or None
         Name of the card's merge; None for the labels as they are.
-    n_augmentations : int or None
-        Test-time samples; None for the card's number.
+    n_augmentations : int or "auto" or None
+        Test-time samples; "auto" for as many as it takes until volumes are steady, None for the card's number.
+    volume_tolerance : float
+        Per cent: with "auto" samples, how near to those of ever more samples volumes have to be.
     seed : int
     box_margin_mm : float or None
         Margin around the hippocampus; None for the card's, or the app's default.
@@ -89,7 +103,8 @@ class Method:
 
     model: str = DEFAULT_MODEL
     ca_mode: str | None = None
-    n_augmentations: Whole | None = None
+    n_augmentations: Whole | Literal["auto"] | None = None
+    volume_tolerance: Number = 1.0
     seed: Whole = 42
     box_margin_mm: Number | None = None
     derivatives: Mapping[str, str] = field(default_factory=dict)
@@ -109,12 +124,18 @@ class Behaviour:
     validate : bool
         Run the BIDS validator on the input.
     dry_run, reports_only, boilerplate_only, force, stop_on_first_crash : bool
+    clean_work_dir : bool
+        Remove what earlier runs left in the scratch folder.
     uncertainty : str
         "entropy", or "full" for all maps.
-    write_probabilities, split_long_axis : bool
+    write_probabilities, write_transforms, split_long_axis : bool
     export_lut : tuple of str
         Viewers for which label files are written.
     verbosity : int
+    ratings : Path or None
+        Of scans, by those who looked at them, for the group table.
+    leave_out_excluded : bool
+        Leave scans that are rated "exclude" out of the group's tables.
     """
 
     validate: bool = True
@@ -123,11 +144,15 @@ class Behaviour:
     boilerplate_only: bool = False
     force: bool = False
     stop_on_first_crash: bool = False
+    clean_work_dir: bool = False
     uncertainty: Uncertainty = "entropy"
     write_probabilities: bool = False
+    write_transforms: bool = False
     split_long_axis: bool = False
     export_lut: tuple[Viewer, ...] = ()
     verbosity: Whole = 0
+    ratings: Path | None = None
+    leave_out_excluded: bool = False
 
     @property
     def full_uncertainty(self) -> bool:
@@ -175,6 +200,7 @@ class Config:
         if self.images:
             self._check_images()
         self._check_numbers()
+        self._check_executor()
         if self.method.reference != Method.reference and not self.method.multispectral:
             raise UsageError(f"--reference {self.method.reference} says nothing without --multispectral")
 
@@ -205,11 +231,26 @@ class Config:
         for flag, count in counts.items():
             if count is not None and count < 1:
                 raise UsageError(f"{flag} must be at least 1, got {count}")
-        if self.method.n_augmentations is not None and self.method.n_augmentations < 0:
-            raise UsageError(f"--tta must not be negative, got {self.method.n_augmentations}")
+        n_augmentations, tolerance = self.method.n_augmentations, self.method.volume_tolerance
+        if isinstance(n_augmentations, int) and n_augmentations < 0:
+            raise UsageError(f"--tta must not be negative, got {n_augmentations}")
+        if not MIN_TOLERANCE <= tolerance <= 100:
+            raise UsageError(f"--tta-tolerance must be within {MIN_TOLERANCE:g} and 100 per cent, got {tolerance:g}")
         margin = self.method.box_margin_mm
         if margin is not None and not 0 <= margin <= MAX_MARGIN_MM:
             raise UsageError(f"--box-margin-mm must be within 0 and {MAX_MARGIN_MM:g}, got {margin:g}")
+
+    def _check_executor(self) -> None:
+        """Refuse a cluster that is not named, or named twice."""
+        named = {"--dask-scheduler": self.resources.dask_scheduler, "--dask-jobqueue": self.resources.dask_jobqueue}
+        given = [flag for flag, value in named.items() if value is not None]
+        if self.resources.executor == "dask" and len(given) != 1:
+            raise UsageError(
+                "--executor dask takes its workers from one place",
+                "Give --dask-scheduler ADDRESS|FILE.json for a cluster that runs, or --dask-jobqueue FILE.yaml.",
+            )
+        if self.resources.executor != "dask" and given:
+            raise UsageError(f"{given[0]} says nothing without --executor dask")
 
     def _check_images(self) -> None:
         """Refuse what needs a dataset around the images."""
@@ -254,8 +295,7 @@ def _usage_error(details: Mapping[str, Any]) -> UsageError:
         for name in details["loc"][:-1]:
             section = getattr(section, name)
         known = sorted(section.__dataclass_fields__)
-        near = difflib.get_close_matches(str(details["loc"][-1]), known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}"
+        hint = near(str(details["loc"][-1]), known).strip() or f"Known: {', '.join(known)}"
         return UsageError(f"Unknown setting: {place}", hint)
     shape = {"path_type": "a path", "tuple_type": "a list", "mapping_type": "a section", "dataclass_type": "a section"}
     expected = shape.get(details["type"]) or details["msg"].removeprefix("Input should be ")

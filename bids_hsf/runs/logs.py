@@ -13,7 +13,7 @@ import tomli_w
 
 from bids_hsf import __version__
 from bids_hsf.errors import UsageError
-from bids_hsf.files import write_text
+from bids_hsf.files import read_text, write_text
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.provenance import package_versions
@@ -51,7 +51,7 @@ def write_config(path: Path, config: Config, card: ModelCard) -> None:
     if filters:
         record["selection"]["filters"] = _nulls_to_words(filters)
     run = {"version": __version__, "command": record.pop("command"), "packages": package_versions()}
-    for name in ("dry_run", "reports_only", "boilerplate_only", "force"):
+    for name in ("dry_run", "reports_only", "boilerplate_only", "force", "clean_work_dir"):
         record["behaviour"].pop(name)
     text = tomli_w.dumps({**_without_none(record), "run": run})
     # TOML knows no bytes that are no text: a folder of such a name has to be given again.
@@ -87,10 +87,22 @@ def read_config(path: Path) -> dict[str, Any]:
     return record
 
 
-def latest_config(output_dir: Path) -> Path | None:
-    """Path of the settings of the last run into a folder, None where there was none."""
+def latest_configs(output_dir: Path) -> list[Path]:
+    """Paths of the settings of the last run of each model, and of each of its sets of labels; the newest first."""
     found = [path for path in (output_dir / "logs").glob("config_*.toml") if path.is_file()]
-    return max(found, key=lambda path: path.name, default=None)
+    latest: dict[tuple[str, str], Path] = {}
+    for path in sorted(found, key=lambda path: path.name, reverse=True):
+        latest.setdefault(_model_of(path), path)
+    return list(latest.values())
+
+
+def _model_of(path: Path) -> tuple[str, str]:
+    """Model and labels of a saved run, told without a word; whoever reads all of it says what is wrong with it."""
+    try:
+        method = tomllib.loads(read_text(path))["method"]
+        return str(method["model"]), str(method.get("ca_mode"))
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return "", ""
 
 
 # What filter files of nipreps write for "entity absent" where null cannot be written.

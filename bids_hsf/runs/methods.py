@@ -21,6 +21,7 @@ SAMPLED_HEADERS = 500  # the first whole head decides: a dataset of slabs alone 
 def write_methods(plan: Plan, config: Config, provider: str | None = None) -> None:
     """Write the methods text of this run."""
     card = plan.card
+    sampling = options_of(config).sampling_of(card)
     methods = Methods(
         model=card.name,
         model_version=card.version,
@@ -28,8 +29,10 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         model_citation=card.citation,
         labels=tuple(label.name for label in plan.labels),
         n_members=len(card.members),
-        n_augmentations=options_of(config).augmentations_of(card),
+        n_augmentations=sampling.most,
         mirrors_alone=card.recipe.mirrors_alone,
+        sampling=card.recipe.sampling,
+        volume_tolerance=sampling.tolerance,
         contrasts=tuple(sorted({scan.suffix for job in plan.jobs for scan in job.scans})),
         with_etiv=any(may_show_a_head(job) for job in plan.jobs[:SAMPLED_HEADERS]),
         with_joined_votes=any(job.second is not None for job in plan.jobs),
@@ -39,7 +42,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         packages=package_versions(),
         label_maps=tuple(config.method.derivatives),
     )
-    write_citation(config.output_dir, methods)
+    write_citation(config.output_dir, methods, plan.segmentation)
 
 
 def may_show_a_head(job: Job) -> bool:
@@ -55,9 +58,12 @@ def may_show_a_head(job: Job) -> bool:
     return False
 
 
-def write_citation(output_dir: Path, methods: Methods) -> None:
-    """Write the methods text of a run as ``CITATION.md``, ``.html`` and ``.bib``."""
-    folder = output_dir / "logs"
-    write_text(folder / "CITATION.md", methods_markdown(methods))
-    write_text(folder / "CITATION.html", methods_html(methods))
-    write_text(folder / "CITATION.bib", methods_bibtex(methods))
+def write_citation(output_dir: Path, methods: Methods, segmentation: str) -> None:
+    """Write the methods text of a run as ``CITATION.md``, ``.html`` and ``.bib``.
+
+    Of a folder with several models these are of the last run; beside them lie those of each, by its ``seg-`` entity.
+    """
+    texts = {"md": methods_markdown(methods), "html": methods_html(methods), "bib": methods_bibtex(methods)}
+    for ending, text in texts.items():
+        for name in (f"seg-{segmentation}_CITATION", "CITATION"):
+            write_text(output_dir / "logs" / f"{name}.{ending}", text)

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bids_hsf import results
@@ -11,13 +13,14 @@ from bids_hsf.bids.contrasts import PAIR, contrast_of
 from bids_hsf.bids.dataset import Scan, check_dataset, find_scans
 from bids_hsf.bids.label_maps import check_folders, find_label_map, places_of
 from bids_hsf.bids.loose_images import loose_scans
-from bids_hsf.bids.names import MULTISPECTRAL, loose_outputs, scan_outputs
+from bids_hsf.bids.names import MULTISPECTRAL, ScanOutputs, loose_outputs, scan_outputs
+from bids_hsf.bids.sidecars import find_sidecar
 from bids_hsf.errors import InvalidDatasetError, ModelError, NothingSelectedError, UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import find_card
 from bids_hsf.labels import Merge
 from bids_hsf.runs.config import Config, Method
-from bids_hsf.runs.jobs import FULL_UNCERTAINTY, PARTS_SUFFIX, Job, Plan, segmentation_name
+from bids_hsf.runs.jobs import FULL_UNCERTAINTY, PARTS_SUFFIX, Job, Plan
 from bids_hsf.segmentation.model import Options, find_merge
 
 logger = logging.getLogger(__name__)
@@ -48,9 +51,10 @@ def t1w_scans(scans: Sequence[Scan], config: Config) -> list[Scan]:
     selection = config.selection
     if config.images or not any(contrast_of(scan.suffix) == "T2w" for scan in scans):
         return []
-    if not {"T1w", "UNIT1"} & set(selection.modalities):
+    if selection.runs or not {"T1w", "UNIT1"} & set(selection.modalities):
+        wanted = replace(selection, modalities=("T1w",), runs=())  # runs are counted for each contrast by itself
         try:
-            scans = find_scans(config.bids_dir, replace(selection, modalities=("T1w",)), config.bids_database_dir)
+            scans = find_scans(config.bids_dir, wanted, config.bids_database_dir)
         except NothingSelectedError:
             return []
         except (UsageError, InvalidDatasetError) as error:  # of images that nobody asked for
@@ -67,19 +71,31 @@ def plan_jobs(scans: Sequence[Scan], card: ModelCard, merge: Merge | None, confi
     maps += (None,) if behaviour.write_probabilities else ()
     request = request_of(card, merge, config.method)
     _check_members(request["Members"], config.method)
-    segmentation = segmentation_name(card, merge)
+    segmentation = results.segmentation_name(card, merge)
+    # Before a folder could hold several models of a family, the family alone stood there.
+    earlier = card.family + (merge.suffix if merge else "")
     jobs = []
     for scan, second in pair_scans(scans, card, config):
-        description = None if second is None else MULTISPECTRAL
-        outputs, parts = [
-            loose_outputs(config.output_dir, scan.key, name)
-            if scan.is_loose
-            else scan_outputs(config.output_dir, scan.entities, scan.suffix, name, description)
-            for name in (segmentation, segmentation + PARTS_SUFFIX)
-        ]
+        named = partial(_outputs, config.output_dir, scan, None if second is None else MULTISPECTRAL)
+        name = earlier if _is_of(card, named(earlier)) else segmentation
+        outputs, parts = named(name), named(name + PARTS_SUFFIX)
         asked = request if second is None else {**request, "SecondContrast": second.relative_path}
-        jobs.append(Job(scan, outputs, asked, maps, parts, behaviour.split_long_axis, second))
+        switches = (behaviour.split_long_axis, behaviour.write_transforms)
+        jobs.append(Job(scan, outputs, asked, maps, parts, *switches, second))
     return jobs
+
+
+def _outputs(output_dir: Path, scan: Scan, description: str | None, segmentation: str) -> ScanOutputs:
+    """Name the outputs of a scan."""
+    if scan.is_loose:
+        return loose_outputs(output_dir, scan.key, segmentation)
+    return scan_outputs(output_dir, scan.entities, scan.suffix, segmentation, description)
+
+
+def _is_of(card: ModelCard, outputs: ScanOutputs) -> bool:
+    """Whether results under a name are a model's: they keep it."""
+    sidecar = find_sidecar(outputs.sidecar)
+    return sidecar is not None and sidecar.model.name == card.name
 
 
 def pair_scans(scans: Sequence[Scan], card: ModelCard, config: Config) -> list[tuple[Scan, Scan | None]]:
@@ -205,8 +221,10 @@ def options_of(config: Config) -> Options:
 
 def _options_of_method(method: Method) -> Options:
     """Tell what decides the result."""
+    is_auto = method.n_augmentations == "auto"
     return Options(
-        n_augmentations=method.n_augmentations,
+        n_augmentations=None if method.n_augmentations == "auto" else method.n_augmentations,
+        tolerance=method.volume_tolerance / 100 if is_auto else None,
         seed=method.seed,
         margin_mm=method.box_margin_mm,
         keep_islands=method.keep_islands,

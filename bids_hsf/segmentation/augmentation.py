@@ -1,10 +1,10 @@
 """Test-time augmentation: random views of a crop, and the way back from them.
 
-Three steps, apart from each other: `draw` samples parameters from a generator; `place` puts a sample
-on a grid; the `Warp` that comes of it applies the sample to a crop and carries what a network says
-back. torchio defines the transforms (what an angle, a scale or a control point means); both ways are
-carried out by one trilinear look-up each, at positions computed once for all networks and channels,
-because torchio resamples channel by channel and inverts an elastic transform to first order only.
+Two steps, apart from each other: `place` puts a sample, drawn by `sampling`, on a grid; the `Warp` that
+comes of it applies the sample to a crop and carries what a network says back. torchio defines the
+transforms (what an angle, a scale or a control point means); both ways are carried out by one trilinear
+look-up each, at positions computed once for all networks and channels, because torchio resamples
+channel by channel and inverts an elastic transform to first order only.
 
 torch and torchio are imported when the first sample is placed, or beforehand by `import_libraries`, and never where
 none is asked for, nor for a crop that is mirrored and nothing else.
@@ -19,8 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_hsf.hub.cards import AugmentationRecipe
-
 Field = NDArray[np.float32]
 
 Shape = tuple[int, int, int]
@@ -33,8 +31,9 @@ _LPS = np.array([-1.0, -1.0, 1.0])  # torchio and ITK count the first two axes t
 
 
 def import_libraries() -> None:
-    """Import torch and torchio now: it takes more than a second, in which another thread can do something else."""
+    """Import what samples need now: it takes more than a second, in which another thread can do something else."""
     import torchio  # noqa: F401
+    from scipy.stats import qmc  # noqa: F401
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,26 +72,6 @@ class Sample:
             return torchio.Affine(scales=self.scales, degrees=self.degrees, translation=self.translation_mm)
         furthest = tuple(float(v) for v in np.abs(self.control_points).max(axis=(0, 1, 2)))
         return torchio.ElasticDeformation(control_points=self.control_points, max_displacement=furthest)
-
-
-def draw(recipe: AugmentationRecipe, n_samples: int, rng: np.random.Generator) -> list[Sample]:
-    """Draw samples as a recipe says; the generator is the only source of chance."""
-    return [_draw_one(recipe, rng) for _ in range(n_samples)]
-
-
-def _draw_one(recipe: AugmentationRecipe, rng: np.random.Generator) -> Sample:
-    """Draw the parameters of one sample."""
-    flip = bool(rng.random() < recipe.flip_probability)
-    if rng.random() < recipe.affine_probability:
-        angle, shift = recipe.rotation_degrees, recipe.translation_mm
-        return Sample(
-            flip,
-            scales=tuple(rng.uniform(*recipe.scales, size=3).tolist()),
-            degrees=tuple(rng.uniform(-angle, angle, size=3).tolist()),
-            translation_mm=tuple(rng.uniform(-shift, shift, size=3).tolist()),
-        )
-    n, furthest = recipe.elastic_control_points, recipe.elastic_displacement_mm
-    return Sample(flip, control_points=rng.uniform(-furthest, furthest, size=(n, n, n, 3)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ It knows arrays and grids, an open model and options; no file, no dataset, no co
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,12 @@ from bids_hsf.localization.crops import crop_grid
 from bids_hsf.localization.location import Location
 from bids_hsf.machine import release_memory
 from bids_hsf.outliers import tissue_range, without_outliers
-from bids_hsf.segmentation.augmentation import draw
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
 from bids_hsf.segmentation.model import DEFAULTS, Model, Options
+from bids_hsf.segmentation.sampling import looks
+from bids_hsf.segmentation.sampling_error import is_steady, sampling_error
 from bids_hsf.segmentation.volumes import Volumes, measure
-from bids_hsf.segmentation.votes import Predictor, Votes, vote
+from bids_hsf.segmentation.votes import Predictor, Tally, Votes
 
 FURTHER_MAPS = ("mutual_information", "expected_entropy", "vote_share")
 CERTAIN = {"vote_share": 1.0}  # what a map says where nothing is in doubt; 0 for the others
@@ -72,6 +74,8 @@ class Hippocampus:
         Mean over the passes, background first, on the voxels of `slices`.
     pass_volumes : array, (n_passes, C) float32
         Volume in mm3 that each pass gives each class.
+    volume_errors : array, (C,) float64
+        Standard error in mm3 of each class's volume that comes of the random views' number; NaN where it is unknown.
     n_components : int
         Separate pieces before islands were removed.
     """
@@ -82,6 +86,7 @@ class Hippocampus:
     segmentation: Segmentation
     probabilities: NDArray[np.float32]
     pass_volumes: NDArray[np.float32]
+    volume_errors: NDArray[np.float64]
     n_components: int
 
 
@@ -101,7 +106,8 @@ class Hippocampi:
     probabilities : array, (X, Y, Z, N) float32
         One volume a structure, left ones first; None where they were not asked for.
     spreads : mapping of int to mapping
-        Bilateral index to "mean", "sd", "low", "high" of the volume in mm3 over the passes.
+        Bilateral index to "mean", "sd", "low", "high" of the volume in mm3 over the passes, and "sampling", its
+        standard error in mm3 that comes of the random views' number, where that is known.
     sides : tuple of Hippocampus
     """
 
@@ -204,22 +210,24 @@ def show(scan: AlignedScan, target: Grid, side: str) -> Crop:
 
 def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) -> list[Votes]:
     """Let the networks vote on all crops: together where all are open, else one after the other."""
-    n_augmentations = options.augmentations_of(model.card)
-    samples = [draw(model.card.recipe, n_augmentations, crop.random_state(options.seed)) for crop in crops]
-    n_passes = len(model.members) * (1 + n_augmentations)
+    plan = options.sampling_of(model.card)
+    tallies = [Tally(crop.data, crop.grid) for crop in crops]
+    streams = [looks(model.card.recipe, len(model.members), crop.random_state(options.seed)) for crop in crops]
+    n_passes = None if plan.tolerance else len(model.members) * (1 + plan.most) * len(crops)
     # Shown on a terminal alone, and where there is something to wait for.
-    silent = None if n_passes > 1 else True
-    sums: list[Votes] = []
-    with tqdm(total=n_passes * len(crops), desc=crops[0].scan.key, unit="pass", leave=False, disable=silent) as bar:
-        for predictors in model.rounds():
-            counted = [CountedPredictor(predictor, bar.update) for predictor in predictors]
-            votes = [
-                vote(crop.data, counted, crop.grid, drawn, model.device.n_threads)
-                for crop, drawn in zip(crops, samples, strict=True)
-            ]
-            sums = [a + b for a, b in zip(sums, votes, strict=True)] if sums else votes
-            del predictors, counted  # so that the network is closed before the next is opened
-    return sums
+    silent = None if plan.most else True
+    with tqdm(total=n_passes, desc=crops[0].scan.key, unit="pass", leave=False, disable=silent) as bar:
+        for n_looks in plan.steps():
+            drawn = [list(islice(stream, n_looks)) for stream in streams]
+            for networks, predictors in model.groups():
+                counted = [CountedPredictor(predictor, bar.update) for predictor in predictors]
+                for tally, step in zip(tallies, drawn, strict=True):
+                    tally.add(counted, [look.of(networks) for look in step], model.device.n_threads)
+                del predictors, counted  # so that the network is closed before the next is opened
+            votes = [tally.votes() for tally in tallies]
+            if plan.tolerance and all(is_steady(each, plan.tolerance) for each in votes):
+                break
+    return votes
 
 
 def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> Hippocampus:
@@ -233,7 +241,16 @@ def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> 
     if not options.keep_islands:
         decided = replace(decided, labels=cleaned)
     probabilities = carried.mean_probabilities()
-    return Hippocampus(crop.hemisphere, crop.grid, box.slices, decided, probabilities, votes.pass_volumes, n_components)
+    return Hippocampus(
+        crop.hemisphere,
+        crop.grid,
+        box.slices,
+        decided,
+        probabilities,
+        votes.pass_volumes,
+        sampling_error(votes.pass_volumes, votes.pass_looks),
+        n_components,
+    )
 
 
 @dataclass(frozen=True)
@@ -283,9 +300,12 @@ def _spreads(side: Hippocampus, labels: tuple[Label, ...]) -> dict[int, Mapping[
     if len(side.pass_volumes) < 2:
         return {}
     spread = volume_spread(side.pass_volumes)
+    measures = {name: getattr(spread, name) for name in ("mean", "sd", "low", "high")}
+    if np.isfinite(side.volume_errors).all():
+        measures["sampling"] = side.volume_errors
     return {
         label.index + hemisphere_offset(side.hemisphere): {
-            name: float(getattr(spread, name)[channel]) for name in ("mean", "sd", "low", "high")
+            name: float(values[channel]) for name, values in measures.items()
         }
         for channel, label in enumerate(labels, start=1)
     }

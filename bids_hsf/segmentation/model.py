@@ -12,14 +12,18 @@ from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import Ensemble
 from bids_hsf.labels import Label, Merge
 from bids_hsf.machine import allowed_cores, return_large_arrays
-from bids_hsf.networks.device import Device, choose_device
+from bids_hsf.networks.device import Device, choose_device, settings_to_try
 from bids_hsf.networks.members import Members, member_files
+from bids_hsf.networks.rehearsal import rehearse
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.segmentation.augmentation import import_libraries
 from bids_hsf.segmentation.votes import MergingPredictor, Predictor
+from bids_hsf.text_table import near
 
 logger = logging.getLogger(__name__)
 
+# Where it is asked when there are enough random views: first after so many, then after so many more, at last never.
+FIRST_LOOKS, FURTHER_LOOKS, MOST_LOOKS = 8, 4, 64
 SMALL_ENSEMBLE_BYTES = 512 << 20  # stays open as a whole, and shares each random view
 
 
@@ -31,6 +35,8 @@ class Options:
     ----------
     n_augmentations : int or None
         Random views of each crop beside the plain one; None for the card's number.
+    tolerance : float or None
+        Where given, as many views are taken instead as it takes until volumes are this exact, as a share.
     seed : int
         Of the random views.
     margin_mm : float or None
@@ -44,6 +50,7 @@ class Options:
     """
 
     n_augmentations: int | None = None
+    tolerance: float | None = None
     seed: int = 42
     margin_mm: float | None = None
     keep_islands: bool = False
@@ -51,9 +58,45 @@ class Options:
     probabilities: bool = False
 
     def augmentations_of(self, card: ModelCard) -> int:
-        """Random views beside the plain pass; of a recipe whose views are all equal, one."""
+        """Random views beside the plain pass, at most; of a recipe whose views are all equal, one."""
         number = card.n_augmentations if self.n_augmentations is None else self.n_augmentations
+        if self.tolerance is not None:
+            number = MOST_LOOKS
         return min(number, 1) if card.recipe.mirrors_alone else number
+
+    def sampling_of(self, card: ModelCard) -> "Sampling":
+        """Tell how many random views are taken of each crop, and when that is enough."""
+        most = self.augmentations_of(card)
+        return Sampling(most, None if card.recipe.mirrors_alone else self.tolerance)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many random views are taken of each crop.
+
+    Attributes
+    ----------
+    most : int
+        Beside the plain one.
+    tolerance : float or None
+        Fewer are enough once volumes are this exact, as a share; None to take them all.
+    """
+
+    most: int
+    tolerance: float | None = None
+
+    def steps(self) -> Iterator[int]:
+        """Yield how many looks to take before asking whether that is enough; the first is the plain one.
+
+        >>> list(Sampling(20).steps())
+        [21]
+        >>> list(Sampling(16, tolerance=0.01).steps())
+        [9, 4, 4]
+        """
+        first = self.most if self.tolerance is None else min(FIRST_LOOKS, self.most)
+        yield 1 + first
+        for done in range(first, self.most, FURTHER_LOOKS):
+            yield min(FURTHER_LOOKS, self.most - done)
 
 
 DEFAULTS = Options()
@@ -129,13 +172,15 @@ class Model:
         """Structures of one hemisphere."""
         return self.merge.labels if self.merge else self.card.labels
 
-    def rounds(self) -> Iterator[list[Predictor]]:
-        """Yield the networks that are open at a time: all of them, or one after the other."""
+    def groups(self) -> Iterator[tuple[slice, list[Predictor]]]:
+        """Yield the networks that are open at a time, all or one, and which of the members they are."""
         if self.members.all_open:
-            yield [self._voter(network) for network in self.members]
+            yield slice(0, len(self.members)), [self._voter(network) for network in self.members]
             return
-        for network in self.members:
-            yield [self._voter(network)]
+        networks = iter(self.members)
+        for index in range(len(self.members)):  # enumerate would hold on to a network while the next is opened
+            network = next(networks)
+            yield slice(index, index + 1), [self._voter(network)]
             del network  # so that it is closed before the next is opened
 
     def _voter(self, network: Predictor) -> Predictor:
@@ -174,6 +219,7 @@ def open_ensemble(
     """
     files = member_files(ensemble.member_paths, ensemble.card)
     threads = min(n_threads or allowed_cores(), allowed_cores())
+    rehearse(files, settings_to_try(device, threads, reduced_precision=reduced_precision))
     chosen = choose_device(device, files[0], threads, reduced_precision=reduced_precision)
     logger.info("%s on %s, %d thread(s) (%s)", ensemble.card.name, chosen.provider, chosen.n_threads, chosen.reason)
     return Model(ensemble.card, files, chosen, merge)
@@ -187,4 +233,5 @@ def find_merge(card: ModelCard, name: str | None) -> Merge | None:
         if merge.name == name:
             return merge if merge.parts else None
     offered = ", ".join(merge.name for merge in card.merges) or "none"
-    raise UsageError(f"--ca-mode {name} is not offered by {card.name}", f"It offers: {offered}")
+    meant = near(name, [merge.name for merge in card.merges])
+    raise UsageError(f"--ca-mode {name} is not offered by {card.name}", f"{meant}It offers: {offered}")

@@ -1,6 +1,6 @@
 """Label maps to volumes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from bids_hsf.geometry import Grid
 from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES, Label, bilateral
 
-SPREAD = ("mean", "sd", "low", "high")
+# Of the passes, by the names of the columns.
+SPREAD = {
+    "mean": "volume_mm3_mean",
+    "sd": "volume_mm3_sd",
+    "low": "volume_mm3_low",
+    "high": "volume_mm3_high",
+    "sampling": "volume_se_sampling",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ class StructureVolume:
     entropy_mean : float or None
         Mean normalised predictive entropy over its voxels, 0-1; None where it has none.
     spread : mapping of str to float, or None
-        "mean", "sd", "low" and "high" (central 95 %) of the volume over the passes, in mm3; None for one pass.
+        "mean", "sd", "low" and "high" (central 95 %) of the volume over the passes, and "sampling", its standard error
+        that comes of the number of random views, all in mm3; None for one pass.
     """
 
     index: int
@@ -83,11 +91,11 @@ class Volumes:
 
     def to_records(self) -> list[dict[str, Any]]:
         """One row a structure, in the columns of ``dseg.tsv``; what does not exist is None."""
-        with_spread = any(structure.spread for structure in self.structures)
-        return [_record(structure, with_spread=with_spread) for structure in self.structures]
+        known = {name for structure in self.structures for name in structure.spread or {}}
+        return [_record(structure, known) for structure in self.structures]
 
 
-def _record(structure: StructureVolume, *, with_spread: bool) -> dict[str, Any]:
+def _record(structure: StructureVolume, known: Collection[str]) -> dict[str, Any]:
     """Columns of one structure."""
     record = {
         "index": structure.index,
@@ -101,9 +109,10 @@ def _record(structure: StructureVolume, *, with_spread: bool) -> dict[str, Any]:
         "voxels": structure.voxels,
         "entropy_mean": structure.entropy_mean,
     }
-    if with_spread:
-        spread = structure.spread or {}
-        record |= {f"volume_mm3_{name}": round(spread[name], 2) if name in spread else None for name in SPREAD}
+    spread = structure.spread or {}
+    for name, column in SPREAD.items():
+        if name in known:
+            record[column] = round(spread[name], 2) if name in spread else None
     return record
 
 
@@ -128,8 +137,8 @@ def measure(
     entropy : array, (X, Y, Z) float32
         Normalised predictive entropy, 0-1.
     spreads : mapping of int to mapping of str to float
-        Bilateral index to "mean", "sd", "low" and "high" of the volume over the passes, in mm3; empty
-        where there was one pass.
+        Bilateral index to "mean", "sd", "low", "high" and "sampling", as `StructureVolume.spread` has them;
+        empty where there was one pass.
     etiv_mm3 : float or None
         Estimated total intracranial volume.
     """

@@ -13,7 +13,7 @@ each. Sums alone are kept: memory does not depend on the number of passes.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
 from bids_hsf.labels import Label, Merge, merge_channels
 from bids_hsf.segmentation.augmentation import Mirror, Sample, Warp, place
+from bids_hsf.segmentation.sampling import Look
 
 Field = NDArray[np.float32]
 
@@ -83,6 +84,8 @@ class Votes:
     pass_volumes : array, (n_passes, C) float32
         Volume in mm3 that each pass gives each class; the parts of the crop that a pass did not see
         are filled with the mean vote of the passes before it (the plain ones always come first).
+    pass_looks : array, (n_passes,) int
+        The look that each pass belongs to; 0 for the plain crop.
     """
 
     probability_sum: Field
@@ -90,6 +93,7 @@ class Votes:
     entropy_sum: Field
     seen: Field
     pass_volumes: Field
+    pass_looks: NDArray[np.intp]
 
     @property
     def n_passes(self) -> int:
@@ -111,6 +115,7 @@ class Votes:
             resample(self.entropy_sum),
             resample(self.seen),
             self.pass_volumes,
+            self.pass_looks,
         )
 
     def __add__(self, other: "Votes") -> "Votes":
@@ -125,6 +130,7 @@ class Votes:
             self.entropy_sum + other.entropy_sum,
             self.seen + other.seen,
             np.concatenate([self.pass_volumes, other.pass_volumes]),
+            np.concatenate([self.pass_looks, other.pass_looks]),
         )
 
     def within(self, inside: NDArray[np.bool_], other: "Votes") -> "Votes":
@@ -187,26 +193,17 @@ def vote(
 
     Notes
     -----
-    A sample is made once for all members. Passes are added up one after the other, each slab of the crop
-    by one thread, so that sums depend on neither timing nor the number of threads. Memory does not depend
-    on the number of passes.
+    A sample is made once for all members. Passes are added up one after the other, each slab of the crop by one
+    thread, so that sums depend on neither timing nor the number of threads. Memory does not depend on the number of
+    passes.
 
-    To keep one network alive at a time, call `vote` once a member with the same samples and add up the
-    results: equal but for rounding, at the cost of making each view again.
+    To keep one network alive at a time, or to stop once the votes are steady, add to a `Tally` step by step.
     """
     if not predictors:
         raise ValueError("an ensemble without members cannot vote")
-    crop = np.ascontiguousarray(crop, dtype=np.float32)
-    tally = _Tally(grid.voxel_volume)
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="vote") as pool:
-        view, warp = _prepare(crop, None, grid.voxel_sizes)
-        for following in [*samples, None]:
-            for predictor in predictors[:-1]:
-                tally.add_pass(_checked(predictor(view), crop.shape), warp, pool)
-            probabilities = _checked(predictors[-1](view), crop.shape)
-            upcoming = pool.submit(_prepare, crop, following, grid.voxel_sizes)
-            tally.add_pass(probabilities, warp, pool)
-            view, warp = upcoming.result()
+    tally = Tally(crop, grid)
+    shown = [None, *samples]
+    tally.add(predictors, [Look(n, (sample,) * len(predictors)) for n, sample in enumerate(shown)], n_threads)
     return tally.votes()
 
 
@@ -219,17 +216,6 @@ def entropy_of(probabilities: Field) -> Field:
     logarithms = np.log(np.maximum(probabilities, np.float32(1e-30)))
     logarithms *= probabilities
     return np.asarray(np.maximum(-logarithms.sum(axis=0), 0), dtype=np.float32)
-
-
-def _prepare(
-    crop: Field, sample: Sample | None, voxel_sizes: NDArray[np.float64]
-) -> tuple[Field, Warp | Mirror | None]:
-    """Make the view of a crop that a sample shows, and the way back; None for the plain crop."""
-    if sample is None:
-        return crop, None
-    x, y, z = crop.shape
-    warp = place(sample, (x, y, z), voxel_sizes)
-    return warp.apply(crop), warp
 
 
 def _checked(probabilities: Field, shape: tuple[int, ...]) -> Field:
@@ -247,25 +233,72 @@ def _checked(probabilities: Field, shape: tuple[int, ...]) -> Field:
     return probabilities
 
 
-@dataclass
-class _Tally:
-    """Running sums of a vote.
+class Tally:
+    """Running sums of the votes on one crop.
 
-    Attributes
+    Parameters
     ----------
-    voxel_volume : float
-        In mm3.
-    sums : Votes or None
-        None before the first pass.
-    volumes : list of array, (C,) float64
-        Of the passes so far, in mm3.
+    crop : array, (X, Y, Z) float32
+        Intensities around one hippocampus, RAS+ axis order.
+    grid : Grid
+        Of the crop.
     """
 
-    voxel_volume: float
-    sums: Votes | None = field(default=None, init=False)
-    volumes: list[NDArray[np.float64]] = field(default_factory=list, init=False)
+    def __init__(self, crop: Field, grid: Grid) -> None:
+        self._crop = np.ascontiguousarray(crop, dtype=np.float32)
+        self._grid = grid
+        self._sums: Votes | None = None
+        self._volumes: list[NDArray[np.float64]] = []
+        self._looks: list[int] = []
 
-    def add_pass(self, probabilities: Field, warp: Warp | Mirror | None, pool: Executor) -> None:
+    def add(self, predictors: Sequence[Predictor], looks: Sequence[Look], n_threads: int = 1) -> None:
+        """Let networks look at the crop as it is told, and add up what they answer.
+
+        Parameters
+        ----------
+        predictors : sequence of Predictor
+            Called one at a time, from the thread of the caller.
+        looks : sequence of Look
+            Each with a sample a network. The plain one comes before any other.
+        n_threads : int
+            As `vote` has it.
+
+        Raises
+        ------
+        ModelError
+            Where a network returns anything else than finite probabilities of the crop's shape.
+        """
+        passes = [
+            (each.number, predictor, sample)
+            for each in looks
+            for predictor, sample in zip(predictors, each.samples, strict=True)
+        ]
+        samples = [sample for _, _, sample in passes]
+        with ThreadPoolExecutor(n_threads, thread_name_prefix="vote") as pool:
+            view, warp = self._prepare(samples[0])
+            for (number, predictor, sample), following in zip(passes, [*samples[1:], samples[-1]], strict=True):
+                probabilities = _checked(predictor(view), self._crop.shape)
+                upcoming = None if following is sample else pool.submit(self._prepare, following)
+                self._add_pass(probabilities, warp, pool)
+                self._looks.append(number)
+                if upcoming is not None:
+                    view, warp = upcoming.result()
+
+    def votes(self) -> Votes:
+        """Tell the sums, with the volumes of all passes."""
+        assert self._sums is not None
+        volumes, looks = np.array(self._volumes, dtype=np.float32), np.array(self._looks, dtype=np.intp)
+        return replace(self._sums, pass_volumes=volumes, pass_looks=looks)
+
+    def _prepare(self, sample: Sample | None) -> tuple[Field, Warp | Mirror | None]:
+        """Make the view of the crop that a sample shows, and the way back; None for the plain crop."""
+        if sample is None:
+            return self._crop, None
+        x, y, z = self._crop.shape
+        warp = place(sample, (x, y, z), self._grid.voxel_sizes)
+        return warp.apply(self._crop), warp
+
+    def _add_pass(self, probabilities: Field, warp: Warp | Mirror | None, pool: Executor) -> None:
         """Carry one pass back to the crop, let it vote there, and add it to the sums.
 
         Parameters
@@ -283,24 +316,21 @@ class _Tally:
         ends = np.linspace(0, n_planes, n_slabs + 1).astype(int).tolist()
         slabs = [slice(*pair) for pair in pairwise(ends)]
         parts = pool.map(lambda slab: _add_slab(sums, probabilities, warp, slab), slabs)
-        self.volumes.append(np.sum(list(parts), axis=0) * self.voxel_volume)
+        self._volumes.append(np.sum(list(parts), axis=0) * self._grid.voxel_volume)
 
     def _sums_for(self, shape: tuple[int, ...]) -> Votes:
         """Give the sums that a pass of a shape (C, X, Y, Z) can be added to."""
-        if self.sums is None:
-            self.sums = Votes(*(np.zeros(each, np.float32) for each in (shape, shape, shape[1:], shape[1:], 0)))
-        n_known = len(self.sums.vote_counts)
+        if self._sums is None:
+            probability, counts, entropy, seen = (np.zeros(n, np.float32) for n in (shape, shape, shape[1:], shape[1:]))
+            volumes, looks = np.zeros((0, shape[0]), np.float32), np.zeros(0, np.intp)
+            self._sums = Votes(probability, counts, entropy, seen, volumes, looks)
+        n_known = len(self._sums.vote_counts)
         if n_known != shape[0]:
             raise ModelError(
                 f"the members of the ensemble have {n_known} and {shape[0]} classes; expected as many",
                 hint="Check the member files that the model card names.",
             )
-        return self.sums
-
-    def votes(self) -> Votes:
-        """Tell the sums, with the volumes of all passes."""
-        assert self.sums is not None
-        return replace(self.sums, pass_volumes=np.array(self.volumes, dtype=np.float32))
+        return self._sums
 
 
 def _add_slab(sums: Votes, probabilities: Field, warp: Warp | Mirror | None, slab: slice) -> NDArray[np.float64]:

@@ -114,7 +114,7 @@ def main() -> None:
         subprocess.run([*command, "--skip-bids-validation"], check=False)  # noqa: S603
         found = {}
         for label, case in cases.items():
-            paths = list(out.glob(f"{label}/**/{label}_*space-{case[0]}_seg-subfields_dseg.nii.gz"))
+            paths = list(out.glob(f"{label}/**/{label}_*space-{case[0]}_seg-subfields*_dseg.nii.gz"))
             if paths:
                 found[case] = volumes(paths[0])
             else:

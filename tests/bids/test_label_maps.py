@@ -197,7 +197,7 @@ def located(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_slab_is_located_through_the_t1w_and_its_label_map(located: Path) -> None:
-    sidecar = json.loads((located / "sub-01/anat/sub-01_space-T2w_seg-longaxis_dseg.json").read_text())
+    sidecar = json.loads((located / "sub-01/anat/sub-01_space-T2w_seg-longaxisSingleFast_dseg.json").read_text())
     found = sidecar["Localization"]
     assert found["Through"] == "sub-01_T1w"
     assert found["LabelMap"] == "freesurfer:sub-01/mri/aseg.mgz"

@@ -122,8 +122,7 @@ class TestStatus:
     def test_status_makes_no_database(self, tmp_path: Path) -> None:
         place = Place(write_dataset(tmp_path / "bids", 1), write_card(tmp_path / "hub"), tmp_path / "out")
         assert place.run(place.reference, "participant").returncode == 0
-        path = logs.latest_config(place.reference)
-        assert path is not None
+        (path,) = logs.latest_configs(place.reference)
         path.write_text(
             f"bids_database_dir = '{tmp_path / 'database'}'\nwork_dir = '{tmp_path / 'w'}'\n{path.read_text()}"
         )
@@ -135,7 +134,7 @@ class TestStatus:
     def test_pipe_among_the_settings_is_passed_over(self, tmp_path: Path) -> None:
         (tmp_path / "logs").mkdir()
         os.mkfifo(tmp_path / "logs" / "config_99990101T000000_0000.toml")
-        assert logs.latest_config(tmp_path) is None
+        assert logs.latest_configs(tmp_path) == []
 
 
 def without_none(value):

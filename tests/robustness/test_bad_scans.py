@@ -60,7 +60,7 @@ def test_bad_scans_fail_one_by_one_and_the_others_finish(mixed: Place, tmp_path:
         said = [text for text in done.stderr.splitlines() if f"ERROR sub-{label}_T1w: " in text and "hint" not in text]
         assert len(said) == 1
         assert reason in said[0]
-        failure = json.loads((out / "logs" / f"sub-{label}_space-T1w_seg-toy_failure.json").read_text())
+        failure = json.loads((out / "logs" / f"sub-{label}_space-T1w_seg-toyFast_failure.json").read_text())
         assert reason in failure["Error"]
         (line,) = [line for line in shown.stdout.splitlines() if line.startswith(f"sub-{label}_T1w")]
         assert "failed" in line
@@ -128,7 +128,7 @@ def test_every_bad_image_is_told_and_every_odd_one_is_done(place: Place, tmp_pat
         assert not list(out.glob(f"sub-{label}/anat/*"))
     for name in sound:
         image = nib.load(root / f"sub-{name}/anat/sub-{name}_T1w.nii.gz")
-        labels = nib.load(out / f"sub-{name}/anat/sub-{name}_space-T1w_seg-toy_dseg.nii.gz")
+        labels = nib.load(out / f"sub-{name}/anat/sub-{name}_space-T1w_seg-toyFast_dseg.nii.gz")
         assert labels.shape == image.shape[:3]
         np.testing.assert_allclose(labels.affine, image.affine, atol=1e-4)
     assert "sub-contradicting_T1w: check: sform and qform disagree" in done.stderr

@@ -64,7 +64,7 @@ def test_an_unusable_qform_beside_a_good_sform_costs_nothing(place: Place, tmp_p
     nib.save(image, path)
     done = Place(root, place.card, tmp_path).run(tmp_path / "out", "participant")
     assert done.returncode == 0, done.stderr
-    labels = nib.load(tmp_path / "out/sub-odd/anat/sub-odd_space-T1w_seg-toy_dseg.nii.gz")
+    labels = nib.load(tmp_path / "out/sub-odd/anat/sub-odd_space-T1w_seg-toyFast_dseg.nii.gz")
     np.testing.assert_allclose(labels.affine, AFFINE)
     assert int(labels.header["qform_code"]) == 0
 

@@ -60,7 +60,7 @@ def test_status_of_everything_done(place: Place) -> None:
     assert shown.returncode == 0
     flagged = flags_of(place.reference)
     counts = f"{N_SUBJECTS} scan(s): {N_SUBJECTS} done, {len(flagged)} of these to be looked at"
-    assert last == f"toy_fast (seg-toy): {counts}"
+    assert last == f"toy_fast (seg-toyFast): {counts}"
     assert len(lines) == len(flagged) + 2
     for line, (scan, (weight, text)) in zip(lines[1:], flagged.items(), strict=False):
         assert line.startswith(f"{scan}  done, {weight}  ")
@@ -69,7 +69,7 @@ def test_status_of_everything_done(place: Place) -> None:
 
 def flags_of(out: Path) -> dict[str, tuple[str, str]]:
     """Scan to weight and words of its heaviest finding, from the sidecars; what a toy finds in noise is odd."""
-    sidecars = [json.loads(path.read_text()) for path in sorted(out.glob("sub-*/anat/*_seg-toy_dseg.json"))]
+    sidecars = [json.loads(path.read_text()) for path in sorted(out.glob("sub-*/anat/*_seg-toyFast_dseg.json"))]
     found = {sidecar["Scan"]: [(each["Weight"], each["Text"]) for each in sidecar["Findings"]] for sidecar in sidecars}
     flagged = {scan: findings[0] for scan, findings in found.items() if findings and findings[0][0] != "note"}
     assert flagged
@@ -83,7 +83,7 @@ def test_status_expects_the_outputs_that_the_last_run_was_asked_for(place: Place
     assert f"{N_SUBJECTS} scan(s): 1 done, {N_SUBJECTS - 1} missing" in shown.stdout
     _, *words = shlex.split(shown.stdout.splitlines()[-1])
     assert run_here(*words).returncode == 0
-    assert len(list(out.glob("sub-*/anat/*_seg-toy_probseg.nii.gz"))) == N_SUBJECTS
+    assert len(list(out.glob("sub-*/anat/*_seg-toyFast_probseg.nii.gz"))) == N_SUBJECTS
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from bids_hsf.localization.location import Location
 
 def test_only_what_is_missing_is_done_again(place: Place, tmp_path: Path) -> None:
     out = shutil.copytree(place.reference, tmp_path / "out")
-    (out / "sub-02/anat/sub-02_space-T1w_seg-toy_desc-entropy_probseg.json").unlink()
+    (out / "sub-02/anat/sub-02_space-T1w_seg-toyFast_desc-entropy_probseg.json").unlink()
     done = place.run(out)
     assert done.returncode == 0
     assert "3 done before, 1 to do" in done.stderr
@@ -47,7 +47,7 @@ def test_replaced_image_is_noticed_and_done_again(place: Place, tmp_path: Path) 
         for name, data in contents(out, "**/*_dseg.nii.gz").items()
         if data != (place.reference / name).read_bytes()
     }
-    assert changed == {"sub-02/anat/sub-02_space-T1w_seg-toy_dseg.nii.gz"}
+    assert changed == {"sub-02/anat/sub-02_space-T1w_seg-toyFast_dseg.nii.gz"}
     assert "0 to do" in other.run(out, "participant").stderr
 
 
@@ -74,10 +74,10 @@ def test_other_settings_are_refused_and_forced(place: Place, tmp_path: Path) -> 
     assert "KeepIslands was False, now True" in refused.stderr
     assert contents(out) == contents(place.reference)
     assert place.run(out, "--write-probseg", "--uncertainty", "full").returncode == 0
-    assert len(list(out.glob("sub-*/anat/*_seg-toy_probseg.nii.gz"))) == N_SUBJECTS
+    assert len(list(out.glob("sub-*/anat/*_seg-toyFast_probseg.nii.gz"))) == N_SUBJECTS
     # What another request left beside the new results would pass for theirs.
     assert place.run(out, "--keep-islands", "--force").returncode == 0
-    assert not list(out.glob("sub-*/anat/*_seg-toy_probseg.nii.gz"))
+    assert not list(out.glob("sub-*/anat/*_seg-toyFast_probseg.nii.gz"))
     assert not list(out.glob("sub-*/anat/*mutualinformation*"))
 
 
@@ -146,15 +146,16 @@ def test_boilerplate_alone(place: Place, tmp_path: Path) -> None:
         "CITATION.bib",
         "CITATION.html",
         "CITATION.md",
-        "seg-toy_freesurfer.txt",
-        "seg-toy_fsleyes.lut",
-        "seg-toy_itksnap.txt",
+        *(f"seg-toyFast_CITATION.{ending}" for ending in ("bib", "html", "md")),
+        "seg-toyFast_freesurfer.txt",
+        "seg-toyFast_fsleyes.lut",
+        "seg-toyFast_itksnap.txt",
     ]
     assert "toy" in (out / "logs/CITATION.md").read_text()
     assert str(out / "logs/CITATION.md") in done.stderr
-    assert '101 255 0 0 1 1 1 "Right Front"' in (out / "logs/seg-toy_itksnap.txt").read_text()
-    assert "2 Left-Back 0 255 0 0" in (out / "logs/seg-toy_freesurfer.txt").read_text()
-    assert "102 0.00000 1.00000 0.00000 Right Back" in (out / "logs/seg-toy_fsleyes.lut").read_text()
+    assert '101 255 0 0 1 1 1 "Right Front"' in (out / "logs/seg-toyFast_itksnap.txt").read_text()
+    assert "2 Left-Back 0 255 0 0" in (out / "logs/seg-toyFast_freesurfer.txt").read_text()
+    assert "102 0.00000 1.00000 0.00000 Right Back" in (out / "logs/seg-toyFast_fsleyes.lut").read_text()
     assert not list(out.glob("sub-*"))
 
 

@@ -68,13 +68,14 @@ def test_output_of_all_options_two_models_and_failures_is_valid(tmp_path: Path) 
     write_head(root / "sub-bad/anat/sub-bad_T1w.nii.gz").write_bytes(b"")
     out = tmp_path / "out"
     luts = ("--export-lut", "itksnap", "freesurfer", "fsleyes")
-    options = ("--write-probseg", "--uncertainty", "full", "--split-long-axis", "--tta", "1", *luts)
+    options = ("--write-probseg", "--write-xfm", "--uncertainty", "full", "--split-long-axis", "--tta", "8", *luts)
     common = (str(root), str(out), "participant", "group", "--device", "cpu", "--nprocs", "1", "-m", "T1w", "T2w")
     for model, words in ((f"{card}:toy_fast", ("--multispectral",)), (f"{other}:other_voting", ())):
         done = run_here(*common, "--model", model, *options, *words)
         assert done.returncode == 1, done.stderr  # sub-bad is empty
     assert len(list(out.glob("logs/*_failure.json"))) == 2
     assert len(list(out.glob("sub-01/anat/*desc-multispectral_dseg.nii.gz"))) == 2  # the map and its long axis
+    assert len(list(out.glob("sub-01/anat/*seg-other*_from-T2w_to-MNI152NLin2009cSym_mode-image_xfm.txt"))) == 1
     report = run_validator(out, tmp_path)
     assert report is not None
     assert report["issues"]["issues"] == []
@@ -93,18 +94,18 @@ LUTS = ("--export-lut", "itksnap", "freesurfer", "fsleyes")
     ("words", "name"),
     [
         ((), "dseg.nii.gz"),
-        (("--write-probseg",), "seg-toy_probseg.nii.gz"),
+        (("--write-probseg",), "seg-toyFast_probseg.nii.gz"),
         (("--uncertainty", "full"), "desc-voteshare_probseg.nii.gz"),
-        (("--split-long-axis",), "seg-toyHBT_dseg.nii.gz"),
+        (("--split-long-axis",), "seg-toyFastHBT_dseg.nii.gz"),
         (("--tta", 2), "dseg.tsv"),
         (("--multispectral",), "desc-multispectral_dseg.nii.gz"),
         (("--multispectral", "--reference", "T2w", "--split-long-axis"), "desc-multispectral_dseg.nii.gz"),
-        (("--ca-mode", "whole"), "seg-toyWhole_dseg.nii.gz"),
+        (("--ca-mode", "whole"), "seg-toyFastWhole_dseg.nii.gz"),
         (("--keep-islands",), "dseg.json"),
         (("--box-margin-mm", 3), "dseg.json"),
-        (("-m", "UNIT1"), "space-UNIT1_seg-toy_dseg.nii.gz"),
-        (("-m", "T2w"), "space-T2w_seg-toy_dseg.nii.gz"),
-        (LUTS, "seg-toy_fsleyes.lut"),
+        (("-m", "UNIT1"), "space-UNIT1_seg-toyFast_dseg.nii.gz"),
+        (("-m", "T2w"), "space-T2w_seg-toyFast_dseg.nii.gz"),
+        (LUTS, "seg-toyFast_fsleyes.lut"),
         (("--boilerplate-only",), "CITATION.md"),
         (("--derivatives", "segs={}"), "dseg.json"),
     ],

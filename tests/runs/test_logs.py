@@ -94,15 +94,16 @@ def test_settings_of_another_version_are_said(tmp_path: Path, caplog: pytest.Log
     assert "is of bids-hsf 0.0.1" in caplog.text
 
 
-def test_latest_settings(tmp_path: Path) -> None:
-    assert logs.latest_config(tmp_path) is None
+def test_latest_settings_of_each_model(tmp_path: Path) -> None:
+    assert logs.latest_configs(tmp_path) == []
     (tmp_path / "logs").mkdir()
-    for name in (
-        "config_20260101T000000_ab12.toml",
-        "config_20270101T000000_0012.toml",
-        "run_20280101T000000_ffff.log",
-    ):
-        (tmp_path / "logs" / name).touch()
-    latest = logs.latest_config(tmp_path)
-    assert latest is not None
-    assert latest.name == "config_20270101T000000_0012.toml"
+    names = {
+        "config_20260101T000000_ab12.toml": "[method]\nmodel = 'a'",
+        "config_20270101T000000_0012.toml": "[method]\nmodel = 'a'",
+        "config_20250101T000000_0012.toml": "[method]\nmodel = 'a'\nca_mode = 'whole'",
+        "config_20240101T000000_0012.toml": "[method]\nmodel = 'b'",
+        "run_20280101T000000_ffff.log": "",
+    }
+    for name, text in names.items():
+        (tmp_path / "logs" / name).write_text(text)
+    assert [path.name[7:11] for path in logs.latest_configs(tmp_path)] == ["2027", "2025", "2024"]

@@ -34,7 +34,7 @@ def plan(config: Config, *names: str) -> list[Job]:
 def test_one_job_a_scan_with_its_own_names(config: Config) -> None:
     jobs = plan(config, "sub-01_T1w", "sub-01_ses-2_run-1_T1w")
     assert [job.key for job in jobs] == ["sub-01_T1w", "sub-01_ses-2_run-1_T1w"]
-    stem = config.output_dir / "sub-01/ses-2/anat/sub-01_ses-2_run-1_space-T1w_seg-toy"
+    stem = config.output_dir / "sub-01/ses-2/anat/sub-01_ses-2_run-1_space-T1w_seg-toyFast"
     assert jobs[1].outputs.dseg == Path(f"{stem}_dseg.nii.gz")
     assert len({path for job in jobs for path in job.expected_files}) == 2 * len(jobs[0].expected_files)
 
@@ -44,7 +44,7 @@ def test_further_outputs_are_expected_when_asked_for(config: Config) -> None:
     names = {path.name for path in plan(more)[0].expected_files} - {
         path.name for path in plan(config)[0].expected_files
     }
-    stem = "sub-01_space-T1w_seg-toy"
+    stem = "sub-01_space-T1w_seg-toyFast"
     assert names == {
         f"{stem}_desc-mutualinformation_probseg.nii.gz",
         f"{stem}_desc-expectedentropy_probseg.nii.gz",
@@ -68,7 +68,7 @@ def test_merged_labels_have_their_own_name() -> None:
     assert merge is not None
     config = Config(Path("/bids"), Path("/out"), ("participant",))
     (job,) = plan_jobs([scan("sub-01_T1w")], card, merge, config)
-    assert job.outputs.dseg.name == "sub-01_space-T1w_seg-toyWhole_dseg.nii.gz"
+    assert job.outputs.dseg.name == "sub-01_space-T1w_seg-toyFastWhole_dseg.nii.gz"
     assert find_merge(card, None) is None
     assert find_merge(card, "plain") is None
     with pytest.raises(UsageError, match="--ca-mode 1/23 is not offered by toy_fast") as caught:

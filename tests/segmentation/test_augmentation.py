@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from bids_hsf.hub.cards import AugmentationRecipe
-from bids_hsf.segmentation.augmentation import Sample, draw, place
+from bids_hsf.segmentation.augmentation import Sample, place
+from bids_hsf.segmentation.sampling import draw
 
 SHAPE = (30, 36, 26)
 VOXEL_SIZES = np.array([0.8, 1.0, 1.3])
 AFFINE = AugmentationRecipe(affine_probability=1.0)
 ELASTIC = AugmentationRecipe(affine_probability=0.0)
 EITHER = AugmentationRecipe(affine_probability=0.5)
-MIRROR = AugmentationRecipe(
-    flip_probability=1, affine_probability=1, scales=(1, 1), rotation_degrees=0, translation_mm=0
-)
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +65,7 @@ def composed(warp):
     return np.stack([ndimage.map_coordinates(axis, back, order=1, mode="nearest") for axis in there])
 
 
-class TestDraw:
-    def test_same_generator_state_gives_the_same_samples(self):
-        first, second = (draw(EITHER, 6, np.random.default_rng(3)) for _ in range(2))
-        for a, b in zip(first, second, strict=True):
-            assert (a.flip, a.scales, a.degrees, a.translation_mm) == (b.flip, b.scales, b.degrees, b.translation_mm)
-            np.testing.assert_array_equal(a.control_points, b.control_points)
-
+class TestPlace:
     def test_global_generators_are_left_alone(self, crop):
         before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
         for sample in draw(EITHER, 4, np.random.default_rng(0)):
@@ -82,29 +74,6 @@ class TestDraw:
         assert torch.equal(before[0], torch.get_rng_state())
         np.testing.assert_array_equal(before[1], np.random.get_state()[1])
         assert before[2] == random.getstate()
-
-    def test_recipe_that_mirrors_alone_draws_flips_alone(self):
-        assert MIRROR.mirrors_alone
-        assert all(sample.mirrors_alone for sample in draw(MIRROR, 9, np.random.default_rng(0)))
-        for change in ({"flip_probability": 0.5}, {"affine_probability": 0.9}, {"rotation_degrees": 1}):
-            assert not replace(MIRROR, **change).mirrors_alone
-
-    def test_shares_of_flips_and_affines_are_those_of_the_recipe(self):
-        samples = draw(AugmentationRecipe(), 2000, np.random.default_rng(1))
-        assert np.mean([s.flip for s in samples]) == pytest.approx(0.5, abs=0.04)
-        assert np.mean([s.control_points is None for s in samples]) == pytest.approx(0.8, abs=0.03)
-
-    @given(st.integers(0, 2**32), st.floats(0.5, 1), st.floats(1, 2), st.floats(0, 40), st.floats(0, 9))
-    @settings(max_examples=40, deadline=None)
-    def test_parameters_stay_within_the_recipe(self, seed, low, high, degrees, mm):
-        recipe = AugmentationRecipe(0.5, 0.5, (low, high), degrees, mm, 5, mm)
-        for sample in draw(recipe, 5, np.random.default_rng(seed)):
-            assert all(low <= s <= high for s in sample.scales)
-            assert np.abs(sample.degrees).max() <= degrees
-            assert np.abs(sample.translation_mm).max() <= mm
-            if sample.control_points is not None:
-                assert sample.control_points.shape == (5, 5, 5, 3)
-                assert np.abs(sample.control_points).max() <= mm
 
 
 class TestApply:

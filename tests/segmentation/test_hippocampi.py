@@ -2,11 +2,13 @@
 
 import gc
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bids_trees import model_card
+from scipy import ndimage
 from twins import write_twin
 
 from bids_hsf.errors import ScanError
@@ -17,10 +19,10 @@ from bids_hsf.networks import members
 from bids_hsf.networks.device import Device
 from bids_hsf.networks.predictor import OnnxPredictor
 from bids_hsf.segmentation import model
-from bids_hsf.segmentation.augmentation import draw
-from bids_hsf.segmentation.hippocampi import Crop, segment, segment_crop, vote_on
+from bids_hsf.segmentation.hippocampi import Crop, Hippocampi, segment, segment_crop, vote_on
 from bids_hsf.segmentation.model import Model, Options
-from bids_hsf.segmentation.votes import vote
+from bids_hsf.segmentation.sampling import looks
+from bids_hsf.segmentation.votes import Tally
 
 CPU = Device("cpu", "CPUExecutionProvider", {}, n_threads=1)
 
@@ -57,8 +59,9 @@ def test_members_that_vote_in_turn_are_the_ensemble(
     monkeypatch.undo()
     for crop, found in zip(crops, votes, strict=True):
         networks = [OnnxPredictor(path, card, CPU) for path in paths]
-        samples = draw(card.recipe, 2, crop.random_state(Options().seed))
-        together = vote(crop.data, networks, grid, samples)
+        tally = Tally(crop.data, grid)
+        tally.add(networks, list(islice(looks(card.recipe, 3, crop.random_state(Options().seed)), 3)))
+        together = tally.votes()
         assert found.n_passes == together.n_passes == 9
         np.testing.assert_allclose(found.vote_counts, together.vote_counts, atol=1e-4)
         np.testing.assert_allclose(found.probability_sum, together.probability_sum, atol=1e-4)
@@ -158,3 +161,23 @@ def test_a_closed_model_has_no_network_open(tmp_path: Path) -> None:
     with Model(model_card(n_augmentations=0, members=()), [path], CPU) as opened:
         assert opened.members.n_open == 1
     assert opened.members.n_open == 0
+
+
+def test_views_are_taken_until_volumes_are_steady(tmp_path: Path) -> None:
+    paths = [write_twin(tmp_path / f"{n}.onnx", n_classes=3, shift=n / 5) for n in range(2)]
+    opened = Model(model_card(n_augmentations=0, members=()), paths, CPU, augmented=True)
+
+    def found(**options: float) -> Hippocampi:
+        return segment([smooth], UPRIGHT, opened, Options(**options))  # type: ignore[arg-type]
+
+    noise = ndimage.gaussian_filter(np.random.default_rng(2).normal(size=HEAD.shape), 1)
+    smooth = AlignedScan("sub-01_T1w", (noise / noise.std()).astype(np.float32), HEAD)
+    some, most = found(tolerance=0.9), found(tolerance=1e-6)
+    assert some.n_passes == 2 * 9
+    assert most.n_passes == 2 * 65
+    # As if that number had been asked for.
+    np.testing.assert_array_equal(some.label_map, found(n_augmentations=8).label_map)
+    records = some.volumes(None).to_records()
+    assert all(0 < record["volume_se_sampling"] < record["volume_mm3_sd"] for record in records)
+    assert "volume_se_sampling" not in found(n_augmentations=7).volumes(None).to_records()[0]
+    assert most.spreads[1]["sampling"] < some.spreads[1]["sampling"]

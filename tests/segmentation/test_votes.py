@@ -18,8 +18,8 @@ from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
 from bids_hsf.hub.cards import AugmentationRecipe
 from bids_hsf.labels import Label, Merge
-from bids_hsf.segmentation.augmentation import draw
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
+from bids_hsf.segmentation.sampling import draw
 from bids_hsf.segmentation.votes import MergingPredictor, Votes, entropy_of, vote
 
 SHAPE = (24, 28, 22)
@@ -59,7 +59,9 @@ def votes_of(counts, probabilities, seen):
     """Votes on a row of voxels, from nested lists (C, N)."""
     counts, probabilities = (np.array(x, np.float32)[:, :, None, None] for x in (counts, probabilities))
     seen = np.array(seen, np.float32)[:, None, None]
-    return Votes(probabilities, counts, np.zeros_like(seen), seen, np.zeros((1, len(counts)), np.float32))
+    return Votes(
+        probabilities, counts, np.zeros_like(seen), seen, np.zeros((1, len(counts)), np.float32), np.zeros(1, int)
+    )
 
 
 class TestSpread:

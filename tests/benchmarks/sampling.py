@@ -1,0 +1,244 @@
+"""Error of labels and volumes against the number of random views, for ways to draw them.
+
+    python tests/benchmarks/sampling.py [--models longaxis_bagging_fast ...] [--seeds 6] [--reference 256]
+                                        [--scan FILE:T1w ...] [--recipe-of NAME] [--csv FILE]
+
+For each model, scan and hippocampus, the reference is the vote over many views of a Sobol sequence whose seed no trial
+shares. Each trial votes as the app does; after 2, 4, ... 20 looks its labels and volumes are held against the
+reference's. Printed are medians over scans, sides and seeds: the share of hippocampal voxels with another label, the
+largest error of a volume (of structures that make up a tenth of their hippocampus at least), and how far the standard
+error that the app tells (`volume_se_sampling`) is from the errors that were there (root mean square of error over
+standard error: 1 is right, less is careful). By default, networks that are in the package, on the scans that are in
+the repository, under HSF's recipe.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from measuring import table
+
+from bids_hsf.geometry import Grid
+from bids_hsf.hub.cards import AugmentationRecipe
+from bids_hsf.hub.models import fetch, find_card
+from bids_hsf.images import load_scan
+from bids_hsf.localization.contrasts import AlignedScan
+from bids_hsf.localization.locate import locate
+from bids_hsf.segmentation.augmentation import Sample
+from bids_hsf.segmentation.decision import decide
+from bids_hsf.segmentation.hippocampi import Crop, cut_crops
+from bids_hsf.segmentation.model import Model, Options, open_ensemble
+from bids_hsf.segmentation.sampling import Look, looks
+from bids_hsf.segmentation.sampling_error import sampling_error
+from bids_hsf.segmentation.votes import Predictor, Tally
+
+BIDS = Path(__file__).parents[1] / "data" / "bids"
+SCANS = (
+    BIDS / "sub-icbm152/anat/sub-icbm152_T1w.nii.gz",
+    BIDS / "sub-icbm152/anat/sub-icbm152_T2w.nii.gz",
+    BIDS / "sub-colin27/anat/sub-colin27_T1w.nii.gz",
+)
+CHECKPOINTS = (2, 4, 6, 8, 12, 16, 20)
+LEAST_SHARE = 0.1
+
+Draw = Callable[[AugmentationRecipe, int, np.random.Generator], Iterator[Look]]
+
+
+def independent(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
+    """HSF's way: drawn one by one, the same views for all networks."""
+    return looks(replace(recipe, sampling="random"), n_networks, rng)
+
+
+def independent_own(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
+    """Drawn one by one, views of its own for each network."""
+    return zipped([looks(replace(recipe, sampling="random"), 1, rng) for _ in range(n_networks)])
+
+
+def sobol(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
+    """The app's way: points of a sequence, views of its own for each network."""
+    return looks(replace(recipe, sampling="sobol"), n_networks, rng)
+
+
+def sobol_shared(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
+    """Points of a sequence, the same views for all networks."""
+    return (Look(look.number, look.samples * n_networks) for look in looks(recipe, 1, rng))
+
+
+def mirrored_pairs(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
+    """Antithetic: each view that was drawn is followed by its opposite, all parameters mirrored about their middle."""
+    yield Look(0, (None,) * n_networks)
+    number = 1
+    while True:
+        drawn = next(islice(looks(replace(recipe, sampling="random"), n_networks, rng), 1, None))
+        for samples in (drawn.samples, tuple(opposite(sample, recipe) for sample in drawn.samples)):
+            yield Look(number, samples)
+            number += 1
+
+
+WAYS: dict[str, Draw] = {
+    "random (HSF's)": independent,
+    "random, own views": independent_own,
+    "antithetic pairs": mirrored_pairs,
+    "sobol, shared views": sobol_shared,
+    "sobol, own views (the app's)": sobol,
+}
+
+
+def zipped(streams: Sequence[Iterator[Look]]) -> Iterator[Look]:
+    """Join looks of one network each to looks of all."""
+    for each in zip(*streams, strict=True):
+        yield Look(each[0].number, tuple(sample for look in each for sample in look.samples))
+
+
+def opposite(sample: Sample | None, recipe: AugmentationRecipe) -> Sample | None:
+    """Mirror the parameters of a sample about the middle of their ranges."""
+    if sample is None:
+        return None
+    points = sample.control_points
+    return Sample(
+        not sample.flip,
+        tuple(sum(recipe.scales) - scale for scale in sample.scales) if points is None else sample.scales,
+        tuple(-angle for angle in sample.degrees),
+        tuple(-shift for shift in sample.translation_mm),
+        None if points is None else -points,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a number of looks comes to: labels (X, Y, Z), volumes (C,) and their standard errors (C,) in mm3."""
+
+    labels: np.ndarray
+    volumes: np.ndarray
+    errors: np.ndarray
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One crop, one way, one seed, one number of looks, against the reference."""
+
+    model: str
+    crop: str
+    way: str
+    seed: int
+    looks: int
+    other_labels: float
+    volume_error: float
+    error_over_se: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["longaxis_single_fast", "longaxis_bagging_fast"])
+    parser.add_argument("--scans", nargs="+", type=Path, default=SCANS)
+    parser.add_argument("--recipe-of", default="bagging_accurate")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--reference", type=int, default=256, help="looks of a single network; shared between several")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--csv", type=Path, help="write every trial there")
+    options = parser.parse_args()
+    recipe = find_card(options.recipe_of).recipe
+    trials: list[Trial] = []
+    for name in options.models:
+        model = open_ensemble(fetch(find_card(name)), n_threads=options.threads)
+        for crop in crops_of(options.scans, model):
+            trials += list(trials_on(crop, model, recipe, options))
+            print(f"{name}: {crop.scan.key} {crop.hemisphere}", file=sys.stderr, flush=True)
+            if options.csv:
+                write_csv(options.csv, trials)
+    print(table(list(medians(trials))))
+
+
+def crops_of(scans: Sequence[Path], model: Model) -> Iterator[Crop]:
+    for path in scans:
+        loaded = load_scan(path)
+        aligned = AlignedScan(path.name.split(".")[0], loaded.data, loaded.grid)
+        location = locate(loaded.data, loaded.grid)
+        for side in "LR":
+            yield from cut_crops([aligned], location, side, model, Options())
+
+
+def trials_on(crop: Crop, model: Model, recipe: AugmentationRecipe, options: argparse.Namespace) -> Iterator[Trial]:
+    networks = next(iter(model.groups()))[1]
+    n_looks = options.reference // len(networks)
+    *_, reference = results(crop, networks, sobol(recipe, len(networks), np.random.default_rng(987)), model, (n_looks,))
+    for way in options.ways:
+        for seed in range(options.seeds):
+            drawn = WAYS[way](recipe, len(networks), np.random.default_rng(seed))
+            for number, found in zip(CHECKPOINTS, results(crop, networks, drawn, model, CHECKPOINTS), strict=True):
+                yield Trial(
+                    model.card.name,
+                    f"{crop.scan.key} {crop.hemisphere}",
+                    way,
+                    seed,
+                    number,
+                    *compared(found, reference),
+                )
+
+
+def results(
+    crop: Crop, networks: Sequence[Predictor], drawn: Iterator[Look], model: Model, checkpoints: Sequence[int]
+) -> Iterator[Result]:
+    """Vote as the app does; yields what there is after each number of looks."""
+    tally, done = Tally(crop.data, crop.grid), -1
+    for checkpoint in checkpoints:
+        tally.add(networks, list(islice(drawn, checkpoint - done)), model.device.n_threads)
+        done = checkpoint
+        votes = tally.votes()
+        labels = decide(votes, model.labels).labels
+        volumes = np.bincount(labels.ravel(), minlength=len(model.labels) + 1) * voxel_mm3(crop.grid)
+        yield Result(labels, volumes, sampling_error(votes.pass_volumes, votes.pass_looks))
+
+
+def voxel_mm3(grid: Grid) -> float:
+    return grid.voxel_volume
+
+
+def compared(found: Result, reference: Result) -> tuple[float, float, float]:
+    """Share of other labels, largest relative error of a volume, root mean square of errors over standard errors."""
+    inside = (found.labels > 0) | (reference.labels > 0)
+    volumes = reference.volumes[1:]
+    large = volumes >= LEAST_SHARE * volumes.sum()
+    away = np.abs(found.volumes[1:] - volumes)[large]
+    ratio = away / found.errors[1:][large]
+    return (
+        float((found.labels != reference.labels)[inside].mean()),
+        float((away / volumes[large]).max()),
+        float(np.sqrt(np.mean(ratio**2))),
+    )
+
+
+def medians(trials: Sequence[Trial]) -> Iterator[dict[str, object]]:
+    for model in dict.fromkeys(trial.model for trial in trials):
+        for way in dict.fromkeys(trial.way for trial in trials):
+            for number in CHECKPOINTS:
+                chosen = [t for t in trials if (t.model, t.way, t.looks) == (model, way, number)]
+                if chosen:
+                    yield {
+                        "model": model,
+                        "way": way,
+                        "looks": number,
+                        "other labels %": f"{100 * np.median([t.other_labels for t in chosen]):.2f}",
+                        "worst volume %": f"{100 * np.median([t.volume_error for t in chosen]):.2f}",
+                        "error / se": f"{np.sqrt(np.mean([t.error_over_se**2 for t in chosen])):.2f}",
+                    }
+
+
+def write_csv(path: Path, trials: Sequence[Trial]) -> None:
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(Trial.__dataclass_fields__)
+        writer.writerows([getattr(trial, name) for name in Trial.__dataclass_fields__] for trial in trials)
+
+
+if __name__ == "__main__":
+    main()

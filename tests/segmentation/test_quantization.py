@@ -1,0 +1,119 @@
+"""int8 twins: made of the packaged network, judged on a real hippocampus, and refused where they cannot be."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from bids_trees import model_card
+from heads import head, upright
+from twins import write_sq_twin
+
+from bids_hsf.cli.hub import main
+from bids_hsf.errors import ModelError, UsageError
+from bids_hsf.hub.cards import ModelCard
+from bids_hsf.hub.models import fetch, find_card
+from bids_hsf.hub.twin_card import write_twin_card
+from bids_hsf.localization.contrasts import AlignedScan
+from bids_hsf.networks.quantizing import quantize
+from bids_hsf.segmentation.hippocampi import Crop, cut_crops
+from bids_hsf.segmentation.model import Model, open_ensemble
+from bids_hsf.segmentation.quantization import PLAIN, check_quantizable, compare, network_inputs
+
+NAME = "longaxis_single_fast"
+
+
+@pytest.fixture(scope="module")
+def card() -> ModelCard:
+    return find_card(NAME)
+
+
+@pytest.fixture(scope="module")
+def model(card: ModelCard) -> Model:
+    return open_ensemble(fetch(card), "cpu", 1)
+
+
+@pytest.fixture(scope="module")
+def crops(model: Model) -> list[Crop]:
+    """Left and right hippocampus of a real head."""
+    shown = head()
+    scan = AlignedScan("sub-icbm152_T1w", shown.data, shown.grid)
+    return [crop for side in "LR" for crop in cut_crops([scan], upright(), side, model, PLAIN)]
+
+
+@pytest.fixture(scope="module")
+def twin(card: ModelCard, crops: list[Crop], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("hub") / "twin" / "single_int8.onnx"
+    quantize(fetch(card).member_paths[0], path, network_inputs(crops[:1], card))
+    return path
+
+
+def test_inner_convolutions_read_eight_bits_and_the_ends_do_not(twin: Path) -> None:
+    graph = onnx.load(twin).graph
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    read = [made_by.get(node.input[0]) for node in graph.node if node.op_type == "Conv"]
+    assert read[0] != "DequantizeLinear"
+    assert read[-1] != "DequantizeLinear"
+    assert read[1:-1] == ["DequantizeLinear"] * (len(read) - 2)
+    int8 = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    assert sum(np.prod(tensor.dims) for tensor in int8) > 1e6
+
+
+def test_twin_finds_what_its_network_finds_where_it_was_not_calibrated(
+    card: ModelCard, crops: list[Crop], twin: Path, model: Model
+) -> None:
+    path = twin.parents[1] / "twin_card.yaml"
+    write_twin_card(path, card, "twin", [twin], "as good as its network")
+    found = find_card(str(path))
+    assert (found.name, found.precision, found.family, found.labels) == ("twin", "int8", "longaxis", card.labels)
+    assert [merge.name for merge in found.merges] == [merge.name for merge in card.merges]
+    assert found.members[0].size == twin.stat().st_size
+    with open_ensemble(fetch(found), "cpu", 1) as opened:
+        agreement = compare(crops[1:], model, opened)
+    assert agreement.n_crops == 1
+    assert set(agreement.dice) == {"anterior", "posterior", "whole"}
+    assert min(agreement.dice.values()) > 0.98
+
+
+def test_inputs_are_crops_as_networks_see_them_and_their_mirror_images(card: ModelCard, crops: list[Crop]) -> None:
+    plain, mirrored = network_inputs(crops[:1], card)
+    assert plain.shape[:2] == (1, 1)
+    assert all(n % card.pad_multiple == 0 for n in plain.shape[2:])
+    np.testing.assert_allclose(mirrored.mean(), plain.mean(), atol=1e-4)
+    assert not np.array_equal(plain, mirrored)
+
+
+def test_network_without_float_convolutions_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    source = write_sq_twin(tmp_path / "sq.onnx")
+    with pytest.raises(ModelError, match="no convolution in float32"):
+        quantize(source, tmp_path / "hub" / "twin.onnx", [np.zeros((1, 1, 8, 8, 8), np.float32)])
+    assert not (tmp_path / "hub").exists()
+
+
+def test_what_calibration_cannot_run_is_an_error_that_names_the_file(card: ModelCard, tmp_path: Path) -> None:
+    source = fetch(card).member_paths[0]
+    with pytest.raises(ModelError, match="single.onnx: it cannot be quantised"):
+        quantize(source, tmp_path / "twin.onnx", [np.zeros((1, 1, 8, 8), np.float32)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_model_needs_no_twin_and_onnx_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="is int8 already"):
+        check_quantizable(replace(model_card(members=()), precision="int8"))
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UsageError, match="needs the package onnx") as caught:
+        check_quantizable(model_card(members=()))
+    assert "bids-hsf[quantize]" in (caught.value.hint or "")
+
+
+def test_command_says_where_the_twin_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("BIDS_HSF_HUB", raising=False)
+    assert main(["quantize", NAME, "--scans", str(tmp_path / "none.nii.gz")]) == 2
+    assert "--dest" in capsys.readouterr().err
+    assert main(["quantize", NAME, "--scans", str(tmp_path / "none.nii.gz"), "--dest", str(tmp_path), "--json"]) == 66
+    assert "none.nii.gz" in json.dumps(capsys.readouterr())
