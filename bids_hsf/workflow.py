@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from bids_hsf.bids import lookup_tables, output_dataset
 from bids_hsf.bids.provenance import Failure, KnownFile
-from bids_hsf.bids.sidecars import find_sidecar
 from bids_hsf.bids.staging import together
 from bids_hsf.bids.validation import validating
 from bids_hsf.errors import (
@@ -27,7 +26,6 @@ from bids_hsf.errors import (
     StorageError,
 )
 from bids_hsf.files import claimed, make_private, write_json
-from bids_hsf.findings import Finding, Weight, worst
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
@@ -67,7 +65,6 @@ logger = logging.getLogger(__name__)
 
 
 SOME_FAILED, ALL_FAILED = 1, 65
-MAX_NAMED = 20  # scans on one line
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
         with validation(todo, config):
             outcomes = process_jobs(todo, plan, config, run_id, seams)
     code = summarize(plan.jobs, todo, outcomes)
-    say_what_to_look_at(todo, outcomes)
+    announcements.what_to_look_at(todo, {outcome.key for outcome in outcomes if outcome.error is None})
     output_dataset.check_mounted(config.output_dir)
     write_reports(plan, config)
     announcements.at_the_end(plan, config, logs.log_path(config.output_dir, run_id), code)
@@ -357,9 +354,7 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     """One line a scan; a failure also leaves its reason for the status level."""
     if outcome.error is None:
         logger.info("%s: done in %.1f s (%s)", outcome.key, outcome.seconds, progress)
-        for finding in findings_of(job):
-            level = logging.WARNING if finding.is_flag else logging.INFO
-            logger.log(level, "%s: %s: %s", outcome.key, finding.weight, finding.text)
+        announcements.of_findings(job)
         return
     logger.error("%s: %s", outcome.key, outcome.error.message)
     if outcome.error.hint:
@@ -372,25 +367,6 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
         error, model = outcome.error, str(job.request["Model"])
         failure = Failure(error.message, error.hint, error.exit_code, job.key, model)
         write_json(job.outputs.failure, failure.to_json())
-
-
-def findings_of(job: Job) -> tuple[Finding, ...]:
-    """Read what is to be known of a finished scan."""
-    sidecar = find_sidecar(job.outputs.sidecar)
-    return () if sidecar is None else sidecar.findings
-
-
-def say_what_to_look_at(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
-    """Name the scans of this run whose results somebody has to look at, the worst first."""
-    done = {outcome.key for outcome in outcomes if outcome.error is None}
-    weights = {job.key: worst(findings_of(job)) for job in jobs if job.key in done}
-    named = [
-        f"{key} ({each})" for each in (Weight.FAIL, Weight.CHECK) for key, weight in weights.items() if weight is each
-    ]
-    if named:
-        more = [f"{len(named) - MAX_NAMED} more"] if len(named) > MAX_NAMED else []
-        listed = ", ".join([*named[:MAX_NAMED], *more])
-        logger.warning("%d of %d scan(s) to be looked at before use: %s", len(named), len(done), listed)
 
 
 def summarize(jobs: Sequence[Job], todo: Sequence[Job], outcomes: Sequence[Outcome]) -> int:
