@@ -43,7 +43,7 @@ from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
 from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
 from bids_hsf.results import judged_result
-from bids_hsf.runs import logs, overview, provenance
+from bids_hsf.runs import beginnings, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.estimates import SAMPLED_SCANS, check_memory, expected_memory_mb
 from bids_hsf.runs.group_table import group_row
@@ -132,16 +132,9 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
         terminal.show(overview.preview(plan, config))
         return 0
     run_id = logs.new_run_id()
-    if config.images:
-        output_dataset.prepare_loose_dir(config.output_dir)
-    else:
-        output_dataset.prepare_output_dir(config.output_dir, config.bids_dir, plan.card.license)
-    terminal.begin_log(logs.log_path(config.output_dir, run_id))
+    prepare_output(plan, config)
+    terminal.begin_log(logs.log_path(config.output_dir, run_id, plan.subjects))
     logger.debug("Command: %s", " ".join(config.command))
-    lookup_tables.write_label_files(config.output_dir, plan.segmentation, plan.labels, config.behaviour.export_lut)
-    if config.behaviour.split_long_axis:
-        name = plan.segmentation + PARTS_SUFFIX
-        lookup_tables.write_label_files(config.output_dir, name, PARTS, config.behaviour.export_lut)
     if config.behaviour.boilerplate_only:
         write_methods(plan, config)
         logger.info("Methods text: %s", config.output_dir / "logs" / "CITATION.md")
@@ -162,6 +155,20 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     return code
 
 
+def prepare_output(plan: Plan, config: Config) -> None:
+    """Make the output folder ready for the results of a plan."""
+    if config.images:
+        output_dataset.prepare_loose_dir(config.output_dir)
+    else:
+        output_dataset.prepare_output_dir(config.output_dir, config.bids_dir, plan.card.license)
+        if config.selection.is_whole:
+            output_dataset.tidy(config.output_dir)
+    lookup_tables.write_label_files(config.output_dir, plan.segmentation, plan.labels, config.behaviour.export_lut)
+    if config.behaviour.split_long_axis:
+        name = plan.segmentation + PARTS_SUFFIX
+        lookup_tables.write_label_files(config.output_dir, name, PARTS, config.behaviour.export_lut)
+
+
 def write_reports(plan: Plan, config: Config) -> None:
     """Write the page of each participant, or of each image that belongs to none."""
     if config.images:
@@ -170,7 +177,7 @@ def write_reports(plan: Plan, config: Config) -> None:
                 path = write_image_report(config.output_dir, job.outputs.table, job.key)
                 logger.info("%s: report %s", job.key, path)
         return
-    for subject in sorted({job.scan.subject for job in plan.jobs}):
+    for subject in plan.subjects:
         if not is_up_to_date(config.output_dir, subject):
             write_subject_report(config.output_dir, subject)
 
@@ -268,7 +275,8 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
     )
     # Another number of threads or another device gives other float sums: a replay has to use these.
     used = replace(config.resources, omp_nthreads=n_threads, device=device.name)
-    logs.write_config(logs.config_path(config.output_dir, run_id), replace(config, resources=used), plan.card)
+    saved = logs.save_config(replace(config, resources=used), plan.card, run_id)
+    logger.debug("Settings: %s, with the participants of the command", saved)
     if n_processes > 1:
         networks[0].let_go()  # each process opens its own
     opened = partial(open_worker, plan.card, networks, plan.merge, device, config, seams)
@@ -322,34 +330,40 @@ def open_worker(
 
 def process_scan(job: Job, worker: Worker) -> None:
     """Segment one scan and write all its outputs, unless another run has done so by now."""
-    model, config = worker.model, worker.config
     output_dataset.check_mounted(job.outputs.output_dir)
     if job.name_fault is not None:
         raise ScanError(f"{job.key} has no results: {job.name_fault}", "Give the scan a shorter name.")
     with claimed(job.outputs.claim) as alone:
-        if not config.behaviour.force and is_done_by_now(job):
+        if not worker.config.behaviour.force and is_done_by_now(job):
             return
-        clock = provenance.Clock()
-        with clock.stage("load"):
-            check_memory(job, model.card, config, model.device.memory_bytes)
-            inputs = provenance.describe_inputs(job.inputs)
-            loaded = [load_scan(source.path) for source in job.scans]
-        with clock.stage("locate"):
-            located = locate_scans(job, loaded, inputs, worker.seams.locate, worker.heads)
-            check_unchanged(job, inputs, worker.heads)
-            release_memory()  # what registration has freed, before the networks take theirs
-        with clock.stage("segment"):
-            hippocampi = segment(located.scans, located.location, model, options_of(config))
-        result = judged_result(job.key, loaded, located, hippocampi, model.card, job.request)
-        with together(job.outputs, job.parts, alone=alone) as stage:
-            with clock.stage("write"):
-                outputs, parts = stage.outputs
-                aside = replace(job, outputs=outputs, parts=parts)
-                sidecar = write_result(aside, result, worker.seams.draw, model.device.n_threads)
-                write_json(outputs.sidecar, sidecar.to_json())
-            record = provenance.record(job.request, inputs, stage.describe(), model.device, config, clock)
-            write_json(outputs.provenance, record.to_json())
-        job.outputs.failure.unlink(missing_ok=True)
+        with beginnings.told(job):
+            segment_scan(job, worker, alone)
+
+
+def segment_scan(job: Job, worker: Worker, alone: bool) -> None:
+    """Segment one scan that nobody else is at (if `alone`), and write all its outputs."""
+    model, config = worker.model, worker.config
+    clock = provenance.Clock()
+    with clock.stage("load"):
+        check_memory(job, model.card, config, model.device.memory_bytes)
+        inputs = provenance.describe_inputs(job.inputs)
+        loaded = [load_scan(source.path) for source in job.scans]
+    with clock.stage("locate"):
+        located = locate_scans(job, loaded, inputs, worker.seams.locate, worker.heads)
+        check_unchanged(job, inputs, worker.heads)
+        release_memory()  # what registration has freed, before the networks take theirs
+    with clock.stage("segment"):
+        hippocampi = segment(located.scans, located.location, model, options_of(config))
+    result = judged_result(job.key, loaded, located, hippocampi, model.card, job.request)
+    with together(job.outputs, job.parts, alone=alone) as stage:
+        with clock.stage("write"):
+            outputs, parts = stage.outputs
+            aside = replace(job, outputs=outputs, parts=parts)
+            sidecar = write_result(aside, result, worker.seams.draw, model.device.n_threads)
+            write_json(outputs.sidecar, sidecar.to_json())
+        record = provenance.record(job.request, inputs, stage.describe(), model.device, config, clock)
+        write_json(outputs.provenance, record.to_json())
+    job.outputs.failure.unlink(missing_ok=True)
 
 
 def check_unchanged(job: Job, inputs: Sequence[KnownFile], heads: KnownHeads) -> None:
@@ -378,6 +392,7 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
             return
         failure = Failure(outcome.error.message, outcome.error.hint, outcome.error.exit_code)
         write_json(job.outputs.failure, failure.to_json())
+        job.outputs.started.unlink(missing_ok=True)  # of a worker that was killed
 
 
 def findings_of(job: Job) -> tuple[Finding, ...]:

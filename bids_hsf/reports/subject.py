@@ -8,12 +8,11 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from glob import escape
 from pathlib import Path
 
 from bids_hsf import __version__
 from bids_hsf.bids.derivatives import Derivative, find_derivatives, read_derivative, result_files
-from bids_hsf.bids.names import described
+from bids_hsf.bids.names import described, log_folder
 from bids_hsf.bids.provenance import Provenance, read_failure, read_provenance
 from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.tables import Structure
@@ -203,7 +202,7 @@ def subject_page(output_dir: Path, subject: str) -> str:
 def _view_scan(output_dir: Path, found: Derivative) -> ScanView:
     """Collect what is known of a scan from its table and the files beside it."""
     table, stem, sidecar = found.table, found.stem, found.sidecar
-    logged = read_provenance(output_dir / "logs" / f"{stem}_provenance.json")
+    logged = read_provenance(log_folder(output_dir, stem) / f"{stem}_provenance.json")
     scan, model, segmentation = stem, UNKNOWN, ""
     if sidecar is not None:
         scan, model, segmentation = sidecar.scan, sidecar.model.name, sidecar.segmentation
@@ -329,7 +328,7 @@ def _links(output_dir: Path, table: Path, stem: str) -> Iterator[tuple[str, str]
         "volumes": table,
         "sidecar": folder / f"{stem}_dseg.json",
         "entropy map": folder / f"{described(stem, 'entropy')}_probseg.nii.gz",
-        "provenance": output_dir / "logs" / f"{stem}_provenance.json",
+        "provenance": log_folder(output_dir, stem) / f"{stem}_provenance.json",
     }
     for name, path in wanted.items():
         if path.exists():
@@ -337,7 +336,7 @@ def _links(output_dir: Path, table: Path, stem: str) -> Iterator[tuple[str, str]
 
 
 def _failure_records(output_dir: Path, subject: str) -> list[Path]:
-    return sorted((output_dir / "logs").glob(f"sub-{escape(subject)}_*_failure.json"))
+    return sorted(log_folder(output_dir, f"sub-{subject}").glob("*_failure.json"))
 
 
 def _failures(output_dir: Path, subject: str) -> Iterator[tuple[str, str, str]]:

@@ -18,6 +18,7 @@ from bids_hsf.findings import flags
 from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
 from bids_hsf.runs import estimates
+from bids_hsf.runs.beginnings import read_beginning
 from bids_hsf.runs.command_line import command_line
 from bids_hsf.runs.config import Config, config_from
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
@@ -91,7 +92,7 @@ def _row(job: Job, config: Config) -> Row:
     if state in (State.REPLACED, State.CHANGED):
         remarks.insert(0, str(state))
     todo = config.behaviour.force or state is not State.DONE
-    action = "done before" if not todo else "to do" if state is State.MISSING else "to do again"
+    action = "done before" if not todo else "to do" if state in (State.MISSING, State.RUNNING) else "to do again"
     return Row(job.key, action, size, "; ".join(remarks), math.prod(shape), todo)
 
 
@@ -202,11 +203,14 @@ def status_of_derivatives(output_dir: Path) -> str:
     found = [scan for scan in find_derivatives(output_dir) if f"{PARTS_SUFFIX}_" not in scan.table.name]
     done = [derivative for derivative in found if derivative.fault is None]
     damaged = [derivative for derivative in found if derivative.fault is not None]
-    records = sorted((output_dir / "logs").glob("*_failure.json"))
-    failures = [path for path in records if not path.name.startswith(".")]  # macOS leaves ._ files beside others
-    if not found and not failures:
+    # macOS leaves ._ files beside others
+    records = sorted(path for path in (output_dir / "logs").glob("sub-*/*.json") if not path.name.startswith("."))
+    failures = [path for path in records if path.name.endswith("_failure.json")]
+    begun = {path: read_beginning(path) for path in records if path.name.endswith("_started.json")}
+    if not found and not failures and not begun:
         raise NoInputError(f"No derivatives in {output_dir}", "Run the participant level first.")
     rows = [(path.name.removesuffix("_failure.json"), "failed", read_failure(path).error) for path in failures]
+    rows += [(path.name.removesuffix("_started.json"), "begun", who.told) for path, who in begun.items() if who]
     rows += [(derivative.stem, "not whole", str(derivative.fault)) for derivative in damaged]
     doubts = [row for scan in done if scan.sidecar is not None for row in _to_look_at(scan.stem, scan.sidecar)]
     lines = [*text_table(("scan", "state", "reason"), rows + doubts), ""] if rows or doubts else []
@@ -232,6 +236,9 @@ def _reason(job: Job, state: State) -> str:
         return f"{', '.join(changed(job))} is not as it was written"
     if job.name_fault is not None:
         return job.name_fault
+    beginning = read_beginning(job.outputs.started) if state in (State.KILLED, State.RUNNING) else None
+    if beginning is not None:
+        return beginning.told if state is State.KILLED else f"since {beginning.when}, on {beginning.host}"
     return read_failure(job.outputs.failure).error
 
 

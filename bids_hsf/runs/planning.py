@@ -35,7 +35,11 @@ def make_plan(config: Config) -> Plan:
         scans = loose_scans(config.images, config.selection)
     else:
         check_dataset(config.bids_dir)
-        scans = find_scans(config.bids_dir, config.selection, config.bids_database_dir)
+        if config.bids_database_dir is not None:
+            logger.warning(
+                "--bids-database-dir is not used any more: to list the folders takes less time than an index"
+            )
+        scans = find_scans(config.bids_dir, config.selection)
     output_dataset.check_output_dir(config.output_dir)
     card = find_card(config.method.model, config.hub_dirs)
     merge = find_merge(card, config.method.ca_mode)
@@ -53,7 +57,9 @@ def t1w_scans(scans: Sequence[Scan], config: Config) -> list[Scan]:
         return []
     if not {"T1w", "UNIT1"} & set(selection.modalities):
         try:
-            scans = find_scans(config.bids_dir, replace(selection, modalities=("T1w",)), config.bids_database_dir)
+            known = tuple(dict.fromkeys(scan.participant for scan in scans))
+            wanted = replace(selection, modalities=("T1w",), participants=known, shard=None)
+            scans = find_scans(config.bids_dir, wanted, waited_for=False)
         except NothingSelectedError:
             return []
         except (UsageError, InvalidDatasetError) as error:  # of images that nobody asked for
