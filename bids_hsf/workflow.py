@@ -6,8 +6,9 @@ measure, write. Group level: stack the tables that the participant level left.
 """
 
 import logging
+import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,55 +16,48 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bids_hsf.bids import lookup_tables, output_dataset
-from bids_hsf.bids.derivatives import find_derivatives
-from bids_hsf.bids.group_table import write_group_table
-from bids_hsf.bids.provenance import Failure, KnownFile
-from bids_hsf.bids.sidecars import find_sidecar
+from bids_hsf.bids.provenance import KnownFile
 from bids_hsf.bids.staging import together
 from bids_hsf.bids.validation import validating
 from bids_hsf.errors import (
-    BidsHsfError,
+    EmptyShardError,
     NoInputError,
     OutputError,
     ScanError,
-    StorageError,
 )
 from bids_hsf.files import claimed, make_private, write_json
-from bids_hsf.findings import Finding, Weight, worst
 from bids_hsf.hub.cards import ModelCard
-from bids_hsf.hub.models import fetch
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
 from bids_hsf.localization.locate import locate
 from bids_hsf.localization.locator import Locator
-from bids_hsf.machine import allowed_cores, allowed_memory, release_memory
-from bids_hsf.networks.device import Device, choose_device
-from bids_hsf.networks.members import member_files
+from bids_hsf.machine import allowed_cores, release_memory
+from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
 from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
 from bids_hsf.results import judged_result
-from bids_hsf.runs import beginnings, logs, overview, provenance
+from bids_hsf.runs import announcements, beginnings, census, logs, overview, provenance
+from bids_hsf.runs.arrays import in_array
 from bids_hsf.runs.config import Config, Method
-from bids_hsf.runs.estimates import SAMPLED_SCANS, check_memory, expected_memory_mb
-from bids_hsf.runs.group_table import group_row
+from bids_hsf.runs.endings import SOME_FAILED, log_outcome, say_what_to_look_at, summarize
+from bids_hsf.runs.estimates import check_memory
+from bids_hsf.runs.group_level import judged_cohort, preview, tell_what_is_missing, write_tables
 from bids_hsf.runs.heads import locate_scans
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.known_heads import KnownHeads
+from bids_hsf.runs.launches import launcher
 from bids_hsf.runs.methods import write_methods
 from bids_hsf.runs.planning import make_plan, options_of
 from bids_hsf.runs.results import Draw, draw_figures, write_result
-from bids_hsf.runs.scheduling import Outcome, run_tasks, share_cores
-from bids_hsf.runs.states import State, is_done_by_now, state_of, unfinished
+from bids_hsf.runs.scheduling import muster
+from bids_hsf.runs.states import is_done_by_now, unfinished
+from bids_hsf.runs.tasks import Outcome
 from bids_hsf.segmentation.hippocampi import segment
 from bids_hsf.segmentation.long_axis import PARTS
 from bids_hsf.segmentation.model import Model
 
 logger = logging.getLogger(__name__)
-
-
-SOME_FAILED, ALL_FAILED = 1, 65
-MAX_NAMED = 20  # scans on one line
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,8 @@ def run(config: Config, terminal: Terminal | None = None, seams: Seams | None = 
         "status": status,
     }
     code = 0
-    for level in config.levels:
+    # A launcher is of the work itself, and nothing else is done then.
+    for level in config.levels if config.behaviour.launcher is None else ("participant",):
         try:
             code = max(code, levels[level](config, terminal or Terminal()))
         except NoInputError as error:
@@ -124,12 +119,18 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     """Segment the selected scans; returns 0, 1 (some failed) or 65 (all failed)."""
     if config.behaviour.reports_only and not config.images:
         return rewrite_reports(config, terminal)
-    plan = make_plan(config)
+    config = in_array(config, os.environ)
+    try:
+        plan = make_plan(config)
+    except EmptyShardError as error:
+        logger.warning("%s; there is nothing to do for this one", error.message)
+        return 0
     if config.behaviour.reports_only:
         write_reports(plan, config)
         return 0
-    if config.behaviour.dry_run:
-        terminal.show(overview.preview(plan, config))
+    announcements.check_wishes(plan, config)
+    if config.behaviour.dry_run or config.behaviour.launcher is not None:
+        terminal.show(overview.preview(plan, config) if config.behaviour.launcher is None else launcher(plan, config))
         return 0
     run_id = logs.new_run_id()
     prepare_output(plan, config)
@@ -152,6 +153,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     say_what_to_look_at(todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
     write_reports(plan, config)
+    announcements.at_the_end(plan, config, logs.log_path(config.output_dir, run_id, plan.subjects), code)
     return code
 
 
@@ -204,35 +206,34 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
 
 def status(config: Config, terminal: Terminal) -> int:
     """Tell which scans are done, failed or missing, and how to run the rest; the raw data may be gone."""
-    if not config.bids_dir.is_dir():
-        terminal.show(overview.status_of_derivatives(config.output_dir))
-        return 0
-    configs = [config]
-    if config.method == Method():
+    configs, asked = [config], config.method != Method()
+    if not asked:
         # Asked without a model: the settings of the last run of each are meant.
-        saved = logs.latest_configs(config.output_dir)
+        saved = logs.latest_configs(config.output_dir) if config.bids_dir.is_dir() else []
         configs = [overview.with_settings_of(config, path) for path in saved] or configs
-    terminal.show("\n\n".join(overview.status(make_plan(each), each) for each in configs))
-    return 0
+    if config.bids_dir.is_dir():
+        parts = [census.status(make_plan(each), each, asked) for each in configs]
+    else:
+        parts = [census.status_of_derivatives(config.output_dir)]
+    terminal.show(census.shown(parts, config.behaviour.as_json))
+    return SOME_FAILED if config.behaviour.require_complete and not all(part.is_complete for part in parts) else 0
 
 
 def group(config: Config, terminal: Terminal) -> int:
-    """Collect the volumes of all finished scans; the raw data are not needed."""
-    rows = []
-    for derivative in find_derivatives(config.output_dir):
-        if derivative.sidecar is None or derivative.fault is not None:
-            logger.warning("%s is left out: %s", derivative.table, derivative.fault)
-            continue
-        rows.append(group_row(derivative.sidecar, derivative.structures))
-    if not rows:
-        raise NoInputError(
-            f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
-        )
+    """Collect what there is of all scans, judge them by each other, and write it down; the raw data are not needed."""
+    cohort, said = judged_cohort(config)
+    if config.behaviour.dry_run:
+        terminal.show(preview(cohort, said, config.output_dir))
+        return 0
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
-    path = write_group_table(config.output_dir, rows)
-    write_group_report(config.output_dir)
-    logger.info("%d row(s) -> %s", len(rows), path)
-    return 0
+    path = write_tables(cohort, config.output_dir)
+    page = write_group_report(config.output_dir)
+    for line in said:
+        logger.info("%s", line)
+    logger.info("%d row(s) -> %s", len(cohort.table), path)
+    announcements.after_group(page)
+    is_complete = tell_what_is_missing(cohort, config)
+    return SOME_FAILED if config.behaviour.require_complete and not is_complete else 0
 
 
 def work_dir(config: Config) -> Path:
@@ -251,44 +252,23 @@ def work_dir(config: Config) -> Path:
 
 def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams: Seams) -> list[Outcome]:
     """Process scans, one or several at once; returns how each ended."""
-    ensemble = fetch(plan.card)
-    scan_mb = max(expected_memory_mb(job, plan.card, config) for job in todo[:SAMPLED_SCANS])
-    n_processes, n_threads = share_cores(config.resources, len(todo), seams.allowed_cores(), allowed_memory(), scan_mb)
-    memory_bytes = (config.resources.mem_mb << 20 if config.resources.mem_mb else allowed_memory()) // n_processes
-    compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
-    networks = member_files(ensemble.member_paths, ensemble.card)
-    device = choose_device(
-        config.resources.device,
-        networks[0],
-        n_threads,
-        memory_bytes,
-        compiled,
-        reduced_precision=config.method.reduced_precision,
-    )
-    logger.info(
-        "%s on %s: %d scan(s) at once, %d thread(s) each (%s)",
-        plan.card.name,
-        device.provider,
-        n_processes,
-        n_threads,
-        device.reason,
-    )
-    # Another number of threads or another device gives other float sums: a replay has to use these.
-    used = replace(config.resources, omp_nthreads=n_threads, device=device.name)
-    saved = logs.save_config(replace(config, resources=used), plan.card, run_id)
-    logger.debug("Settings: %s, with the participants of the command", saved)
-    if n_processes > 1:
-        networks[0].let_go()  # each process opens its own
-    opened = partial(open_worker, plan.card, networks, plan.merge, device, config, seams)
-    outcomes = []
+    if config.behaviour.clean_work_dir:
+        provenance.clean_work_dir(config.work_dir or provenance.default_work_dir(config.output_dir))
+    crew = muster(todo, plan, config, seams.allowed_cores, partial(open_worker, plan.card, plan.merge, config, seams))
+    saved = logs.save_config(replace(config, resources=crew.resources), plan.card, run_id)
+    outcomes: list[Outcome] = []
     by_key = {job.key: job for job in todo}
-    running = run_tasks(todo, opened, n_processes, config.behaviour.stop_on_first_crash)
-    for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
-        outcomes.append(outcome)
-        # Not before: of a run whose every scan is refused, another's methods would be lost.
-        if outcome.error is None and not any(earlier.error is None for earlier in outcomes[:-1]):
-            write_methods(plan, config, device.provider)
-        log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
+    device = None
+    with closing(crew.engine.run(todo, crew.open_tools, config.behaviour.stop_on_first_crash)) as running:
+        for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
+            outcomes.append(outcome)
+            # Not before: of a run whose every scan is refused, another's methods would be lost.
+            if device is None and outcome.device is not None:
+                device = outcome.device
+                if saved == logs.config_path(config.output_dir, run_id):  # and not that of an earlier run
+                    logs.write_config(saved, replace(config, resources=crew.resources_on(device)), plan.card)
+                write_methods(plan, config, device.provider)
+            log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
     return outcomes
 
 
@@ -310,18 +290,19 @@ class Worker:
     seams: Seams
     heads: KnownHeads = field(default_factory=KnownHeads)
 
-    def __call__(self, job: Job) -> None:
-        """Process one scan."""
+    def __call__(self, job: Job) -> Device:
+        """Process one scan; tells on which device."""
         process_scan(job, self)
+        return self.model.device
 
 
 def open_worker(
     card: ModelCard,
-    networks: Sequence[MemberFile],
     merge: Merge | None,
-    device: Device,
     config: Config,
     seams: Seams,
+    networks: Sequence[MemberFile],
+    device: Device,
 ) -> Worker:
     """Make a process ready for scans."""
     augmented = options_of(config).augmentations_of(card) > 0
@@ -343,7 +324,7 @@ def process_scan(job: Job, worker: Worker) -> None:
 def segment_scan(job: Job, worker: Worker, alone: bool) -> None:
     """Segment one scan that nobody else is at (if `alone`), and write all its outputs."""
     model, config = worker.model, worker.config
-    clock = provenance.Clock()
+    clock = provenance.Clock(job.key)
     with clock.stage("load"):
         check_memory(job, model.card, config, model.device.memory_bytes)
         inputs = provenance.describe_inputs(job.inputs)
@@ -372,57 +353,3 @@ def check_unchanged(job: Job, inputs: Sequence[KnownFile], heads: KnownHeads) ->
     if changed:
         heads.forget()
         raise ScanError(f"{', '.join(changed)} changed while it was read", "Run again once nothing writes there.")
-
-
-def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
-    """One line a scan; a failure also leaves its reason for the status level."""
-    if outcome.error is None:
-        logger.info("%s: done in %.1f s (%s)", outcome.key, outcome.seconds, progress)
-        for finding in findings_of(job):
-            level = logging.WARNING if finding.is_flag else logging.INFO
-            logger.log(level, "%s: %s: %s", outcome.key, finding.weight, finding.text)
-        return
-    logger.error("%s: %s", outcome.key, outcome.error.message)
-    if outcome.error.hint:
-        logger.error("%s: hint: %s", outcome.key, outcome.error.hint)
-    if isinstance(outcome.error, StorageError | OutputError):
-        return
-    with suppress(BidsHsfError, OSError):
-        if state_of(job) is State.DONE:  # by another run; or it was to be done again, and is still as it was
-            return
-        failure = Failure(outcome.error.message, outcome.error.hint, outcome.error.exit_code)
-        write_json(job.outputs.failure, failure.to_json())
-        job.outputs.started.unlink(missing_ok=True)  # of a worker that was killed
-
-
-def findings_of(job: Job) -> tuple[Finding, ...]:
-    """Read what is to be known of a finished scan."""
-    sidecar = find_sidecar(job.outputs.sidecar)
-    return () if sidecar is None else sidecar.findings
-
-
-def say_what_to_look_at(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
-    """Name the scans of this run whose results somebody has to look at, the worst first."""
-    done = {outcome.key for outcome in outcomes if outcome.error is None}
-    weights = {job.key: worst(findings_of(job)) for job in jobs if job.key in done}
-    named = [
-        f"{key} ({each})" for each in (Weight.FAIL, Weight.CHECK) for key, weight in weights.items() if weight is each
-    ]
-    if named:
-        more = [f"{len(named) - MAX_NAMED} more"] if len(named) > MAX_NAMED else []
-        listed = ", ".join([*named[:MAX_NAMED], *more])
-        logger.warning("%d of %d scan(s) to be looked at before use: %s", len(named), len(done), listed)
-
-
-def summarize(jobs: Sequence[Job], todo: Sequence[Job], outcomes: Sequence[Outcome]) -> int:
-    """Say how the run ended; returns its exit code."""
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    n_left = len(todo) - len(outcomes)
-    n_done = len(jobs) - len(errors) - n_left
-    rest = f", {n_left} not begun" if n_left else ""
-    logger.log(logging.WARNING if errors else logging.INFO, "%d of %d scan(s) done%s", n_done, len(jobs), rest)
-    if not errors:
-        return 0
-    # A full disk or a broken model is not the fault of the scans.
-    codes = {error.exit_code for error in errors}
-    return SOME_FAILED if n_done else codes.pop() if len(codes) == 1 else ALL_FAILED

@@ -46,7 +46,7 @@ def test_golden_list_of_output_paths(segmented: Segmented) -> None:
     root = [".bidsignore", "README.md", "dataset_description.json", "descriptions.json", "descriptions.tsv"]
     root += [
         "group_volumes.html",
-        "group_volumes.tsv",
+        *(f"group_volumes{end}" for end in (".json", ".tsv", "_long.json", "_long.tsv")),
         *(f"{s}.html" for s in ("sub-colin27", "sub-icbm152", "sub-rotated")),
     ]
     expected = sorted([*root, *(path for scan in SCANS for path in outputs_of(scan))])
@@ -62,7 +62,7 @@ def test_output_is_valid_bids_without_warnings(segmented: Segmented, tmp_path: P
     assert report is not None
     assert report["summary"]["totalFiles"] > 20
     assert report["issues"]["issues"] == []
-    assert (segmented.output_dir / ".bidsignore").read_text() == "*.html\nfigures\ngroup_*\n"
+    assert (segmented.output_dir / ".bidsignore").read_text() == "*.html\nfigures\ngroup_*\n*_xfm.txt\n"
 
 
 @pytest.mark.parametrize("scan", SCANS)

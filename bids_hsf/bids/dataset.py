@@ -8,11 +8,13 @@ from pathlib import Path
 
 from bids_hsf.bids.entities import in_order, legal_label, split_name
 from bids_hsf.bids.folders import anat_folders, images_in, is_participant, known_participants
+from bids_hsf.bids.near_misses import LAYOUT, near_misses
 from bids_hsf.bids.queries import query
 from bids_hsf.bids.selection import Selection
 from bids_hsf.bids.shards import Shard
-from bids_hsf.errors import InvalidDatasetError, NoInputError, NothingSelectedError, UsageError
+from bids_hsf.errors import EmptyShardError, InvalidDatasetError, NoInputError, NothingSelectedError, UsageError
 from bids_hsf.files import read_text
+from bids_hsf.text_table import near
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ def check_dataset(bids_dir: Path) -> None:
     try:
         description = json.loads(read_text(path).removeprefix("\ufeff"))
     except FileNotFoundError:
+        hint = f"{hint} {LAYOUT} {near_misses(bids_dir)}".strip()
         raise InvalidDatasetError(f"Not a BIDS dataset: {path} is missing", hint) from None
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidDatasetError(f"Not a BIDS dataset: {path} cannot be read ({error})", hint) from error
@@ -124,15 +127,17 @@ def find_scans(bids_dir: Path, selection: Selection, *, waited_for: bool = True)
         raise _unknown("session", unknown, sorted(sessions))
     wanted = set(selection.sessions)
     images, closed = images_in(folder for session, folder in folders if session in wanted or not wanted)
-    picked = query(bids_dir, images, selection)
+    picked = _of_runs(query(bids_dir, images, selection), selection.runs, bids_dir)
     _check_labels(picked, bids_dir)
     found = _without_twins(_without_phase([_scan(path, bids_dir) for path in picked]))
     found += [_closed_scan(folder, bids_dir, suffix) for folder in closed for suffix in selection.modalities]
     wanted_suffixes = " or ".join(selection.modalities)
     if not found:
-        raise NothingSelectedError(
+        error = NothingSelectedError if selection.shard is None else EmptyShardError
+        raise error(
             f"No {wanted_suffixes} image (.nii, .nii.gz) of {len(subjects)} participant(s) matches in {bids_dir}",
-            "Scans are looked for in sub-*/[ses-*/]anat; check the filters, -m/--modalities and --session-label.",
+            "Scans are looked for in sub-*/[ses-*/]anat; check the filters, -m/--modalities, --session-label and "
+            f"--run-label. {near_misses(bids_dir)}".strip(),
         )
     without = sorted(set(subjects) - {scan.participant for scan in found})
     if without:
@@ -162,13 +167,21 @@ def selected_participants(bids_dir: Path, selection: Selection) -> list[str]:
         # Not among those that are known: to list them all takes longer, the more there are.
         unknown = [label for label in labels if not is_participant(bids_dir, label)]
         if unknown:
-            raise _unknown("participant", unknown, known_participants(bids_dir))
+            known = known_participants(bids_dir)
+            if not known:
+                raise _no_participant(bids_dir, known)
+            raise _unknown("participant", unknown, known)
     excluded = set(selection.excluded_participants)
     subjects = [label for label in labels if label not in excluded]
     if not subjects:
-        known = known_participants(bids_dir)
-        raise NothingSelectedError(f"No participant is selected in {bids_dir}", _list_labels("participants", known))
+        raise _no_participant(bids_dir, known_participants(bids_dir))
     return subjects if selection.shard is None else _in_shard(subjects, selection.shard)
+
+
+def _no_participant(bids_dir: Path, known: Sequence[str]) -> NothingSelectedError:
+    hint = _list_labels("participants", known)
+    hint = hint if known else f"{hint}. {LAYOUT} {near_misses(bids_dir)}".strip()
+    return NothingSelectedError(f"No participant is selected in {bids_dir}", hint)
 
 
 def _in_shard(subjects: Sequence[str], shard: Shard) -> list[str]:
@@ -186,12 +199,35 @@ def _in_shard(subjects: Sequence[str], shard: Shard) -> list[str]:
     if shard.by_itself:
         logger.warning("It is a task of an array; --shard 1/1 takes all participants, --participant-label those named")
     if not chosen:
-        raise NothingSelectedError(f"Shard {shard} is empty: there are {len(subjects)} participant(s)")
+        raise EmptyShardError(f"Shard {shard} is empty: there are {len(subjects)} participant(s)")
     return chosen
 
 
 def _unknown(kind: str, labels: Sequence[str], known: Sequence[str]) -> NothingSelectedError:
-    return NothingSelectedError(f"Unknown {kind} label: {_shortened(labels)}", _list_labels(f"{kind}s", known))
+    hint = near(labels[0], known) + _list_labels(f"{kind}s", known)
+    return NothingSelectedError(f"Unknown {kind} label: {_shortened(labels)}", hint)
+
+
+def _of_runs(images: list[Path], runs: Sequence[str], bids_dir: Path) -> list[Path]:
+    """Keep the images of some runs; 1 and 01 are one run.
+
+    Raises
+    ------
+    NothingSelectedError
+        No image has such a run.
+    """
+    if not runs:
+        return images
+    labels = {path: _number(_labels(path, bids_dir)[0].get("run", "")) for path in images}
+    wanted, known = {_number(run) for run in runs}, set(labels.values()) - {""}
+    if not wanted <= known:
+        raise _unknown("run", sorted(wanted - known), sorted(known))
+    return [path for path, run in labels.items() if run in wanted]
+
+
+def _number(label: str) -> str:
+    """Write a label that is a number without leading zeros."""
+    return label.lstrip("0") or "0" if label.isdecimal() else label
 
 
 def _list_labels(kind: str, known: Sequence[str]) -> str:

@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bids_hsf.cli.arguments import config_of, parse
-from bids_hsf.cli.console import Advice, Console, OneLine, RunLog, everything, exit_code_of, handling, ours, show
+from bids_hsf.cli.console import (
+    Advice,
+    Console,
+    OneLine,
+    RunLog,
+    everything,
+    exit_code_of,
+    handling,
+    ours,
+    settle_streams,
+    show,
+)
+from bids_hsf.cli.hsf import is_hsf, translate
 from bids_hsf.errors import BidsHsfError
 from bids_hsf.machine import allowed_cores, check_threads
 from bids_hsf.runs.config import Config
@@ -33,6 +45,8 @@ def main(argv: Sequence[str] | None = None, seams: "Seams | None" = None) -> int
     Known errors become one line in the log, unknown ones one line and a traceback in the file.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if is_hsf(arguments):
+        return hsf_main(arguments[1:] if arguments[0] == "hsf" else arguments, seams)
     # A log that cannot be written (full disk) is no reason to print tracebacks.
     logging.raiseExceptions = False
     console = Console()
@@ -46,6 +60,15 @@ def main(argv: Sequence[str] | None = None, seams: "Seams | None" = None) -> int
 
     with handling(console), RunLog() as run_log, stoppable() as stop:
         return exit_code_of(work, report_error, stop, ADVICE)
+
+
+def hsf_main(argv: Sequence[str] | None = None, seams: "Seams | None" = None) -> int:
+    """Run a command line of HSF's in the words of this app; returns the exit code."""
+    settle_streams()
+    runs, code = translate(sys.argv[1:] if argv is None else argv)
+    for words in runs:
+        code = max(code, main(words, seams))
+    return code
 
 
 def run(config: Config, run_log: RunLog, seams: "Seams | None" = None) -> int:

@@ -98,7 +98,7 @@ class Volumes:
 
     Attributes
     ----------
-    rows : list of GroupRow
+    rows : sequence of GroupRow
     columns : list of str
         All that a row of the page may show.
     names : list of str, (V,)
@@ -109,7 +109,7 @@ class Volumes:
         Model and contrast to the numbers of their rows.
     """
 
-    rows: list[GroupRow]
+    rows: Sequence[GroupRow]
     columns: list[str]
     names: list[str]
     values: FloatArray
@@ -158,7 +158,7 @@ def group_page(output_dir: Path) -> str:
     )
 
 
-def _read(output_dir: Path) -> list[GroupRow]:
+def _read(output_dir: Path) -> Sequence[GroupRow]:
     """Rows of the table; none where it is not there or not whole, which is told."""
     try:
         return read_group_table(output_dir)
@@ -169,7 +169,7 @@ def _read(output_dir: Path) -> list[GroupRow]:
         return []
 
 
-def _judge(rows: list[GroupRow]) -> Volumes:
+def _judge(rows: Sequence[GroupRow]) -> Volumes:
     """Judge each volume among those of the same model and contrast."""
     sizes = [row.sizes for row in rows]
     names = list(dict.fromkeys(name for found in sizes for name in found))
@@ -181,7 +181,8 @@ def _judge(rows: list[GroupRow]) -> Volumes:
         values[index] = [math.nan if value is None else value for value in known]
         contrast = row.scan.rsplit("_", 1)[-1]
         title = ", ".join([row.model, contrast, *([row.segmentation or ""] if has_several else [])])
-        families.setdefault(title, []).append(index)
+        if row.is_done:
+            families.setdefault(title, []).append(index)
     scores = np.zeros(values.shape)
     for members in families.values():
         for place in range(len(names)):

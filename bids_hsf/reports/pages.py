@@ -30,11 +30,6 @@ def anchor(scan: str, model: str, segmentation: str = "") -> str:
     return re.sub(r"[^A-Za-z0-9_-]", lambda found: f".{ord(found[0]):x}", name)
 
 
-def natural_order(text: str) -> list[tuple[int, str]]:
-    """Sort key by which run-2 comes before run-10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
-
-
 def link_to(relative: Path) -> str:
     """Address of a file from a page in the root of the dataset."""
     return quote(relative.as_posix())

@@ -24,12 +24,12 @@ from bids_hsf.reports.pages import (
     anchor,
     citation_link,
     link_to,
-    natural_order,
     render,
     to_text,
     to_words,
 )
 from bids_hsf.segmentation.volumes import asymmetry_index
+from bids_hsf.text_table import natural_order
 
 LEVELS = {Weight.NOTE: "note", Weight.CHECK: "warn", Weight.FAIL: "bad"}
 FIGURES = {

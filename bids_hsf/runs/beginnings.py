@@ -133,17 +133,17 @@ def read_beginning(path: Path) -> Beginning | None:
         return Beginning("?", "?", 0)
 
 
-def is_at_work(job: Job, beginning: Beginning) -> bool:
-    """Whether who began with a scan still is at it: it holds the lock, or has given a sign of life.
+def is_at_work(beginning: Beginning, record: Path, claim: Path) -> bool:
+    """Whether who began with a scan still is at it: it holds the lock `claim`, or has touched its `record` since.
 
     A lock that is free says something on the machine of its holder alone: not all file systems show it to others.
     """
     if beginning.ended_by is not None:
         return False
-    if is_held(job.outputs.claim):
+    if is_held(claim):
         return True
     if beginning.host == platform.node():
         return False
     with suppress(OSError):
-        return time.time() - job.outputs.started.stat().st_mtime < STALE_SECONDS
+        return time.time() - record.stat().st_mtime < STALE_SECONDS
     return False

@@ -1,6 +1,5 @@
 """What the command line asked for: one frozen, validated value, without any input or output."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import UsageError
 from bids_hsf.hub import DEFAULT_MODEL
+from bids_hsf.text_table import near
 
 MAX_MARGIN_MM = 100.0
 MIN_TOLERANCE = 0.01
@@ -16,12 +16,16 @@ MIN_TOLERANCE = 0.01
 Reference = Literal["T1w", "T2w"]
 Uncertainty = Literal["entropy", "full"]
 Viewer = Literal["itksnap", "freesurfer", "fsleyes"]
+Launcher = Literal["slurm", "pbs", "lsf", "sge", "babs", "nipoppy", "snakemake"]
 Level = Literal["participant", "group", "status"]
+Executor = Literal["local", "dask"]
 
 REFERENCES: tuple[Reference, ...] = get_args(Reference)
 UNCERTAINTIES: tuple[Uncertainty, ...] = get_args(Uncertainty)
 VIEWERS: tuple[Viewer, ...] = get_args(Viewer)
 LEVELS: tuple[Level, ...] = get_args(Level)
+LAUNCHERS: tuple[Launcher, ...] = get_args(Launcher)
+EXECUTORS: tuple[Executor, ...] = get_args(Executor)
 
 
 class _Exact:
@@ -51,6 +55,12 @@ class Resources:
         Memory in total.
     device : str
         "auto", "cpu", "openvino", "cuda", ...
+    executor : str
+        "local", or "dask" for the workers of a Dask cluster.
+    dask_scheduler : str or None
+        Address of its scheduler, or path of the JSON file that this has written.
+    dask_jobqueue : Path or None
+        Configuration of dask-jobqueue, for workers that a batch system starts.
     """
 
     nthreads: Whole | None = None
@@ -58,6 +68,9 @@ class Resources:
     omp_nthreads: Whole | None = None
     mem_mb: Whole | None = None
     device: str = "auto"
+    executor: Executor = "local"
+    dask_scheduler: str | None = None
+    dask_jobqueue: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -113,12 +126,24 @@ class Behaviour:
     validate : bool
         Run the BIDS validator on the input.
     dry_run, reports_only, boilerplate_only, force, stop_on_first_crash : bool
+    clean_work_dir : bool
+        Remove what earlier runs left in the scratch folder.
     uncertainty : str
         "entropy", or "full" for all maps.
-    write_probabilities, split_long_axis : bool
+    write_probabilities, write_transforms, split_long_axis : bool
     export_lut : tuple of str
         Viewers for which label files are written.
     verbosity : int
+    ratings : Path or None
+        Of scans, by those who looked at them, for the group table.
+    leave_out_excluded : bool
+        Leave scans that are rated "exclude" out of the group's tables.
+    as_json : bool
+        Of the status level.
+    require_complete : bool
+        Let status and group levels end as failed where scans are not done.
+    launcher : str or None
+        What is to be written instead of a run: a script that starts it on a cluster.
     """
 
     validate: bool = True
@@ -127,11 +152,18 @@ class Behaviour:
     boilerplate_only: bool = False
     force: bool = False
     stop_on_first_crash: bool = False
+    clean_work_dir: bool = False
     uncertainty: Uncertainty = "entropy"
     write_probabilities: bool = False
+    write_transforms: bool = False
     split_long_axis: bool = False
     export_lut: tuple[Viewer, ...] = ()
     verbosity: Whole = 0
+    ratings: Path | None = None
+    leave_out_excluded: bool = False
+    as_json: bool = False
+    require_complete: bool = False
+    launcher: Launcher | None = None
 
     @property
     def full_uncertainty(self) -> bool:
@@ -179,6 +211,7 @@ class Config:
         if self.images:
             self._check_images()
         self._check_numbers()
+        self._check_executor()
         if self.method.reference != Method.reference and not self.method.multispectral:
             raise UsageError(f"--reference {self.method.reference} says nothing without --multispectral")
 
@@ -217,6 +250,18 @@ class Config:
         margin = self.method.box_margin_mm
         if margin is not None and not 0 <= margin <= MAX_MARGIN_MM:
             raise UsageError(f"--box-margin-mm must be within 0 and {MAX_MARGIN_MM:g}, got {margin:g}")
+
+    def _check_executor(self) -> None:
+        """Refuse a cluster that is not named, or named twice."""
+        named = {"--dask-scheduler": self.resources.dask_scheduler, "--dask-jobqueue": self.resources.dask_jobqueue}
+        given = [flag for flag, value in named.items() if value is not None]
+        if self.resources.executor == "dask" and len(given) != 1:
+            raise UsageError(
+                "--executor dask takes its workers from one place",
+                "Give --dask-scheduler ADDRESS|FILE.json for a cluster that runs, or --dask-jobqueue FILE.yaml.",
+            )
+        if self.resources.executor != "dask" and given:
+            raise UsageError(f"{given[0]} says nothing without --executor dask")
 
     def _check_images(self) -> None:
         """Refuse what needs a dataset around the images."""
@@ -261,8 +306,7 @@ def _usage_error(details: Mapping[str, Any]) -> UsageError:
         for name in details["loc"][:-1]:
             section = getattr(section, name)
         known = sorted(section.__dataclass_fields__)
-        near = difflib.get_close_matches(str(details["loc"][-1]), known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}"
+        hint = near(str(details["loc"][-1]), known).strip() or f"Known: {', '.join(known)}"
         return UsageError(f"Unknown setting: {place}", hint)
     shape = {"path_type": "a path", "tuple_type": "a list", "mapping_type": "a section", "dataclass_type": "a section"}
     expected = shape.get(details["type"]) or details["msg"].removeprefix("Input should be ")

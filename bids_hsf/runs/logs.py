@@ -26,6 +26,17 @@ logger = logging.getLogger(__name__)
 MAX_CONFIG_BYTES = 2**20
 SECTIONS = ("selection", "method", "resources", "behaviour")
 
+# Settings that concern one run alone.
+OF_ONE_RUN = (
+    "dry_run",
+    "reports_only",
+    "boilerplate_only",
+    "force",
+    "clean_work_dir",
+    "as_json",
+    "require_complete",
+    "launcher",
+)
 LATEST = "latest_configs.json"  # the settings that were saved last, by model
 CONFIG_NOTE = "# Settings of one run of bids-hsf; to run it again: bids-hsf --config-file THIS_FILE\n"
 
@@ -50,11 +61,11 @@ def save_config(config: Config, card: ModelCard, run_id: str) -> Path:
     """Save the settings of a run; returns their path.
 
     Runs on some participants alone, such as the jobs of an array, share one file as long as they differ in nothing
-    else: it is that of the first of them.
+    else but their scratch folders: it is that of the first of them.
     """
     path, latest = config_path(config.output_dir, run_id), config.output_dir / "logs" / LATEST
     everybody = replace(config.selection, participants=(), excluded_participants=(), shard=None)
-    shared = _text_of(replace(config, selection=everybody, command=()), card)
+    shared = _text_of(replace(config, selection=everybody, command=(), work_dir=None), card)
     digest = hashlib.sha256(shared.encode("utf-8", "replace")).hexdigest()[:16]
     known = read_json(latest) or {}
     model = f"{card.name} {config.method.ca_mode}"
@@ -83,8 +94,9 @@ def _text_of(config: Config, card: ModelCard) -> str:
     if filters:
         record["selection"]["filters"] = _nulls_to_words(filters)
     run = {"version": __version__, "command": record.pop("command"), "packages": package_versions()}
-    for name in ("dry_run", "reports_only", "boilerplate_only", "force"):
+    for name in OF_ONE_RUN:
         record["behaviour"].pop(name)
+    record["selection"].pop("shard")  # of an array's jobs, which share their settings
     return tomli_w.dumps({**_without_none(record), "run": run})
 
 

@@ -15,7 +15,7 @@ from bids_hsf.bids.label_maps import check_folders, find_label_map, places_of
 from bids_hsf.bids.loose_images import loose_scans
 from bids_hsf.bids.names import MULTISPECTRAL, ScanOutputs, loose_outputs, scan_outputs
 from bids_hsf.bids.sidecars import find_sidecar
-from bids_hsf.errors import InvalidDatasetError, ModelError, NothingSelectedError, UsageError
+from bids_hsf.errors import EmptyShardError, InvalidDatasetError, ModelError, NothingSelectedError, UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import find_card
 from bids_hsf.labels import Merge
@@ -55,10 +55,11 @@ def t1w_scans(scans: Sequence[Scan], config: Config) -> list[Scan]:
     selection = config.selection
     if config.images or not any(contrast_of(scan.suffix) == "T2w" for scan in scans):
         return []
-    if not {"T1w", "UNIT1"} & set(selection.modalities):
+    if selection.runs or not {"T1w", "UNIT1"} & set(selection.modalities):
+        known = tuple(dict.fromkeys(scan.participant for scan in scans))
+        # Runs are counted for each contrast by itself.
+        wanted = replace(selection, modalities=("T1w",), runs=(), participants=known, shard=None)
         try:
-            known = tuple(dict.fromkeys(scan.participant for scan in scans))
-            wanted = replace(selection, modalities=("T1w",), participants=known, shard=None)
             scans = find_scans(config.bids_dir, wanted, waited_for=False)
         except NothingSelectedError:
             return []
@@ -85,7 +86,8 @@ def plan_jobs(scans: Sequence[Scan], card: ModelCard, merge: Merge | None, confi
         name = earlier if _is_of(card, named(earlier)) else segmentation
         outputs, parts = named(name), named(name + PARTS_SUFFIX)
         asked = request if second is None else {**request, "SecondContrast": second.relative_path}
-        jobs.append(Job(scan, outputs, asked, maps, parts, behaviour.split_long_axis, second))
+        switches = (behaviour.split_long_axis, behaviour.write_transforms)
+        jobs.append(Job(scan, outputs, asked, maps, parts, *switches, second))
     return jobs
 
 
@@ -256,5 +258,6 @@ def suitable_scans(scans: Sequence[Scan], card: ModelCard, config: Config) -> li
         logger.info("%s is left out: %s", scan.key, offered)
     suited = [scan for scan in scans if scan.suffix in contrasts]
     if not suited:
-        raise NothingSelectedError(f"No scan suits the model: {offered}", "See `hsf-hub list` for other models.")
+        error = NothingSelectedError if config.selection.shard is None else EmptyShardError
+        raise error(f"No scan suits the model: {offered}", "See `hsf-hub list` for other models.")
     return suited

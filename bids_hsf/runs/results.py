@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from bids_hsf.bids.maps import write_image
 from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.tables import write_table
+from bids_hsf.bids.transforms import write_transforms
 from bids_hsf.files import write_json, write_text
 from bids_hsf.geometry import Grid, from_canonical
 from bids_hsf.localization.location import head_axes
@@ -27,6 +28,8 @@ def write_result(job: Job, result: ScanResult, draw: Draw, n_threads: int) -> Si
         write_text(job.outputs.figure(name), picture)
     write_maps(result, job.outputs, job.sources)
     sidecar = describe(result, job.outputs, job.sources)
+    if job.transforms:
+        write_transforms(job.outputs, result.location.scan_from_template)
     if job.splits:
         write_parts(job, result, sidecar)
     return sidecar

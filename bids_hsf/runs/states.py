@@ -53,7 +53,7 @@ def _state_of_nothing(job: Job) -> State:
     """Where a scan without results stands: the latest record counts, that of a beginning."""
     beginning = read_beginning(job.outputs.started)
     if beginning is not None:
-        return State.RUNNING if is_at_work(job, beginning) else State.KILLED
+        return State.RUNNING if is_at_work(beginning, job.outputs.started, job.outputs.claim) else State.KILLED
     return State.FAILED if job.outputs.failure.exists() else State.MISSING
 
 

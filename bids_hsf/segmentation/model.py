@@ -17,6 +17,7 @@ from bids_hsf.networks.members import Members, member_files
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.segmentation.augmentation import import_libraries
 from bids_hsf.segmentation.votes import MergingPredictor, Predictor
+from bids_hsf.text_table import near
 
 logger = logging.getLogger(__name__)
 
@@ -230,4 +231,5 @@ def find_merge(card: ModelCard, name: str | None) -> Merge | None:
         if merge.name == name:
             return merge if merge.parts else None
     offered = ", ".join(merge.name for merge in card.merges) or "none"
-    raise UsageError(f"--ca-mode {name} is not offered by {card.name}", f"It offers: {offered}")
+    meant = near(name, [merge.name for merge in card.merges])
+    raise UsageError(f"--ca-mode {name} is not offered by {card.name}", f"{meant}It offers: {offered}")

@@ -1,0 +1,313 @@
+"""Run many scans on Dask: on a cluster that is there, or on workers that a scheduler such as Slurm is asked for."""
+
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from bids_hsf.errors import ClusterError, UsageError
+from bids_hsf.runs.dask_worker import Done, do_bundle
+from bids_hsf.runs.tasks import MAX_KILLS, Bundle, OpenTools, Outcome, bundled, killed, tell_of_kills
+
+logger = logging.getLogger(__name__)
+
+INSTALL_HINT = "pip install 'bids-hsf[dask]', here and where the workers run."
+
+# Of dask-jobqueue: its configuration names the first, its code the second.
+JOB_QUEUES = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "lsf": "LSFCluster",
+    "htcondor": "HTCondorCluster",
+    "oar": "OARCluster",
+    "moab": "MoabCluster",
+}
+
+# Workers that are asked for where nobody says how many.
+MAX_WORKERS = 32
+
+# Bundles under way at a time: the next one lies at the worker when one is done, and no more are kept in memory.
+WINDOW_A_WORKER = 3
+MIN_WINDOW = 8
+
+CONNECTING_SECONDS = 30
+COUNTING_SECONDS = 5.0  # workers come and go
+WAITING_SECONDS = 60.0  # without any worker, before that is said
+LEAVING_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class DaskEngine:
+    """Does tasks on the workers of a Dask cluster.
+
+    Attributes
+    ----------
+    scheduler : str or None
+        Address of a scheduler, or path of the JSON file that it has written.
+    job_queue : Path or None
+        Configuration of dask-jobqueue, for workers that are asked for as they are needed.
+    n_workers : int or None
+        Of these, at most.
+    """
+
+    scheduler: str | None = None
+    job_queue: Path | None = None
+    n_workers: int | None = None
+
+    def run(self, tasks: Sequence[Any], open_tools: OpenTools, stop: bool) -> Generator[Outcome, None, None]:
+        """Do each task once, as `Engine` says; one whose worker is killed time and again fails by itself."""
+        with self._client(len(tasks)) as (client, expected):
+            crowd = _Crowd(client, expected, open_tools, stop)
+            waiting = deque(bundled(tasks, max(1, crowd.n_workers)))
+            while waiting:
+                lost: list[Bundle] = []
+                yield from crowd.work(waiting, lost, WINDOW_A_WORKER)
+                # Not all of them were to blame: each has a worker for itself now.
+                alone = deque((task,) for bundle in lost for task in bundle)
+                culprits: list[Bundle] = []
+                yield from crowd.work(alone, culprits, 1)
+                yield from (killed(task) for (task,) in culprits)
+                if stop and culprits:
+                    return
+                if len(culprits) >= MAX_KILLS and waiting:
+                    tell_of_kills(len(alone) + sum(map(len, waiting)))
+                    return
+
+    @contextmanager
+    def _client(self, n_tasks: int) -> Iterator[tuple[Any, int]]:
+        """Connect to the cluster; gives the client, and how many workers are expected beside those that are there."""
+        distributed = _distributed()
+        if self.job_queue is not None:
+            most = min(self.n_workers or MAX_WORKERS, n_tasks)
+            with _asked_for(self.job_queue, most) as cluster, _connected(distributed, address=cluster) as client:
+                yield client, most
+        else:
+            assert self.scheduler is not None
+            is_file = Path(self.scheduler).suffix == ".json"
+            place = {"scheduler_file": self.scheduler} if is_file else {"address": self.scheduler}
+            with _connected(distributed, **place) as client:
+                yield client, 0
+
+
+class _Crowd:
+    """The workers of a cluster, as a run sees them."""
+
+    def __init__(self, client: Any, expected: int, open_tools: OpenTools, stop: bool) -> None:
+        self._client = client
+        self._expected = expected
+        self._open_tools = open_tools
+        self._stop = stop
+        self._run = uuid.uuid4().hex
+        self._n_sent = 0
+        self._counted_at = -COUNTING_SECONDS
+        self._n_workers = 0
+        self._alone_since = time.monotonic()
+
+    @property
+    def n_workers(self) -> int:
+        """Workers that are there, or asked for; counted every few seconds."""
+        now = time.monotonic()
+        if now - self._counted_at >= COUNTING_SECONDS:
+            self._counted_at = now
+            self._n_workers = len(self._client.nthreads())
+            if self._n_workers:
+                self._alone_since = now
+            elif now - self._alone_since >= WAITING_SECONDS:
+                self._alone_since = now
+                logger.warning("No worker of Dask is there; waiting for one")
+        return max(self._n_workers, self._expected)
+
+    def work(self, waiting: deque[Bundle], lost: list[Bundle], window: int) -> Iterator[Outcome]:
+        """Do tasks from the front of a queue; up to its end, or until so many workers were killed in a row.
+
+        Bundles whose workers were killed, as often as the scheduler tries, are added to `lost`.
+        """
+        done: SimpleQueue[Any] = SimpleQueue()
+        running: dict[Any, Bundle] = {}
+        kills = 0
+        try:
+            while running or (waiting and kills < MAX_KILLS):
+                most = max(window * self.n_workers, MIN_WINDOW if window > 1 else 1)
+                while waiting and len(running) < most and kills < MAX_KILLS:
+                    bundle = waiting.popleft()
+                    future = self._send(bundle)
+                    running[future] = bundle
+                    future.add_done_callback(done.put)
+                with suppress(Empty):
+                    future = done.get(timeout=1.0)
+                    bundle = running.pop(future)
+                    outcomes = self._outcomes(future)
+                    if outcomes is None:
+                        kills += 1
+                        lost.append(bundle)
+                        continue
+                    kills = 0
+                    yield from outcomes
+                    if self._stop and outcomes[-1].error is not None:
+                        waiting.clear()
+        finally:
+            if running:
+                with suppress(Exception):
+                    self._client.cancel(list(running), force=True)
+
+    def _send(self, bundle: Bundle) -> Any:
+        self._n_sent += 1
+        name = f"{bundle[0].key}-{self._run}-{self._n_sent}"
+        return self._client.submit(do_bundle, self._run, self._open_tools, bundle, self._stop, key=name, pure=False)
+
+    def _outcomes(self, future: Any) -> list[Outcome] | None:
+        """Give what has come back, after what was logged there; None where the worker was killed.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler is gone, or its workers cannot run the app.
+        """
+        from distributed import KilledWorker
+
+        if future.status == "error":
+            error = future.exception()
+            if isinstance(error, KilledWorker):
+                return None
+            raise ClusterError(
+                f"The workers of Dask cannot run the app ({type(error).__name__}: {error})",
+                "They need the same environment as this process: Python, bids-hsf and its packages.",
+            )
+        if future.status != "finished":
+            raise ClusterError("The scheduler of Dask is gone", "Finished scans are kept; the same command goes on.")
+        done: Done = future.result()
+        for record in done.records:
+            logging.getLogger(record.name).handle(record)
+        return done.outcomes
+
+
+def _distributed() -> Any:
+    """Import Dask, which is no requirement of the app."""
+    try:
+        import distributed
+    except ImportError as error:
+        raise UsageError(f"--executor dask: {error}", INSTALL_HINT) from error
+    return distributed
+
+
+@contextmanager
+def _connected(distributed: Any, **place: Any) -> Iterator[Any]:
+    """Connect to a scheduler, and leave it without waiting for what still runs."""
+    told = next(iter(place.values()))
+    try:
+        client = distributed.Client(**place, timeout=CONNECTING_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"--dask-scheduler {told}: no scheduler answers ({_first_line(error)})",
+            "Give the address that it prints, such as tcp://10.0.0.1:8786, or the file of its --scheduler-file.",
+        ) from error
+    try:
+        logger.info("Dask at %s: %d worker(s) now", client.scheduler.address, len(client.nthreads()))
+        yield client
+    finally:
+        client.close(timeout=LEAVING_SECONDS)
+
+
+@contextmanager
+def _asked_for(path: Path, most: int) -> Iterator[Any]:
+    """Start a scheduler here, and have a batch system start its workers, as many as there is work for."""
+    import dask
+
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise UsageError(f"--dask-jobqueue: {error}", INSTALL_HINT) from error
+    settings = _job_queue_settings(path)
+    (name,) = settings["jobqueue"]
+    merged = {key: dask.config.merge(dask.config.get(key, {}), value) for key, value in settings.items()}
+    with dask.config.set(merged):
+        try:
+            cluster = getattr(dask_jobqueue, JOB_QUEUES[name])()
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            raise UsageError(f"--dask-jobqueue {path}: {_last_line(error)}") from error
+        try:
+            _ask_for_first(cluster, f"--dask-jobqueue {path}: {name}")
+            asked = dask.config.get("distributed.adaptive")
+            most = int(min(most, asked["maximum"]))
+            cluster.adapt(minimum=min(int(asked["minimum"]), most), maximum=most)
+            logger.info("Dask asks %s for up to %d worker(s), as %s says", name, most, path)
+            logger.debug("Job of a worker:\n%s", cluster.job_script())
+            yield cluster
+        finally:
+            # Jobs that were never taken cannot be closed.
+            for number in [n for n, job in cluster.workers.items() if job.status.name == "created"]:
+                job = cluster.workers.pop(number)
+                job.status = type(job.status).failed
+            cluster.close(timeout=LEAVING_SECONDS)
+
+
+def _ask_for_first(cluster: Any, told: str) -> None:
+    """Ask for one worker, and see whether the batch system takes its job: later ones are asked for in the background.
+
+    Raises
+    ------
+    UsageError
+        It does not.
+    """
+
+    async def asked() -> None:
+        cluster.worker_spec.update(cluster.new_worker_spec())
+        await cluster
+
+    try:
+        cluster.sync(asked)
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{told} takes no job: {_last_line(error)}") from error
+
+
+def _job_queue_settings(path: Path) -> Mapping[str, Any]:
+    """Read a configuration of dask-jobqueue, which names one batch system.
+
+    Raises
+    ------
+    UsageError
+        It is not one.
+    """
+    import dask
+
+    expected = "expected for example {jobqueue: {slurm: {cores: 4, processes: 4, memory: 16GB, walltime: '04:00:00'}}}"
+    if not path.is_file():
+        raise UsageError(f"--dask-jobqueue: there is no file {path}")
+    try:
+        found = list(dask.config.collect_yaml([str(path)]))
+    except Exception as error:
+        raise UsageError(f"--dask-jobqueue: {' '.join(str(error).split())}", expected) from error
+    settings = found[0] if found and isinstance(found[0], dict) else {}
+    queues = settings.get("jobqueue")
+    if not isinstance(queues, dict) or len(queues) != 1 or not set(queues) <= set(JOB_QUEUES):
+        known = ", ".join(JOB_QUEUES)
+        raise UsageError(f"--dask-jobqueue {path}: expected one of {known} under 'jobqueue'", expected)
+    (name,) = queues
+    known_keys = {key.replace("_", "-") for key in dask.config.get(f"jobqueue.{name}", {})}
+    unknown = [key for key in queues[name] or {} if key.replace("_", "-") not in known_keys]
+    if unknown:
+        raise UsageError(
+            f"--dask-jobqueue {path}: {name} has no setting {unknown[0]}", f"Known: {', '.join(sorted(known_keys))}"
+        )
+    for key in ("cores", "memory"):
+        if dask.config.get(f"jobqueue.{name}.{key}") is None and not (queues[name] or {}).get(key):
+            raise UsageError(f"--dask-jobqueue {path}: {name} lacks the setting {key}, of one job", expected)
+    return settings
+
+
+def _last_line(error: BaseException) -> str:
+    """Say why a job was not taken: what the batch system says comes last."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _first_line(error: BaseException) -> str:
+    """Shorten what another library says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

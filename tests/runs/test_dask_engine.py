@@ -1,0 +1,170 @@
+"""Many scans on Dask: the same bytes, whatever is killed, and the run ends when it is told to."""
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import pytest
+from distributed import LocalCluster
+from fake_tasks import FakeFunction, FakeTask, Unopenable
+from fast_app import write_card, write_dataset
+from toy_runs import HANG_SECONDS, Place, wait_for, wait_until
+
+from bids_hsf.errors import ClusterError, UsageError
+from bids_hsf.runs.dask_engine import DaskEngine
+from bids_hsf.runs.tasks import Outcome
+
+PAGES = ("sub-*/**/*", "*.html", "*.tsv", "dataset_description.json", "logs/CITATION.*")
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scans of the fast app go on while this file is there."""
+    path = tmp_path_factory.mktemp("gate") / "open"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(gate: Path) -> Iterator[str]:
+    """Two workers of one thread; the first kill of a worker is told."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAST_APP_GATE", str(gate))
+        with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+            started = LocalCluster(2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
+        with started:
+            yield started.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("dask")
+    return Place(write_dataset(folder / "bids", 4), write_card(folder), folder / "reference")
+
+
+def run(scheduler: str, tasks: list[FakeTask], stop: bool = False) -> dict[str, Outcome]:
+    return {outcome.key: outcome for outcome in DaskEngine(scheduler).run(tasks, FakeFunction, stop)}
+
+
+def test_one_process_a_pool_and_dask_give_the_same_bytes(cluster: str, place: Place, tmp_path: Path) -> None:
+    engines = {
+        "one": ("--nprocs", "1"),
+        "pool": ("--nprocs", "2"),
+        "dask": ("--executor", "dask", "--dask-scheduler", cluster, "--nprocs", "1"),
+    }
+    for name, words in engines.items():
+        result = place.run(tmp_path / name, *words)
+        assert result.returncode == 0, result.stderr
+        assert "4 of 4 scan(s) done" in result.stderr
+    assert "Dask at tcp://127.0.0.1" in result.stderr
+    expected = files(tmp_path / "one")
+    assert sum(path.endswith("_dseg.nii.gz") for path in expected) == 4
+    assert sum(path.endswith(".html") for path in expected) >= 5
+    assert files(tmp_path / "pool") == expected
+    assert files(tmp_path / "dask") == expected
+    (saved,) = (tmp_path / "dask" / "logs").glob("config_*.toml")
+    assert 'device = "cpu"' in saved.read_text()
+
+
+def files(out: Path) -> dict[str, bytes]:
+    found = {path for pattern in PAGES for path in out.glob(pattern) if path.is_file()}
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in found}
+
+
+def test_killed_workers_cost_their_own_scans_at_most(
+    cluster: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kinds = ["slow", "killed", "known", "where", "unknown", "ok", "killed once"]
+    tasks = [FakeTask(str(tmp_path / name), kind) for name, kind in zip("abcdefg", kinds, strict=True)]
+    with caplog.at_level(logging.DEBUG):
+        outcomes = {Path(key).name: outcome for key, outcome in run(cluster, tasks).items()}
+    assert sorted(outcomes) == list("abcdefg")
+    assert {key for key, outcome in outcomes.items() if outcome.error is None} == {"a", "d", "f", "g"}
+    assert (tmp_path / "g").exists()
+    assert "its worker process was killed" in str(outcomes["b"].error)
+    assert outcomes["c"].error is not None
+    assert outcomes["c"].error.hint == "Look at it."
+    # What is logged there is read here.
+    assert any(record.name == "bids_hsf.test" and " by " in record.getMessage() for record in caplog.records)
+    assert "KeyError" in caplog.text
+
+
+def test_what_cannot_be_opened_fails_every_scan_by_name(cluster: str) -> None:
+    outcomes = list(DaskEngine(cluster).run([FakeTask("a"), FakeTask("b")], Unopenable, False))
+    assert [str(outcome.error) for outcome in outcomes] == ["no such network"] * 2
+
+
+def test_stop_starts_nothing_after_a_failure(cluster: str) -> None:
+    tasks = [FakeTask("a", "known"), *(FakeTask(str(number), "slow") for number in range(30))]
+    outcomes = run(cluster, tasks, stop=True)
+    assert outcomes["a"].error is not None
+    assert len(outcomes) < len(tasks)
+
+
+def test_sigterm_ends_the_client_and_the_next_run_goes_on(
+    cluster: str, place: Place, tmp_path: Path, gate: Path
+) -> None:
+    words = ("--executor", "dask", "--dask-scheduler", cluster)
+    gate.unlink()
+    with place.start(tmp_path / "out", *words) as client:
+        wait_for(client, "Dask at tcp://")
+        wait_until(lambda: bool(list((tmp_path / "out" / "logs").rglob("*.lock"))) or client.poll() is not None)
+        client.send_signal(signal.SIGTERM)
+        assert client.wait(HANG_SECONDS) == 143
+    assert not list((tmp_path / "out").rglob("*_dseg.json"))
+    gate.touch()
+    result = place.run(tmp_path / "out", *words)
+    assert result.returncode == 0, result.stderr
+    assert place.run(tmp_path / "one").returncode == 0
+    assert files(tmp_path / "out") == files(tmp_path / "one")
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bids_hsf.runs.dask_engine.CONNECTING_SECONDS", 0.5)
+    with pytest.raises(ClusterError, match="no scheduler answers"):
+        run("tcp://127.0.0.1:9", [FakeTask("a")])
+    with pytest.raises(ClusterError, match="no scheduler answers"):
+        run("nonsense://x", [FakeTask("a")])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("jobqueue: {slurm: {cores: 1, memory: 2GB}, pbs: {cores: 1}}", "expected one of slurm, pbs"),
+        ("jobqueue: {cloud: {cores: 1}}", "expected one of slurm, pbs"),
+        ("queue: long", "expected one of slurm, pbs"),
+        ("jobqueue: {slurm: {memory: 2GB}}", "lacks the setting cores"),
+        ("jobqueue: {slurm: {cores: 1, memory: 2GB, planets: 9}}", "planets"),
+        ("jobqueue: [", "jobs.yaml.*line 1"),
+        ("- jobqueue", "jobs.yaml.*got a list"),
+    ],
+)
+def test_a_configuration_of_no_batch_system_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "jobs.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=reason):
+        list(DaskEngine(job_queue=path).run([FakeTask("a")], FakeFunction, False))
+
+
+def test_a_batch_system_that_takes_no_job_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "jobs.yaml"
+    options = "{dashboard_address: ':0'}"
+    path.write_text(f"jobqueue: {{slurm: {{cores: 1, memory: 2GB, queue: moon, scheduler-options: {options}}}}}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="sbatch"):
+        list(DaskEngine(job_queue=path).run([FakeTask("a")], FakeFunction, False))
+    command = tmp_path / "sbatch"
+    command.write_text("#!/bin/sh\necho 'invalid partition specified: moon' >&2\nexit 1\n")
+    command.chmod(0o755)
+    with pytest.raises(UsageError, match="invalid partition specified: moon"):
+        list(DaskEngine(job_queue=path).run([FakeTask("a")], FakeFunction, False))
+
+
+def test_without_the_package_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError) as refused:
+        run("tcp://127.0.0.1:9", [FakeTask("a")])
+    assert "bids-hsf[dask]" in str(refused.value.hint)
