@@ -1,6 +1,7 @@
 """Label maps and soft maps, on a scan's own grid."""
 
 import gzip
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from bids_hsf.bids.names import ScanOutputs
 from bids_hsf.bids.sidecars import origin
 from bids_hsf.files import replacing, write_json
 
-SCL_SLOPE_OFFSET = 112  # in bytes, of the NIfTI-1 header
 ENTROPY_DESCRIPTION = (
     "Normalised predictive entropy of the mean class probabilities p over all passes, "
     "-sum(p ln p) / ln K for K classes with background: 0 certain, 1 all classes equally likely"
@@ -44,19 +44,20 @@ def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: fl
     image = nib.Nifti1Image(data, like.affine, header)
     # Volumes of structures follow no time, but validators want a unit for the fourth axis.
     image.header.set_xyzt_units("mm", "sec" if data.ndim == 4 else None)
-    content = memoryview(image.to_bytes())
-    scaling = content[SCL_SLOPE_OFFSET : SCL_SLOPE_OFFSET + 8]
-    if slope is not None:
-        # nibabel would scale the values itself on writing; here they are scaled already.
-        scaling = memoryview(np.array([slope, 0], dtype="<f4").tobytes())
+    beginning = io.BytesIO()
+    image.header["magic"] = b"n+1"
+    image.header.set_data_offset(image.header.single_vox_offset)
+    image.header.set_slope_inter(1 if slope is None else slope, 0)  # the values are scaled already
+    image.header.write_to(beginning)
     with (
         replacing(path) as temporary,
         temporary.open("wb") as stream,
         gzip.GzipFile("", "wb", compresslevel=4, fileobj=stream, mtime=0) as packed,
     ):
-        # In pieces: a whole copy for each step would be the most memory that a scan takes.
-        for piece in (content[:SCL_SLOPE_OFFSET], scaling, content[SCL_SLOPE_OFFSET + 8 :]):
-            packed.write(piece)
+        packed.write(beginning.getvalue())
+        # Slice by slice, the first axis fastest: a whole copy would be the most memory that a scan takes.
+        for part in data.reshape(*data.shape[:2], -1, order="F").T:
+            packed.write(np.ascontiguousarray(part).data)
 
 
 def _usable_qform(like: nib.Nifti1Image) -> tuple[NDArray[np.float64], int]:
