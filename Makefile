@@ -11,7 +11,7 @@ DEMO_MODEL ?= subfields_single_fast
 CORE_COVERAGE := --lines 95 --branches 95
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint test-slow test-container fuzz bench clean
+.PHONY: help install demo docs test lint test-slow test-container fuzz bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_FLAGS) --editable . --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(PIP_FLAGS) --editable . --group dev --group docs
 	touch $@
 
 install: $(VENV)/.installed ## make the virtual environment .venv
@@ -31,6 +31,10 @@ demo: $(VENV)/.installed ## segment the example dataset into ./demo and print wh
 	$(BIN)/python tests/support/example_data.py demo/bids
 	$(BIN)/bids-hsf demo/bids demo/derivatives/bids-hsf participant group --model $(DEMO_MODEL)
 	@echo; echo "Reports, to be opened in a browser:"; ls $(CURDIR)/demo/derivatives/bids-hsf/*.html
+
+docs: $(VENV)/.installed ## build the site into docs/_build/html, its pictures by a run on the example dataset
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	@echo; echo "The site, to be opened in a browser: $(CURDIR)/docs/_build/html/index.html"
 
 test: lint ## lint, types, import contracts, tests and their coverage
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --cov --cov-report=
@@ -57,4 +61,4 @@ bench: $(VENV)/.installed ## measure speed, stage by stage
 	$(BIN)/python tests/benchmarks/speed.py
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) demo bench dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) demo bench dist docs/_build docs/_generated .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

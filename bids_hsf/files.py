@@ -17,8 +17,9 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 import xxhash
 
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 TEMPORARY_NAME = re.compile(r"\..*\.bids-hsf-[0-9a-f]{8}", re.DOTALL)
 NAME_BYTES, PATH_BYTES = 255, 4095  # of one part of a path, and of a whole one, where the file system tells no less
 
-MAX_TEXT_BYTES = 64 << 20  # a group table of 50,000 scans; a sparse file of terabytes is one line of a shell
+MAX_TEXT_BYTES = 64 << 20  # of what is read at once; a sparse file of terabytes is one line of a shell
 STALE_SECONDS = 3600.0  # no file takes that long to write, and clocks of file servers differ less
 
 
@@ -90,13 +91,24 @@ def read_text(path: Path) -> str:
     UnicodeDecodeError
         It is not UTF-8.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        found = os.fstat(stream.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "No regular file", str(path))
-        if found.st_size > MAX_TEXT_BYTES:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    with _open_regular(path, MAX_TEXT_BYTES) as stream:
         return stream.read().decode("utf-8")
+
+
+def open_text(path: Path, max_bytes: int) -> TextIO:
+    """Open a text file that is read line by line, of at most so many bytes; raises as `read_text` does."""
+    return TextIOWrapper(_open_regular(path, max_bytes), encoding="utf-8", newline="")
+
+
+def _open_regular(path: Path, max_bytes: int) -> BinaryIO:
+    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    found = os.fstat(stream.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
+        return stream
+    stream.close()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "No regular file", str(path))
+    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -216,6 +228,21 @@ def claimed(path: Path) -> Iterator[bool]:
         yield _lock(descriptor) is not None
     finally:
         _release(descriptor, path)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock file now; one that nobody holds was left by who was killed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _wait_for(path: Path) -> int:

@@ -1,6 +1,8 @@
-"""Texts for people: tables, and strangers' words made harmless."""
+"""Texts for people: tables, near words, and strangers' words made harmless."""
 
-from collections.abc import Sequence
+import difflib
+import re
+from collections.abc import Iterable, Sequence
 
 
 def printable(text: str, kept: str = "\n\t") -> str:
@@ -28,3 +30,19 @@ def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (heads, *rows)
     ]
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Ask whether another word was meant, where one is near; whoever writes it in other cases means it, too.
+
+    >>> near("--modle", ["--model", "--mem"]), near("GROUP", ["group", "status"]), near("x", ["group"])
+    ('Did you mean --model? ', 'Did you mean group? ', '')
+    """
+    by_lower = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f"Did you mean {by_lower[found[0]]}? " if found else ""
+
+
+def natural_order(text: str) -> list[tuple[int, str]]:
+    """Sort key by which run-2 comes before run-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]

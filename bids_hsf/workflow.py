@@ -15,8 +15,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bids_hsf.bids import lookup_tables, output_dataset
-from bids_hsf.bids.derivatives import find_derivatives
-from bids_hsf.bids.group_table import write_group_table
 from bids_hsf.bids.provenance import Failure, KnownFile
 from bids_hsf.bids.sidecars import find_sidecar
 from bids_hsf.bids.staging import together
@@ -39,12 +37,19 @@ from bids_hsf.machine import allowed_cores, release_memory
 from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
-from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
+from bids_hsf.reports.subject import (
+    Neighbours,
+    is_up_to_date,
+    join_pages,
+    order_of,
+    write_image_report,
+    write_subject_report,
+)
 from bids_hsf.results import judged_result
-from bids_hsf.runs import logs, overview, provenance
+from bids_hsf.runs import announcements, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.estimates import check_memory
-from bids_hsf.runs.group_table import group_row
+from bids_hsf.runs.group_level import judged_cohort, preview, write_tables
 from bids_hsf.runs.heads import locate_scans
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.known_heads import KnownHeads
@@ -127,6 +132,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     if config.behaviour.reports_only:
         write_reports(plan, config)
         return 0
+    announcements.check_wishes(plan, config)
     if config.behaviour.dry_run:
         terminal.show(overview.preview(plan, config))
         return 0
@@ -152,12 +158,14 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
     outcomes = []
     if todo:
+        clean_work_dir(config)
         with validation(todo, config):
             outcomes = process_jobs(todo, plan, config, run_id, seams)
     code = summarize(plan.jobs, todo, outcomes)
     say_what_to_look_at(todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
     write_reports(plan, config)
+    announcements.at_the_end(plan, config, logs.log_path(config.output_dir, run_id), code)
     return code
 
 
@@ -169,9 +177,11 @@ def write_reports(plan: Plan, config: Config) -> None:
                 path = write_image_report(config.output_dir, job.outputs.table, job.key)
                 logger.info("%s: report %s", job.key, path)
         return
+    order = order_of(config.output_dir)
     for subject in sorted({job.scan.subject for job in plan.jobs}):
-        if not is_up_to_date(config.output_dir, subject):
-            write_subject_report(config.output_dir, subject)
+        neighbours = order.get(subject, Neighbours())
+        if not is_up_to_date(config.output_dir, subject, neighbours):
+            write_subject_report(config.output_dir, subject, neighbours)
 
 
 def validation(todo: Sequence[Job], config: Config) -> AbstractContextManager[None]:
@@ -188,8 +198,9 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
     if not subjects:
         raise NoInputError(f"No derivatives to report in {config.output_dir}", "Run the participant level first.")
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
+    order = order_of(config.output_dir)
     for subject in subjects:
-        write_subject_report(config.output_dir, subject)
+        write_subject_report(config.output_dir, subject, order[subject])
     logger.info("%d report(s) written", len(subjects))
     return 0
 
@@ -199,31 +210,29 @@ def status(config: Config, terminal: Terminal) -> int:
     if not config.bids_dir.is_dir():
         terminal.show(overview.status_of_derivatives(config.output_dir))
         return 0
-    configs = [config]
-    if config.method == Method():
+    configs, asked = [config], config.method != Method()
+    if not asked:
         # Asked without a model: the settings of the last run of each are meant.
         saved = logs.latest_configs(config.output_dir)
         configs = [overview.with_settings_of(config, path) for path in saved] or configs
-    terminal.show("\n\n".join(overview.status(make_plan(each), each) for each in configs))
+    terminal.show("\n\n".join(overview.status(make_plan(each), each, asked) for each in configs))
     return 0
 
 
 def group(config: Config, terminal: Terminal) -> int:
-    """Collect the volumes of all finished scans; the raw data are not needed."""
-    rows = []
-    for derivative in find_derivatives(config.output_dir):
-        if derivative.sidecar is None or derivative.fault is not None:
-            logger.warning("%s is left out: %s", derivative.table, derivative.fault)
-            continue
-        rows.append(group_row(derivative.sidecar, derivative.structures))
-    if not rows:
-        raise NoInputError(
-            f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
-        )
+    """Collect what there is of all scans, judge them by each other, and write it down; the raw data are not needed."""
+    cohort, said = judged_cohort(config)
+    if config.behaviour.dry_run:
+        terminal.show(preview(cohort, said, config.output_dir))
+        return 0
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
-    path = write_group_table(config.output_dir, rows)
-    write_group_report(config.output_dir)
-    logger.info("%d row(s) -> %s", len(rows), path)
+    path = write_tables(cohort, config.output_dir)
+    page = write_group_report(config.output_dir)
+    join_pages(config.output_dir)
+    for line in said:
+        logger.info("%s", line)
+    logger.info("%d row(s) -> %s", len(cohort.table), path)
+    announcements.after_group(page)
     return 0
 
 
@@ -239,6 +248,12 @@ def work_dir(config: Config) -> Path:
             f"Cannot create the work folder {path}: {error.strerror}", "Choose another --work-dir."
         ) from error
     return path
+
+
+def clean_work_dir(config: Config) -> None:
+    """Remove what earlier runs left in the work folder, if that was asked for."""
+    if config.behaviour.clean_work_dir:
+        provenance.remove_compiled(work_dir(config))
 
 
 def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams: Seams) -> list[Outcome]:
@@ -307,7 +322,7 @@ def process_scan(job: Job, worker: Worker) -> None:
     with claimed(job.outputs.claim) as alone:
         if not config.behaviour.force and is_done_by_now(job):
             return
-        clock = provenance.Clock()
+        clock = provenance.Clock(job.key)
         with clock.stage("load"):
             check_memory(job, model.card, config, model.device.memory_bytes)
             inputs = provenance.describe_inputs(job.inputs)
@@ -354,7 +369,8 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     with suppress(BidsHsfError, OSError):
         if state_of(job) is State.DONE:  # by another run; or it was to be done again, and is still as it was
             return
-        failure = Failure(outcome.error.message, outcome.error.hint, outcome.error.exit_code)
+        error, model = outcome.error, str(job.request["Model"])
+        failure = Failure(error.message, error.hint, error.exit_code, job.key, model)
         write_json(job.outputs.failure, failure.to_json())
 
 

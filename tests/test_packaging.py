@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from bids_hsf import __version__
@@ -18,7 +19,7 @@ DOCKER = REPOSITORY / "docker"
 LOCKS = sorted(DOCKER.glob("*.lock"))
 DESCRIPTOR = json.loads((REPOSITORY / "bids_hsf/data/bids_hsf.boutiques.json").read_text())
 # Flags that Boutiques has no use for.
-NOT_IN_DESCRIPTOR = {"help", "version", "bids_exec_spec", "notrack"}
+NOT_IN_DESCRIPTOR = {"help", "version", "bids_exec_spec", "print_completion", "low_mem", "debug", "habits"}
 
 
 def pins(*paths):
@@ -100,3 +101,39 @@ def test_no_two_entries_of_the_descriptor_share_an_id():
     # Boutiques wants ids unique over inputs and outputs together; its validator runs in the container checks alone.
     ids = [each["id"] for part in ("inputs", "output-files", "groups") for each in DESCRIPTOR.get(part, [])]
     assert sorted(ids) == sorted(set(ids))
+
+
+def test_citation_zenodo_and_recipe_tell_what_the_package_tells():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    zenodo = json.loads((REPOSITORY / ".zenodo.json").read_text())
+    assert citation["version"] == __version__
+    assert citation["title"] == zenodo["title"]
+    assert citation["license"] == zenodo["license"] == project["license"]
+    names = [each.get("name") or f"{each['given-names']} {each['family-names']}" for each in citation["authors"]]
+    assert sorted(names) == sorted(author["name"] for author in project["authors"])
+    creators = [" ".join(reversed(each["name"].split(", "))) for each in zenodo["creators"]]
+    assert creators == names
+    assert citation["repository-code"] == project["urls"]["Source"]
+    assert citation["url"] == project["urls"]["Documentation"]
+
+
+# What conda-forge calls otherwise than PyPI, or has one package for several.
+CONDA_NAMES = {"xxhash": "python-xxhash", "onnxruntime-openvino": "onnxruntime"}
+
+
+def test_conda_recipe_has_the_dependencies_and_the_programs_of_the_package():
+    lines = (REPOSITORY / "recipe/meta.yaml").read_text().splitlines()
+    values = dict(re.findall(r'{% set (\w+) = "([^"]+)" %}', "\n".join(lines)))
+    text = "\n".join(line for line in lines if not line.startswith("{%"))
+    recipe = yaml.safe_load(re.sub(r"{{ (\w+) }}", lambda match: values.get(match[1], match[1]), text))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert recipe["package"] == {"name": project["name"], "version": __version__}
+    run = {line.partition(" ")[0]: line.partition(" ")[2] for line in recipe["requirements"]["run"]}
+    assert run.pop("python") == project["requires-python"]
+    assert run.pop("__linux") == ""
+    wanted = {CONDA_NAMES.get(each.name, each.name): each for each in dependencies()}
+    assert run.keys() == wanted.keys()
+    own = {name: each.specifier for name, each in wanted.items() if name != "onnxruntime"}
+    assert {name: SpecifierSet(run[name]) for name in own} == own
+    assert dict(line.split(" = ") for line in recipe["build"]["entry_points"]) == project["scripts"]

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bids_hsf.bids.entities import in_order, legal_label, split_name
+from bids_hsf.bids.near_misses import LAYOUT, near_misses
 from bids_hsf.bids.queries import query
 from bids_hsf.bids.selection import EXTENSIONS, Selection
 from bids_hsf.errors import InvalidDatasetError, NoInputError, NothingSelectedError, StorageError, UsageError
 from bids_hsf.files import read_text
+from bids_hsf.text_table import near
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ def check_dataset(bids_dir: Path) -> None:
     try:
         description = json.loads(read_text(path).removeprefix("\ufeff"))
     except FileNotFoundError:
+        hint = f"{near_misses(bids_dir)} {hint} {LAYOUT}".strip()
         raise InvalidDatasetError(f"Not a BIDS dataset: {path} is missing", hint) from None
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidDatasetError(f"Not a BIDS dataset: {path} cannot be read ({error})", hint) from error
@@ -110,6 +113,9 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
         A folder of a selected participant cannot be listed, for another reason than its permissions.
     """
     known = known_participants(bids_dir)
+    if not known:
+        hint = f"Known participants: none. {LAYOUT} {near_misses(bids_dir)}".strip()
+        raise NothingSelectedError(f"No participant is selected in {bids_dir}", hint)
     wanted = _checked_labels("participant", selection.participants, known)
     excluded = set(selection.excluded_participants)
     subjects = [label for label in (wanted or known) if label not in excluded]
@@ -119,7 +125,7 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
     sessions = sorted({session for session, _ in folders if session is not None})
     wanted_sessions = _checked_labels("session", selection.sessions, sessions)
     images, closed = _images(folder for session, folder in folders if session in wanted_sessions or not wanted_sessions)
-    picked = query(bids_dir, images, selection, database_dir)
+    picked = _of_runs(query(bids_dir, images, selection, database_dir), selection.runs, bids_dir)
     _check_labels(picked, bids_dir)
     found = _without_twins(_without_phase([_scan(path, bids_dir) for path in picked]))
     found += [_closed_scan(folder, bids_dir, suffix) for folder in closed for suffix in selection.modalities]
@@ -127,7 +133,8 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
     if not found:
         raise NothingSelectedError(
             f"No {wanted_suffixes} image (.nii, .nii.gz) of {len(subjects)} participant(s) matches in {bids_dir}",
-            "Scans are looked for in sub-*/[ses-*/]anat; check the filters, -m/--modalities and --session-label.",
+            "Scans are looked for in sub-*/[ses-*/]anat; check the filters, -m/--modalities, --session-label and "
+            f"--run-label. {near_misses(bids_dir)}".strip(),
         )
     without = sorted(set(subjects) - {scan.participant for scan in found})
     if without:
@@ -217,8 +224,29 @@ def _unlisted(folder: Path, error: OSError) -> StorageError:
 def _checked_labels(kind: str, labels: Iterable[str], known: list[str]) -> list[str]:
     unknown = [label for label in labels if label not in known]
     if unknown:
-        raise NothingSelectedError(f"Unknown {kind} label: {', '.join(unknown)}", _list_labels(f"{kind}s", known))
+        hint = near(unknown[0], known) + _list_labels(f"{kind}s", known)
+        raise NothingSelectedError(f"Unknown {kind} label: {', '.join(unknown)}", hint)
     return list(dict.fromkeys(labels))
+
+
+def _of_runs(images: list[Path], runs: Sequence[str], bids_dir: Path) -> list[Path]:
+    """Keep the images of some runs; 1 and 01 are one run.
+
+    Raises
+    ------
+    NothingSelectedError
+        No image has such a run.
+    """
+    if not runs:
+        return images
+    labels = {path: _number(_labels(path, bids_dir)[0].get("run", "")) for path in images}
+    wanted = _checked_labels("run", [_number(run) for run in runs], sorted(set(labels.values()) - {""}))
+    return [path for path, run in labels.items() if run in wanted]
+
+
+def _number(label: str) -> str:
+    """Write a label that is a number without leading zeros."""
+    return label.lstrip("0") or "0" if label.isdecimal() else label
 
 
 def _list_labels(kind: str, known: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Read an output dataset back: which scans lie in it, with their sidecars and tables."""
 
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
@@ -44,9 +45,20 @@ class Derivative:
 
 def find_derivatives(output_dir: Path, subject: str | None = None) -> list[Derivative]:
     """Find the label maps of all subjects, or of one, sorted by path; other software's are passed over, and told."""
-    stems = {path.with_suffix(".tsv") for path in result_files(output_dir, subject)}
-    found = (read_derivative(table, output_dir) for table in sorted(stems))
-    return [_of_a_subject(derivative) for derivative in found if derivative is not None]
+    return list(each_derivative(result_tables(output_dir, subject), output_dir))
+
+
+def result_tables(output_dir: Path, subject: str | None = None) -> list[Path]:
+    """Tables of label maps, sorted, be they there or known by their sidecars alone."""
+    return sorted({path.with_suffix(".tsv") for path in result_files(output_dir, subject)})
+
+
+def each_derivative(tables: Iterable[Path], output_dir: Path) -> Iterator[Derivative]:
+    """Read one label map's files after the other: a large cohort's do not fit into memory together."""
+    for table in tables:
+        found = read_derivative(table, output_dir)
+        if found is not None:
+            yield _of_a_subject(found)
 
 
 def _of_a_subject(found: Derivative) -> Derivative:

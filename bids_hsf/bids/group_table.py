@@ -1,160 +1,236 @@
-"""The group table: one row a scan, its columns in one place for who writes and who reads it."""
+"""The group table: one row a scan, held by columns, for who writes and who reads it.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+A hundred thousand scans have millions of cells: numbers lie in arrays, and equal texts are there once.
+"""
+
+import csv
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, overload
 
-from bids_hsf.bids.tables import MISSING, parse_number, read_tsv, write_tsv
-from bids_hsf.labels import HEMISPHERES
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_hsf.bids.group_row import (
+    TOTAL,
+    VOLUME_END,
+    Cell,
+    GroupRow,
+    is_number,
+    is_own,
+    to_number,
+    total_column,
+)
+from bids_hsf.bids.tables import MISSING, parse_number
+from bids_hsf.bids.typed_json import NotWholeError
+from bids_hsf.files import open_text, replacing
+
+__all__ = [
+    "NAME",
+    "TOTAL",
+    "VOLUME_END",
+    "Cell",
+    "GroupRow",
+    "GroupTable",
+    "columns_of",
+    "read_group_table",
+    "total_column",
+    "write_group_table",
+]
 
 NAME = "group_volumes.tsv"
-IDENTITY = ("participant_id", "session_id", "scan", "model", "segmentation")
-TOTAL = "total"
-VOLUME_END, SHARE_END = "_mm3", "_per_mille_eTIV"
-
-Cell = str | float | None
+MAX_BYTES = 2 << 30
+SENSELESS = str.maketrans({"\t": " ", "\n": " ", "\r": " ", '"': "'"})  # in a cell: they would need quotes
+ABSENT = float("nan")
 
 
-@dataclass(frozen=True)
-class GroupRow:
-    """One scan of the group table; what is None is "n/a" in the file.
+class GroupTable(Sequence[GroupRow]):
+    """The group table in memory, by columns; row by row it is a sequence of `GroupRow`, each made when it is asked for.
 
-    Attributes
-    ----------
-    participant_id : str
-        With ``sub-``.
-    session_id : str or None
-        With ``ses-``.
-    scan : str
-        Key of the scan.
-    model : str
-    segmentation : str or None
-        The ``seg-`` entity of its label map.
-    localization_quality : float or None
-        0-1.
-    coverage : mapping of str to float
-        Hemisphere to the share of the hippocampus inside the field of view.
-    n_components : mapping of str to float
-        Hemisphere to the pieces before islands were removed.
-    findings : str or None
-        Texts of what a reader should know, heaviest first, joined by "; ".
-    finding_codes : str or None
-        Their codes, joined by ";".
-    worst_finding : str or None
-        Heaviest weight among them: note, check or fail.
-    predicted_dice : mapping of str to float
-        Hemisphere to the Dice that its label map is thought to have with the truth.
-    volumes : mapping of str to float or None
-        Abbreviation with its hemisphere, such as "L_CA1", to mm3.
-    totals : mapping of str to float or None
-        Hemisphere to the sum of its structures, mm3.
-    etiv_mm3 : float or None
-        Estimated total intracranial volume.
-    etiv_reason : str or None
-        Why there is none.
-    per_mille : mapping of str to float or None
-        Names of `volumes`, and "L_total", "R_total", to thousandths of the intracranial volume.
+    Columns stand in the order of the first row that has them: models have structures of their own.
     """
 
-    participant_id: str
-    scan: str
-    model: str
-    session_id: str | None = None
-    segmentation: str | None = None
-    localization_quality: float | None = None
-    coverage: Mapping[str, float | None] = field(default_factory=dict)
-    n_components: Mapping[str, float | None] = field(default_factory=dict)
-    findings: str | None = None
-    finding_codes: str | None = None
-    worst_finding: str | None = None
-    predicted_dice: Mapping[str, float | None] = field(default_factory=dict)
-    volumes: Mapping[str, float | None] = field(default_factory=dict)
-    totals: Mapping[str, float | None] = field(default_factory=dict)
-    etiv_mm3: float | None = None
-    etiv_reason: str | None = None
-    per_mille: Mapping[str, float | None] = field(default_factory=dict)
+    def __init__(self, rows: Iterable[GroupRow] = ()) -> None:
+        self._columns: dict[str, array[float] | list[str | None]] = {}
+        self._known: dict[str, str] = {}
+        self._length = 0
+        for row in rows:
+            self.append(row.cells())
 
-    @property
-    def sizes(self) -> dict[str, float | None]:
-        """Volumes in mm3 by their columns, the structures' and then the totals."""
-        sizes = {name + VOLUME_END: volume for name, volume in self.volumes.items()}
-        return sizes | {total_column(side): self.totals.get(side) for side in HEMISPHERES}
-
-    def cells(self) -> dict[str, Cell]:
-        """Columns and values, in the order of the file."""
-        return {
-            **{name: getattr(self, name) for name in IDENTITY},
-            "localization_quality": self.localization_quality,
-            **{f"{side}_coverage": self.coverage.get(side) for side in HEMISPHERES},
-            **{f"{side}_n_components": self.n_components.get(side) for side in HEMISPHERES},
-            "findings": self.findings,
-            "finding_codes": self.finding_codes,
-            "worst_finding": self.worst_finding,
-            **{f"{side}_predicted_dice": self.predicted_dice.get(side) for side in HEMISPHERES},
-            **self.sizes,
-            "eTIV_mm3": self.etiv_mm3,
-            "eTIV_reason": self.etiv_reason,
-            **{name + SHARE_END: share for name, share in self.per_mille.items()},
-        }
-
-    @classmethod
-    def from_cells(cls, cells: Mapping[str, str]) -> "GroupRow":
-        """Read a row of the file; columns that it does not know are left out.
+    def append(self, cells: Mapping[str, Cell]) -> None:
+        """Add a row; what is missing in it is "n/a", a column that is new is that for all before.
 
         Raises
         ------
         NotWholeError
             There is another thing than a number in the place of one.
         """
+        for name, cell in cells.items():
+            column = self._columns.get(name)
+            if column is None:
+                column = self._new_column(name)
+            if isinstance(column, list):
+                text = None if cell is None or cell in ("", MISSING) else str(cell)
+                column.append(None if text is None else self._known.setdefault(text, text))
+            else:
+                value = to_number(cell)
+                column.append(ABSENT if value is None else value)
+        self._length += 1
+        if len(cells) < len(self._columns):
+            for column in self._columns.values():
+                self._pad(column)
 
-        def text(name: str) -> str | None:
-            found = cells.get(name, MISSING)
-            return None if found in (MISSING, "") else found
+    def _new_column(self, name: str) -> Any:
+        column: array[float] | list[str | None] = array("d") if is_number(name) else []
+        self._columns[name] = column
+        self._pad(column)
+        return column
 
-        def numbers(end: str) -> dict[str, float | None]:
-            names = [name for name in cells if name.startswith(("L_", "R_")) and name.endswith(end)]
-            return {name.removesuffix(end): parse_number(cells[name]) for name in names}
+    def _pad(self, column: Any) -> None:
+        column.extend([ABSENT if isinstance(column, array) else None] * (self._length - len(column)))
 
-        volumes, quality = numbers(VOLUME_END), parse_number(cells.get("localization_quality"))
-        totals = {side: volumes.pop(f"{side}_{TOTAL}", None) for side in HEMISPHERES}
-        return cls(
-            participant_id=text("participant_id") or MISSING,
-            session_id=text("session_id"),
-            scan=text("scan") or MISSING,
-            model=text("model") or MISSING,
-            segmentation=text("segmentation"),
-            localization_quality=quality,
-            coverage={side: parse_number(cells.get(f"{side}_coverage")) for side in HEMISPHERES},
-            n_components={side: parse_number(cells.get(f"{side}_n_components")) for side in HEMISPHERES},
-            findings=text("findings"),
-            finding_codes=text("finding_codes"),
-            worst_finding=text("worst_finding"),
-            predicted_dice={side: parse_number(cells.get(f"{side}_predicted_dice")) for side in HEMISPHERES},
-            volumes=volumes,
-            totals=totals,
-            etiv_mm3=parse_number(cells.get("eTIV_mm3")),
-            etiv_reason=text("eTIV_reason"),
-            per_mille=numbers(SHARE_END),
-        )
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> GroupRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[GroupRow]: ...
+    def __getitem__(self, index: int | slice) -> GroupRow | list[GroupRow]:
+        """Make one row, or some."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(self._length))]
+        if not -self._length <= index < self._length:
+            raise IndexError(index)
+        return GroupRow.from_cells({name: self._cell(column, index) for name, column in self._columns.items()})
+
+    def _cell(self, column: Any, index: int) -> Cell:
+        cell: Cell = column[index]
+        return None if isinstance(cell, float) and cell != cell else cell
+
+    @property
+    def names(self) -> list[str]:
+        """Columns, in the order of the file."""
+        # What comes of other tables stands behind all that is our own.
+        return sorted(self._columns, key=lambda name: not is_own(name))
+
+    def cells(self, name: str) -> list[Cell]:
+        """Column as it is, numbers or texts; None where there is none, and everywhere of a column that is not there."""
+        column = self._columns.get(name, [None] * self._length)
+        return [self._cell(column, index) for index in range(self._length)]
+
+    def texts(self, name: str) -> Sequence[str | None]:
+        """Column of texts; None where there is none, and everywhere of a column that is not there."""
+        column = self._columns.get(name, [None] * self._length)
+        return column if isinstance(column, list) else [None if cell != cell else f"{cell:.12g}" for cell in column]
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """Column of numbers, (N,) float64, NaN where there is none; a covariate as far as it is numbers."""
+        column = self._columns.get(name, [None] * self._length)
+        if isinstance(column, list):
+            return np.array([_lenient(cell) for cell in column], dtype=np.float64)
+        return np.frombuffer(column, dtype=np.float64) if column else np.zeros(0)
+
+    def put(self, name: str, values: Sequence[Cell] | NDArray[np.float64]) -> None:
+        """Set a column, which keeps its place where it is there."""
+        column = self._new_column(name)
+        del column[:]
+        column.extend(values)
+
+    def chosen(self, wanted: Sequence[bool] | NDArray[np.bool_]) -> "GroupTable":
+        """Give the rows that are wanted, in a table of their own."""
+        table, places = GroupTable(), np.flatnonzero(np.asarray(wanted, bool)).tolist()
+        table._length = len(places)
+        for name, column in self._columns.items():
+            if isinstance(column, list):
+                table._columns[name] = [column[place] for place in places]
+            else:
+                table._columns[name] = array("d", (column[place] for place in places))
+        return table
+
+    def lines(self) -> Iterator[str]:
+        """Lines of the file, without their ends."""
+        names = self.names
+        columns = [self._columns[name] for name in names]
+        yield "\t".join(map(plain_cell, names))
+        for index in range(self._length):
+            yield "\t".join([plain_cell(column[index]) for column in columns])
 
 
-def total_column(hemisphere: str) -> str:
-    """Column of the sum of a hemisphere's structures."""
-    return f"{hemisphere}_{TOTAL}{VOLUME_END}"
+def plain_cell(cell: Cell) -> str:
+    r"""Write a cell so that no reader needs quotes; None and NaN are "n/a", numbers have what digits they need.
+
+    >>> plain_cell("a \t\"b\""), plain_cell(812.25), plain_cell(1000.0), plain_cell(None)
+    ("a  'b'", '812.25', '1000', 'n/a')
+    """
+    if cell is None or cell != cell:
+        return MISSING
+    return cell.translate(SENSELESS) if isinstance(cell, str) else f"{cell:.12g}"
 
 
-def columns_of(rows: Sequence[GroupRow]) -> list[str]:
-    """Union of the rows' columns in order of first sight: models have structures of their own."""
-    return list(dict.fromkeys(name for row in rows for name in row.cells()))
+def _lenient(cell: str | None) -> float:
+    try:
+        value = parse_number(cell)
+    except NotWholeError:
+        value = None
+    return ABSENT if value is None else value
 
 
-def write_group_table(output_dir: Path, rows: Sequence[GroupRow]) -> Path:
+def columns_of(rows: Iterable[GroupRow]) -> list[str]:
+    """Union of the rows' columns in order of first sight, those of other tables behind: models have own structures."""
+    return GroupTable(rows).names
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a table line by line, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+
+
+def write_group_table(output_dir: Path, rows: Iterable[GroupRow]) -> Path:
     """Write ``group_volumes.tsv``; returns its path."""
     path = output_dir / NAME
-    write_tsv(path, columns_of(rows), [row.cells() for row in rows])
+    table = rows if isinstance(rows, GroupTable) else GroupTable(rows)
+    write_lines(path, table.lines())
     return path
 
 
-def read_group_table(output_dir: Path) -> list[GroupRow]:
-    """Read ``group_volumes.tsv``; raises as `read_tsv` and `GroupRow.from_cells` do."""
-    return [GroupRow.from_cells(cells) for cells in read_tsv(output_dir / NAME)]
+def read_group_table(output_dir: Path) -> GroupTable:
+    """Read ``group_volumes.tsv``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none, or another run has just taken it away.
+    NotWholeError
+        It cannot be read, is cut short, or has another thing than a number in the place of one.
+    """
+    table = GroupTable()
+    try:
+        with open_text(output_dir / NAME, MAX_BYTES) as stream:
+            lines = csv.reader(_whole(stream), delimiter="\t")
+            names = next(lines, [])
+            if not names:
+                raise NotWholeError("it is empty")
+            for cells in lines:
+                if len(cells) != len(names):
+                    raise NotWholeError("its lines are not of one length")
+                table.append(dict(zip(names, cells, strict=True)))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise NotWholeError(f"it cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise NotWholeError("it is not UTF-8") from error
+    except csv.Error as error:
+        raise NotWholeError(f"it is no table ({error})") from error
+    return table
+
+
+def _whole(lines: Iterable[str]) -> Iterator[str]:
+    """Give lines that end: cut within a number, a table would still be one."""
+    for line in lines:
+        if not line.endswith("\n"):
+            raise NotWholeError("its last line does not end")
+        yield line

@@ -1,11 +1,17 @@
 """Names of the files that the app writes for a scan."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bids_hsf.bids.contrasts import PAIR
+from bids_hsf.bids.entities import in_order, split_name
+
 MULTISPECTRAL = "multispectral"
+TEMPLATE = "MNI152NLin2009cSym"
 FIGURES = ("segmentation", "entropy", "localization")
+THUMBNAIL = "thumbnail"  # of the segmentation; made of its figure where it is not there
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,26 @@ class ScanOutputs:
     def map_sidecar(self, description: str | None) -> Path:
         """Sidecar of a soft map."""
         return self.map(description).with_suffix("").with_suffix(".json")
+
+    @property
+    def transform_to_template(self) -> Path:
+        """Transform that carries images of the scan to the template."""
+        return self._transform(self._space, TEMPLATE)
+
+    @property
+    def transform_from_template(self) -> Path:
+        """Transform that carries images of the template to the scan."""
+        return self._transform(TEMPLATE, self._space)
+
+    @property
+    def _space(self) -> str:
+        """Label of ``space-``, which says of which scan; an image of no dataset has none."""
+        found = re.search("_space-([A-Za-z0-9]+)", self.stem)
+        return found[1] if found else "scan"
+
+    def _transform(self, source: str, target: str) -> Path:
+        stem = self.stem.replace(f"_space-{self._space}", "")
+        return self.output_dir / f"{stem}_from-{source}_to-{target}_mode-image_xfm.txt"
 
     def figure(self, description: str) -> Path:
         """Report figure, such as "segmentation"."""
@@ -104,6 +130,58 @@ def scan_outputs(
     after = [f"desc-{description}"] if description else []
     name = "_".join([*before, f"space-{suffix}", *chunk, f"seg-{segmentation}", *after])
     return ScanOutputs(output_dir, f"{folder}/anat/{name}", f"sub-{labels['sub']}/figures/{name}")
+
+
+def outputs_of_key(output_dir: Path, key: str, segmentation: str) -> ScanOutputs:
+    """Name the outputs of a scan that a table tells of by its key.
+
+    >>> outputs_of_key(Path("/out"), "sub-01_run-2_T2w+T1w", "hsf").figure_stem
+    'sub-01/figures/sub-01_run-2_space-T2w_seg-hsf_desc-multispectral'
+    """
+    *parts, suffixes = key.split("_")
+    entities = [(name, label) for name, _, label in (part.partition("-") for part in parts)]
+    suffix, _, second = suffixes.partition("+")
+    return scan_outputs(output_dir, entities, suffix, segmentation, MULTISPECTRAL if second else None)
+
+
+@dataclass(frozen=True)
+class ScanName:
+    """What the name of a scan's outputs tells of it.
+
+    Attributes
+    ----------
+    participant : str
+        With ``sub-``.
+    session : str or None
+        With ``ses-``.
+    scan : str
+        Key.
+    segmentation : str
+        The ``seg-`` entity.
+    """
+
+    participant: str
+    session: str | None
+    scan: str
+    segmentation: str
+
+
+def parse_stem(stem: str) -> ScanName | None:
+    """Read the name of a scan's outputs, without folder and suffix; None for what is not named like those of any.
+
+    >>> parse_stem("sub-01_ses-2_space-T1w_seg-hsf").scan, parse_stem("sub-01_space-T1w_seg-hsf_desc-mended")
+    ('sub-01_ses-2_T1w', None)
+    """
+    labels, _ = split_name(f"{stem}_")
+    description = labels.get("desc")
+    if not {"sub", "space", "seg"} <= set(labels) or description not in (None, MULTISPECTRAL):
+        return None
+    suffix = labels["space"]
+    if description is not None:
+        suffix += "+" + next(contrast for contrast in PAIR if contrast != suffix)
+    session = f"ses-{labels['ses']}" if "ses" in labels else None
+    scan = "_".join([*(f"{name}-{label}" for name, label in in_order(labels)), suffix])
+    return ScanName(f"sub-{labels['sub']}", session, scan, labels["seg"])
 
 
 def bids_uri(dataset: str, relative_path: str) -> str:

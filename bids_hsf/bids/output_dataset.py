@@ -7,7 +7,7 @@ from typing import Any
 
 from bids_hsf import __version__
 from bids_hsf.bids.maps import DESCRIPTIONS
-from bids_hsf.bids.names import FIGURES, MULTISPECTRAL, ScanOutputs
+from bids_hsf.bids.names import FIGURES, MULTISPECTRAL, THUMBNAIL, ScanOutputs
 from bids_hsf.errors import OutputError, StorageError
 from bids_hsf.files import claimed, read_json, sweep, write_if_changed
 
@@ -16,7 +16,7 @@ CODE_URL = "https://github.com/clementpoiret/bids-hsf"
 README = Path(__file__).parents[1] / "data" / "templates" / "dataset_README.md"
 LOOSE_MARK = ".bids-hsf"  # in the place of a dataset_description.json
 STAGING = ".bids-hsf-staging"  # where results are written; in the output folder, so that moving is renaming
-BIDSIGNORE = "*.html\nfigures\ngroup_*\n"
+BIDSIGNORE = "*.html\nfigures\ngroup_*\n*_xfm.txt\n"
 
 
 def check_mounted(output_dir: Path) -> None:
@@ -37,7 +37,9 @@ def own_files(outputs: ScanOutputs) -> tuple[Path, ...]:
     What a user puts there under another name, a label map mended by hand, is none of them.
     """
     maps = [path for name in (None, *DESCRIPTIONS) for path in (outputs.map(name), outputs.map_sidecar(name))]
-    return (outputs.sidecar, outputs.dseg, outputs.table, *maps, *(outputs.figure(name) for name in FIGURES))
+    transforms = (outputs.transform_to_template, outputs.transform_from_template)
+    figures = tuple(outputs.figure(name) for name in (*FIGURES, THUMBNAIL))
+    return (outputs.sidecar, outputs.dseg, outputs.table, *maps, *transforms, *figures)
 
 
 def discard(outputs: ScanOutputs) -> None:

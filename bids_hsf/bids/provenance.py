@@ -183,21 +183,37 @@ class Failure:
         What to do.
     exit_code : float or None
         That of the error.
+    scan, model : str or None
+        Key of the scan, and name of the model; not in records of older versions.
     """
 
     error: str
     hint: str | None = None
     exit_code: float | None = None
+    scan: str | None = None
+    model: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, in the order of the file."""
-        return {"Error": self.error, "Hint": self.hint, "ExitCode": self.exit_code}
+        return {
+            "Error": self.error,
+            "Hint": self.hint,
+            "ExitCode": self.exit_code,
+            "Scan": self.scan,
+            "Model": self.model,
+        }
 
 
 def read_failure(path: Path) -> Failure:
     """Read why a scan failed; an empty reason where there is none that is whole."""
     fields = Fields(read_json(path) or {})
     try:
-        return Failure(fields.text("Error") or "", fields.text("Hint"), fields.number("ExitCode"))
+        return Failure(
+            fields.text("Error") or "",
+            fields.text("Hint"),
+            fields.number("ExitCode"),
+            fields.text("Scan"),
+            fields.text("Model"),
+        )
     except NotWholeError:
         return Failure("")

@@ -21,8 +21,8 @@ class Selection:
 
     Attributes
     ----------
-    participants, excluded_participants, sessions : tuple of str
-        Labels without ``sub-`` and ``ses-``; empty for all (for none, in the case of excluded).
+    participants, excluded_participants, sessions, runs : tuple of str
+        Labels without ``sub-``, ``ses-``, ``run-``; empty for all (for none, in the case of excluded).
     modalities : tuple of str
         BIDS suffixes.
     modalities_asked : bool
@@ -34,6 +34,7 @@ class Selection:
     participants: tuple[str, ...] = ()
     excluded_participants: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ("T1w", "T2w")
     modalities_asked: bool = False
     filters: Filters = field(default_factory=dict)

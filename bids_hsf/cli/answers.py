@@ -1,6 +1,7 @@
 """Answers of ``hsf-hub``, for people and as JSON."""
 
 import json
+import logging
 import math
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def print_answer(answer: Answer, as_json: bool) -> int:
 
 def report_error(error: BidsHsfError, as_json: bool) -> int:
     """Print an error and its hint to stderr, and for --json to stdout too; returns its exit code."""
-    complain(f"error: {error.message}")
+    complain(f"error: {error.message}", logging.ERROR)
     if error.hint:
         complain(f"hint: {error.hint}")
     if as_json:

@@ -2,21 +2,32 @@
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 from bids_hsf import __version__
 from bids_hsf.bids.selection import is_image_name
-from bids_hsf.cli.console import show
-from bids_hsf.cli.parser import POSITIONALS, Parser, near
+from bids_hsf.cli.actions import (
+    Device,
+    Memory,
+    NamedFolders,
+    PrintCompletion,
+    PrintSpec,
+    Words,
+    label,
+    number_or_auto,
+    one_of,
+    path_of,
+    suffix_of,
+)
+from bids_hsf.cli.habits import add_habits, take_habits
+from bids_hsf.cli.parser import POSITIONALS, Parser
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
 from bids_hsf.hub import DEFAULT_MODEL, OFFLINE_MODEL
 from bids_hsf.runs.command_line import FLAGS
 from bids_hsf.runs.config import EXECUTORS, LEVELS, REFERENCES, UNCERTAINTIES, VIEWERS, Config, Method, config_from
+from bids_hsf.text_table import near
 
 USAGE = (
     "bids-hsf BIDS_DIR OUTPUT_DIR {participant,group,status} [{participant,group,status} ...] [options]\n"
@@ -33,6 +44,10 @@ or in images that belong to no dataset; the results lie beside each other in the
 
   bids-hsf scan_T1w.nii.gz results
 
+or compare two models on the same scans, from their results (bids-hsf compare --help):
+
+  bids-hsf compare /data/study/derivatives/bids-hsf
+
 For research use only; not for clinical use."""
 
 EPILOG = """exit codes: 0 all done; 1 some scans failed, the rest are whole; 2 bad arguments; 16 not a BIDS dataset;
@@ -43,9 +58,9 @@ that cannot be had; 70 internal error; 73 output cannot be created; 74 reading o
 Flags may be spelled with hyphens or underscores. Models: see `hsf-hub list`.
 Documentation: https://github.com/clementpoiret/bids-hsf"""
 
-SUFFIXES = {"t1w": "T1w", "t2w": "T2w", "unit1": "UNIT1"}
+FILTER_KEYS = ("t1w", "t2w", "unit1")
 
-MEMORY_UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
+SHELLS = ("bash", "zsh", "tcsh")
 
 
 def build_parser() -> Parser:
@@ -61,10 +76,10 @@ def build_parser() -> Parser:
     )
     # Optional to argparse: a saved run holds them, and their lack is told in our own words.
     parser.add_argument(
-        "bids_dir", type=_path, nargs="?", default=None, metavar="BIDS_DIR", help="the BIDS dataset, or images"
+        "bids_dir", type=path_of, nargs="?", default=None, metavar="BIDS_DIR", help="the BIDS dataset, or images"
     )
     parser.add_argument(
-        "output_dir", type=_path, nargs="?", default=None, metavar="OUTPUT_DIR", help="where the derivatives go"
+        "output_dir", type=path_of, nargs="?", default=None, metavar="OUTPUT_DIR", help="where the derivatives go"
     )
     parser.add_argument(
         "levels",
@@ -75,11 +90,14 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"bids-hsf v{__version__}")
     parser.add_argument("--bids-exec-spec", action=PrintSpec, nargs=0, help="print the Boutiques descriptor and exit")
+    text = f"print what lets a shell complete this command, and exit: {', '.join(SHELLS)}"
+    parser.add_argument("--print-completion", action=PrintCompletion, choices=SHELLS, metavar="SHELL", help=text)
     _add_selection(parser.add_argument_group("which scans"))
     _add_model(parser.add_argument_group("model"))
     _add_outputs(parser.add_argument_group("outputs"))
     _add_resources(parser.add_argument_group("resources"))
     _add_run(parser.add_argument_group("run"))
+    add_habits(parser.add_argument_group("accepted from other programs"))
     return parser
 
 
@@ -87,7 +105,7 @@ Group = argparse._ArgumentGroup
 
 SWITCH = {"action": "store_true"}
 NUMBER = {"type": int, "metavar": "N"}
-LABELS = {"nargs": "+", "action": "extend", "metavar": "LABEL"}
+LABELS = {"action": Words, "metavar": "LABEL"}
 
 
 def _adder(group: Group) -> Callable[..., argparse.Action]:
@@ -97,17 +115,24 @@ def _adder(group: Group) -> Callable[..., argparse.Action]:
 
 def _add_selection(group: Group) -> None:
     add = _adder(group)
-    text = "participants to process, with or without sub- (default: all)"
-    add("selection.participants", text, type=_label("sub-"), **LABELS)
-    add("selection.excluded_participants", "participants to leave out", type=_label("sub-"), **LABELS)
+    text = "participants to process, with or without sub-, with spaces or commas between them (default: all)"
+    add("selection.participants", text, reading=label("sub-"), **LABELS)
+    add("selection.excluded_participants", "participants to leave out (default: none)", reading=label("sub-"), **LABELS)
     text = "sessions to process, with or without ses- (default: all)"
-    add("selection.sessions", text, type=_label("ses-"), **LABELS)
+    add("selection.sessions", text, reading=label("ses-"), **LABELS)
+    text = "runs to process, with or without run- (default: all, also images without a run)"
+    add("selection.runs", text, reading=label("run-"), **LABELS)
     text = "images to segment: T1w, T2w, UNIT1 (default: T1w and T2w, as far as the model knows them)"
-    add("selection.modalities", text, type=_suffix, nargs="+", metavar="SUFFIX")
-    text = 'pybids filters under the keys t1w and t2w, a JSON file or its text; null: entity absent, "*": any'
+    add("selection.modalities", text, action=Words, reading=suffix_of, metavar="SUFFIX")
+    text = (
+        'pybids filters under the keys t1w and t2w, a JSON file or its text; null: entity absent, "*": any '
+        "(default: none)"
+    )
     add("selection.filters", text, type=read_filters, metavar="FILE")
-    text = "pybids index to reuse; a complete one is made if the folder has none"
-    add("bids_database_dir", text, type=_path, metavar="DIR")
+    text = (
+        "pybids index to reuse; a complete one is made if the folder has none (default: only what is needed, in memory)"
+    )
+    add("bids_database_dir", text, type=path_of, metavar="DIR")
     add("behaviour.validate", "do not run the BIDS validator on the input", action="store_false")
 
 
@@ -118,21 +143,33 @@ def _add_model(group: Group) -> None:
         f"(default: {DEFAULT_MODEL}; without any download: {OFFLINE_MODEL})"
     )
     add("method.model", text, metavar="NAME|CARD.yaml")
-    add("hub_dirs", "folders with further model cards", type=_path, nargs="+", action="extend", metavar="DIR")
-    text = "labels to join, as the model's card offers them: 1/2/3, 1/23, 123, whole"
+    add(
+        "hub_dirs",
+        "folders with further model cards (default: those in BIDS_HSF_HUB)",
+        type=path_of,
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+    )
+    text = "labels to join, as the model's card offers them: 1/2/3, 1/23, 123, whole (default: all labels)"
     add("method.ca_mode", text, metavar="MODE")
     text = (
         "test-time augmentations, or auto: as many as it takes until volumes are steady "
         "(default: as the model's card says)"
     )
-    add("method.n_augmentations", text, type=_number_or_auto, metavar="N|auto")
+    add("method.n_augmentations", text, type=number_or_auto, metavar="N|auto")
     text = f"with --tta auto, how steady volumes have to be (default: {Method.volume_tolerance:g} per cent)"
     add("method.volume_tolerance", text, type=float, metavar="PERCENT")
     add("method.seed", f"seed of the augmentations (default: {Method.seed})", **NUMBER)
-    add("method.box_margin_mm", "margin of the crop around the hippocampus", type=float, metavar="MM")
+    add(
+        "method.box_margin_mm",
+        "margin of the crop around the hippocampus (default: the card's, else 4)",
+        type=float,
+        metavar="MM",
+    )
     text = (
         "put the boxes around the hippocampi of other software's label maps: folders of FreeSurfer or FastSurfer "
-        "subjects, of fMRIPrep, or of SynthSeg's maps named after the scans"
+        "subjects, of fMRIPrep, or of SynthSeg's maps named after the scans (default: the template's hippocampi)"
     )
     add("method.derivatives", text, nargs="+", action=NamedFolders, metavar="NAME=PATH")
     add("method.multispectral", "join the votes of the T1w and the T2w scan of each session", **SWITCH)
@@ -146,9 +183,14 @@ def _add_outputs(group: Group) -> None:
     text = "full: also mutual information, expected entropy and vote share (default: entropy)"
     add("behaviour.uncertainty", text, choices=UNCERTAINTIES)
     add("behaviour.write_probabilities", "also write the class probabilities", **SWITCH)
+    text = "also write the affine transforms between the scan and MNI152 (ITK's text format)"
+    add("behaviour.write_transforms", text, **SWITCH)
     add("behaviour.split_long_axis", "also write a label map of head, body and tail", **SWITCH)
-    text = f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR/logs"
-    add("behaviour.export_lut", text, nargs="+", action="extend", choices=VIEWERS, metavar="VIEWER")
+    text = f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR/logs (default: none)"
+    add("behaviour.export_lut", text, action=Words, reading=one_of(VIEWERS), metavar="VIEWER")
+    text = "group level: ratings of scans, qc.tsv as the review page exports it, for the column qc (default: none)"
+    add("behaviour.ratings", text, type=path_of, metavar="QC.tsv")
+    add("behaviour.leave_out_excluded", "group level: leave scans rated exclude out of the tables", **SWITCH)
     add("behaviour.force", "redo finished scans, also those made with other settings", **SWITCH)
     add("behaviour.reports_only", "only write the reports again, from the derivatives alone", **SWITCH)
     text = "only write the methods text, OUTPUT_DIR/logs/CITATION.md, .html and .bib"
@@ -166,107 +208,47 @@ def _add_resources(group: Group) -> None:
     add("method.reduced_precision", text, **SWITCH)
     text = "cores in total (what fmriprep calls --nprocs; default: all that are allowed)"
     add("resources.nthreads", text, **NUMBER)
-    add("resources.nprocs", "scans at once", **NUMBER)
-    add("resources.omp_nthreads", "threads a scan; --nprocs x --omp-nthreads <= --nthreads", **NUMBER)
-    text = "memory in total: a number of MB, or with K, M, G or T; --mem-gb in GB"
+    add("resources.nprocs", "scans at once (default: as many as cores and memory take)", **NUMBER)
+    add(
+        "resources.omp_nthreads", "threads a scan; --nprocs x --omp-nthreads <= --nthreads (default: up to 4)", **NUMBER
+    )
+    text = "memory in total: a number of MB, or with K, M, G or T; --mem-gb in GB (default: what is allowed)"
     add("resources.mem_mb", text, action=Memory, metavar="SIZE")
     add("resources.executor", "where scans run (default: local)", choices=EXECUTORS)
-    text = "a Dask cluster that runs: its address, or the file of its scheduler"
+    text = "a Dask cluster that runs: its address, or the file of its scheduler (default: none)"
     add("resources.dask_scheduler", text, metavar="ADDRESS|FILE.json")
-    text = "let Dask ask Slurm, PBS, SGE, LSF or HTCondor for up to --nprocs workers: dask-jobqueue's configuration"
-    add("resources.dask_jobqueue", text, type=_path, metavar="FILE.yaml")
-    add("work_dir", "scratch folder (default: in $TMPDIR, else OUTPUT_DIR/.work)", type=_path, metavar="DIR")
+    text = (
+        "let Dask ask Slurm, PBS, SGE, LSF or HTCondor for up to --nprocs workers: dask-jobqueue's configuration "
+        "(default: none)"
+    )
+    add("resources.dask_jobqueue", text, type=path_of, metavar="FILE.yaml")
+    add("work_dir", "scratch folder (default: in $TMPDIR, else OUTPUT_DIR/.work)", type=path_of, metavar="DIR")
 
 
 def _add_run(group: Group) -> None:
     add = _adder(group)
     add("behaviour.dry_run", "print which scans would be processed, with time and memory; write nothing", **SWITCH)
+    add("behaviour.clean_work_dir", "first remove what earlier runs left in the scratch folder", **SWITCH)
     add("behaviour.stop_on_first_crash", "start no further scan after the first failure", **SWITCH)
-    text = "settings of a saved run, OUTPUT_DIR/logs/config_*.toml; what the command line says wins"
-    group.add_argument("--config-file", type=_path, metavar="FILE", help=text)
-    add("behaviour.verbosity", "more log; -vv for all", action="count")
-    group.add_argument("--notrack", help="accepted for compatibility; the app never phones home", action="store_true")
-
-
-class PrintSpec(argparse.Action):
-    """Print the Boutiques descriptor that ships with the package."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        """Print and leave."""
-        show((Path(__file__).parents[1] / "data" / "bids_hsf.boutiques.json").read_text(encoding="utf-8").rstrip())
-        parser.exit()
-
-
-class Device(argparse.Action):
-    """Remember the device, or print the table of devices where it is "list"."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, value: Any, _: str | None = None) -> None:
-        """Print and leave, or store."""
-        if value == "list":
-            from bids_hsf.networks.device import format_devices
-
-            show(format_devices())
-            parser.exit()
-        setattr(namespace, self.dest, value)
-
-
-class NamedFolders(argparse.Action):
-    """Folders by name, such as freesurfer=/data/derivatives/freesurfer."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, value: Any, flag: str | None = None) -> None:
-        """Add to those that were given before."""
-        folders = dict(getattr(namespace, self.dest, {}))
-        for word in value:
-            name, equals, path = word.partition("=")
-            if not (name and equals and path):
-                parser.error(f"argument {flag}: expected NAME=PATH, for example freesurfer=/data/fs, got {word!r}")
-            folders[name] = str(_path(path))
-        setattr(namespace, self.dest, folders)
-
-
-class Memory(argparse.Action):
-    """A size with a suffix to MB."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, value: Any, flag: str | None = None) -> None:
-        """Store the number of MB."""
-        text = str(value).strip().upper().removesuffix("B")
-        default = "G" if flag == "--mem-gb" else "M"
-        number, unit = (text[:-1], text[-1]) if text[-1:] in MEMORY_UNITS else (text, default)
-        try:
-            setattr(namespace, self.dest, round(float(number) * MEMORY_UNITS[unit]))
-        except (ValueError, OverflowError):
-            parser.error(f"argument {flag}: not a size: {value!r}, expected for example 8000, 8G or 500M")
-
-
-def _path(text: str) -> Path:
-    """Absolute path, links kept: a mounted dataset keeps the name that the user knows."""
-    path = Path(text)
-    with suppress(RuntimeError):  # "~" of a user without a home stays as it is
-        path = path.expanduser()
-    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
-
-
-def _label(prefix: str) -> Callable[[str], str]:
-    return lambda text: text.removeprefix(prefix)
-
-
-def _number_or_auto(text: str) -> int | str:
-    return text if text == "auto" else int(text)
-
-
-def _suffix(text: str) -> str:
-    return SUFFIXES.get(text.lower(), text)
+    text = "settings of a saved run, OUTPUT_DIR/logs/config_*.toml; what the command line says wins (default: none)"
+    group.add_argument("--config-file", type=path_of, metavar="FILE", help=text)
+    add("behaviour.verbosity", "more log on the terminal: -v stages, -vv also other packages", action="count")
 
 
 def read_filters(text: str) -> dict[str, Any]:
     """Content of ``--bids-filter-file``, or of the JSON itself; keys in lower case, unknown ones are left alone."""
     try:
-        content = json.loads(text if text.lstrip().startswith("{") else _path(text).read_text(encoding="utf-8"))
+        content = json.loads(text if text.lstrip().startswith("{") else path_of(text).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"--bids-filter-file {text} cannot be read: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
         raise UsageError(f"--bids-filter-file {text}: expected an object of objects", 'Such as {"t1w": {"run": 1}}')
-    return {key.lower(): value for key, value in content.items()}
+    filters = {key.lower(): value for key, value in content.items()}
+    for key in filters:
+        meant = near(key, FILTER_KEYS)
+        if meant and key not in FILTER_KEYS:
+            raise UsageError(f"--bids-filter-file {text}: {key!r} is the key of no image", meant)
+    return filters
 
 
 def parse(arguments: Sequence[str]) -> dict[str, Any]:
@@ -282,6 +264,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     habit = [argument for argument in arguments if argument.startswith("segmentation=")]
     options = vars(build_parser().parse_args([argument for argument in arguments if argument not in habit]))
     _take_images(options)
+    take_habits(options)
     for word in habit:
         name = word.partition("=")[2]
         if options.setdefault("method.model", name) != name:
@@ -307,7 +290,7 @@ def _take_images(options: dict[str, Any]) -> None:
     """
     if options.get("bids_dir") is None or not is_image_name(options["bids_dir"]):
         return
-    words = [options["bids_dir"], options["output_dir"], *map(_path, options["levels"])]
+    words = [options["bids_dir"], options["output_dir"], *map(path_of, options["levels"])]
     words = [word for word in words if word is not None]
     images = list(takewhile(is_image_name, words))
     if len(images) == len(words):
@@ -331,8 +314,7 @@ def config_of(options: dict[str, Any], command: Sequence[str]) -> Config:
         record["selection"]["modalities_asked"] = True
     if "method.model" in options:  # whoever names the model takes its files as they are now
         record["method"].pop("members", None)
-    for name in ("config_file", "notrack"):
-        record.pop(name, None)
+    record.pop("config_file", None)
     missing = [metavar for name, metavar in POSITIONALS.items() if name not in record]
     if missing:
         raise UsageError(f"--config-file {options['config_file']} lacks {', '.join(missing)}")

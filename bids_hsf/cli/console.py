@@ -100,6 +100,18 @@ class OneLine(logging.Formatter):
         return printable(super().formatException(ei))
 
 
+COLOURS = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31"}  # yellow, red
+
+
+def coloured(text: str, level: int, stream: TextIO) -> str:
+    """Text in the colour of a warning or an error, if a terminal shows it and nobody asked for none (NO_COLOR)."""
+    colour = COLOURS.get(level)
+    terminal = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    if colour is None or not terminal or os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[{colour}m{text}\x1b[0m"
+
+
 class Console(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to the terminal above a progress bar, if there is one; a terminal that is gone is no reason to stop."""
 
@@ -110,7 +122,7 @@ class Console(logging.StreamHandler):  # type: ignore[type-arg]
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         try:
-            text = self.format(record)
+            text = coloured(self.format(record), record.levelno, self.stream)
             progress = sys.modules.get("tqdm")
             if progress is None:
                 print(text, file=self.stream, flush=True)
@@ -227,10 +239,10 @@ def _print(text: str) -> None:
         print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
-def complain(line: str) -> None:
-    """Print a line to standard error, if anybody is there to read it."""
+def complain(line: str, level: int = logging.NOTSET) -> None:
+    """Print a line to standard error, if anybody is there to read it; of a level above INFO in its colour."""
     try:
-        print(printable(line, kept=""), file=sys.stderr, flush=True)
+        print(coloured(printable(line, kept=""), level, sys.stderr), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         let_go(sys.stderr)
 
@@ -268,3 +280,11 @@ def show(text: str) -> None:
     except OSError as error:
         let_go(sys.stdout)
         raise StorageError(f"Cannot write to standard output: {error.strerror}", "Check free space.") from error
+
+
+def report_error(error: BidsHsfError) -> int:
+    """Log an error and its hint; returns its exit code."""
+    logger.error("%s", error.message)
+    if error.hint:
+        logger.error("hint: %s", error.hint)
+    return error.exit_code

@@ -1,4 +1,4 @@
-"""``hsf-hub``: list, show, fetch, verify, validate and evaluate the models of the hub."""
+"""``hsf-hub``: list, show, fetch, verify, validate and evaluate the models of the hub; begin the card of a new one."""
 
 import argparse
 import json
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from bids_hsf import __version__
 from bids_hsf.cli import quantize
+from bids_hsf.cli.actions import PrintCompletion
 from bids_hsf.cli.answers import Answer, plain, print_answer, report_error
 from bids_hsf.cli.console import Advice, OneLine, exit_code_of, settle_streams
+from bids_hsf.cli.hub_list import list_models
+from bids_hsf.cli.parser import HubParser
 from bids_hsf.errors import BidsHsfError, UsageError
 from bids_hsf.runs.signals import stoppable
 from bids_hsf.text_table import text_table
 
 if TYPE_CHECKING:
-    from bids_hsf.hub.cards import ModelCard
     from bids_hsf.segmentation.evaluation import Mean, Score
 
 logger = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser with one sub-parser a command."""
-    parser = argparse.ArgumentParser(
+    parser = HubParser(
         prog="hsf-hub",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -73,6 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"hsf-hub (bids-hsf) v{__version__}")
+    text = "print what lets a shell complete this command, and exit"
+    parser.add_argument("--print-completion", action=PrintCompletion, choices=("bash", "zsh", "tcsh"), help=text)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands, "list", list_models, "show all models in a table")
     shown = _add(commands, "show", show_model, "show one model's card")
@@ -80,17 +84,27 @@ def build_parser() -> argparse.ArgumentParser:
     fetch = _add(commands, "fetch", fetch_models, "download models ahead, for images and nodes without internet")
     fetch.add_argument("models", nargs="*", metavar="NAME|CARD.yaml")
     fetch.add_argument("--all", action="store_true", help="every model that `hsf-hub list` shows")
-    fetch.add_argument("--dest", type=Path, metavar="DIR", help="folder to fill; set BIDS_HSF_CACHE to it later")
+    fetch.add_argument(
+        "--dest", type=Path, metavar="DIR", help="folder to fill; set BIDS_HSF_CACHE to it later (default: the cache)"
+    )
     verify = _add(commands, "verify", verify_models, "check the files that are there against their checksums")
     verify.add_argument("models", nargs="*", metavar="NAME|CARD.yaml", help="default: all of which files are there")
-    verify.add_argument("--dest", type=Path, metavar="DIR", help="folder that `hsf-hub fetch --dest` filled")
+    verify.add_argument(
+        "--dest", type=Path, metavar="DIR", help="folder that `hsf-hub fetch --dest` filled (default: the cache)"
+    )
+    new = _add(commands, "new", new_card, "begin the card of an ONNX file: all that the file tells is filled in")
+    new.add_argument("file", type=Path, metavar="FILE.onnx")
+    text = "where to write it (default: beside the file, with the ending .yaml)"
+    new.add_argument("--output", type=Path, metavar="CARD.yaml", help=text)
+    text = "address from which others will have the file (default: none; the card then names the file beside it)"
+    new.add_argument("--url", metavar="URL", help=text)
     validate = _add(commands, "validate", validate_card, "check a card: schema, download, checksums, a trial run")
     validate.add_argument("card", type=Path, metavar="CARD.yaml")
     evaluate = _add(commands, "evaluate", evaluate_model, "judge a model on crops with manual labels")
     evaluate.add_argument("model", metavar="NAME|CARD.yaml")
     evaluate.add_argument("--images", type=Path, required=True, metavar="DIR", help="crops, NIfTI")
     evaluate.add_argument("--labels", type=Path, required=True, metavar="DIR", help="label maps of the same names")
-    evaluate.add_argument("--output", type=Path, metavar="FILE.tsv", help="write the rows there")
+    evaluate.add_argument("--output", type=Path, metavar="FILE.tsv", help="write the rows there (default: print them)")
     evaluate.add_argument("--nthreads", type=int, metavar="N", help="threads of the network (default: all allowed)")
     evaluate.add_argument("--reduced-precision", action="store_true", help="as bids-hsf computes by this option")
     quantized = _add(commands, "quantize", quantize.quantize_model, "make an int8 twin of a float model for this CPU")
@@ -103,24 +117,6 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (fetch, validate, evaluate, quantized):
         command.add_argument("--allow-http", action="store_true", default=None, help="take http:// addresses too")
     return parser
-
-
-def list_models(options: argparse.Namespace) -> Answer:
-    """Show all models in a table."""
-    from bids_hsf.hub.models import cache_root, list_cards
-    from bids_hsf.machine import int8_feature
-
-    int8 = int8_feature()
-    rows = [_row(card, int8) for card in list_cards(options.hub_dir)]
-    columns = ["model", "labels", "contrasts", "voxels", "passes", "MB", "here", "licence", "recommended"]
-    cells = [[_cell(row[column]) for column in columns] for row in rows]
-    reason = (
-        f"This CPU has {int8}: int8 models (sq) are fast here."
-        if int8
-        else "This CPU has neither VNNI nor AMX: int8 models (sq) gain little here."
-    )
-    text = "\n".join([*text_table(columns, cells), "", reason, f"Downloads go to {cache_root()}"])
-    return Answer({"models": rows, "int8_feature": int8, "cache": str(cache_root())}, text)
 
 
 def show_model(options: argparse.Namespace) -> Answer:
@@ -214,6 +210,28 @@ def validate_card(options: argparse.Namespace) -> Answer:
     return Answer(trial, "\n".join(lines), 0 if trial.passed else ModelError.exit_code)
 
 
+def new_card(options: argparse.Namespace) -> Answer:
+    """Begin the card of an ONNX file."""
+    from bids_hsf.errors import NoInputError
+    from bids_hsf.files import write_text
+    from bids_hsf.segmentation.card_draft import draft_card
+
+    if not options.file.is_file():
+        raise NoInputError(f"{options.file}: no such file")
+    path = options.output or options.file.with_suffix(".yaml")
+    if path.exists():
+        raise UsageError(f"{path} is there already", "Give another name by --output, or remove it.")
+    draft = draft_card(options.file, path, options.url)
+    write_text(path, draft.text)
+    lines = [
+        f"{path} written.",
+        *draft.findings,
+        f"To do: fill in {', '.join(draft.open_fields)}, and name the labels.",
+    ]
+    lines.append(f"Then: hsf-hub validate {path}")
+    return Answer({"card": str(path), "findings": draft.findings, "open_fields": draft.open_fields}, "\n".join(lines))
+
+
 def evaluate_model(options: argparse.Namespace) -> Answer:
     """Judge a model on crops with manual labels."""
     from tqdm import tqdm
@@ -293,48 +311,10 @@ def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], Answer], 
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     command.set_defaults(run=run)
     command.add_argument("--json", action="store_true", help="print JSON")
-    text = "folders with further cards"
+    text = "folders with further cards (default: those in BIDS_HSF_HUB)"
     command.add_argument("--hub-dir", type=Path, action="extend", nargs="+", default=[], metavar="DIR", help=text)
     command.add_argument("-v", "--verbose", action="store_true", help="more log")
     return command
-
-
-def _row(card: "ModelCard", int8: str | None) -> dict[str, Any]:
-    """One model for the table."""
-    from bids_hsf.hub.models import is_packaged, member_path
-
-    paths = [member_path(member, card) for member in card.members]
-    here = [path.is_file() for path in paths]
-    sizes = [
-        path.stat().st_size if there else member.size or 0
-        for path, there, member in zip(paths, here, card.members, strict=True)
-    ]
-    state = "yes" if all(here) else "no" if not any(here) else f"{sum(here)}/{len(here)}"
-    return {
-        "model": card.name,
-        "family": card.family,
-        "version": card.version,
-        "labels": [label.abbreviation for label in card.labels],
-        "contrasts": list(card.contrasts),
-        "voxels": "native" if card.voxel_size_mm is None else f"{card.voxel_size_mm:g} mm",
-        "members": len(card.members),
-        "augmentations": card.n_augmentations,
-        "passes": len(card.members) * (1 + card.n_augmentations),
-        "MB": round(sum(sizes) / 1e6, 1) if all(sizes) else None,
-        "here": "packaged" if all(here) and all(map(is_packaged, card.members)) else state,
-        "licence": card.license,
-        "recommended": (card.precision == "int8") == (int8 is not None),
-        "card": str(card.path),
-    }
-
-
-def _cell(value: Any) -> str:
-    """One value in a table for people."""
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return "?" if value is None else str(value)
 
 
 def _shown(value: Any) -> str:

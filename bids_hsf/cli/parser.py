@@ -1,12 +1,15 @@
-"""The parser behind the arguments of ``bids-hsf``: words in any order, flags in either spelling, near words."""
+"""Parsers of both commands: near words; and for ``bids-hsf`` words in any order, flags in either spelling."""
 
 import argparse
-import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from bids_hsf.cli.actions import actions_of
+from bids_hsf.cli.habits import ELSEWHERE
 from bids_hsf.errors import UsageError
 from bids_hsf.runs.config import LEVELS
+from bids_hsf.text_table import near
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,10 +20,10 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(self.arrange([_hyphens(argument) for argument in args or []]), namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, without the whole usage, and which flag is likely meant."""
-        words = message.partition("unrecognized arguments: ")[2].split()
-        flag = words[0].partition("=")[0] if words else ""
-        raise UsageError(message, f"{near(flag, self._option_string_actions)}See bids-hsf --help")
+        """Say what is wrong, without the whole usage, and which word is likely meant."""
+        answers = [answer for flag, answer in ELSEWHERE.items() if flag in _unknown_flags(message)]
+        hint = f"{answers[0]}. " if answers else meant(message, self._option_string_actions)
+        raise UsageError(message, f"{hint}See bids-hsf --help")
 
     def arrange(self, arguments: Sequence[str]) -> list[str]:
         """Order arguments as positionals, then flags with their values.
@@ -56,6 +59,9 @@ class Parser(argparse.ArgumentParser):
             if self._takes_many(argument):
                 while rest and not rest[0].startswith("-"):
                     flags[-1].append(rest.pop(0))
+            elif self._takes_some(argument):
+                while rest and rest[0] in (self._option_string_actions[argument].choices or ()):
+                    flags[-1].append(rest.pop(0))
             elif self._takes_one(argument) and rest:
                 flags[-1].append(rest.pop(0))
         return words, flags
@@ -64,15 +70,43 @@ class Parser(argparse.ArgumentParser):
         action = self._option_string_actions.get(flag)
         return action is not None and action.nargs == "+"
 
+    def _takes_some(self, flag: str) -> bool:
+        action = self._option_string_actions.get(flag)
+        return action is not None and action.nargs == "*"
+
     def _takes_one(self, flag: str) -> bool:
         action = self._option_string_actions.get(flag)
         return action is not None and action.nargs is None
 
 
-def near(word: str, known: Iterable[str]) -> str:
-    """Ask whether another word was meant, where one is near."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean {near[0]}? " if near else ""
+class HubParser(argparse.ArgumentParser):
+    """A parser with commands that tells which word is likely meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and which flag or command is likely meant; leave with 2."""
+        flags = [flag for action in actions_of(self) for flag in action.option_strings]
+        hint = meant(message, flags).strip()
+        super().error(f"{message}\nhint: {hint}" if hint else message)
+
+
+def meant(message: str, flags: Iterable[str]) -> str:
+    """Ask whether another word was meant than the one that argparse complains of.
+
+    >>> meant("unrecognized arguments: --modle=x", ["--model"])
+    'Did you mean --model? '
+    >>> meant("argument --uncertainty: invalid choice: 'ful' (choose from 'entropy', 'full')", [])
+    'Did you mean full? '
+    """
+    unknown = _unknown_flags(message)
+    if unknown:
+        return near(unknown[0], flags)
+    choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+    return near(choice[1], [word.strip("' ") for word in choice[2].split(",")]) if choice else ""
+
+
+def _unknown_flags(message: str) -> list[str]:
+    """Words that argparse does not recognise, without their values."""
+    return [word.partition("=")[0] for word in message.partition("unrecognized arguments: ")[2].split()]
 
 
 def _hyphens(argument: str) -> str:

@@ -241,6 +241,8 @@ class SharedForm(Form):
     """What the networks have seen."""
     evaluation: Text = _left_out()
     """How good they are, on what; optional."""
+    accuracy: Annotated[str, _text(r"[^\t\n]{1,60}", "one line of at most 60 characters")] = _left_out()
+    """The same in a few words, for the table of `hsf-hub list`; optional."""
     contrasts: Annotated[list[Annotated[Literal["T1w", "T2w"], Expected("T1w or T2w")]], Field(min_length=1)] = (
         _left_out()
     )

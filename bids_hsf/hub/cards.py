@@ -94,7 +94,8 @@ class ModelCard:
     n_augmentations : int
         Random test-time samples beside the plain pass.
     recipe : AugmentationRecipe
-    evaluation : str
+    evaluation, accuracy : str
+        How good it is, at length and in a few words.
     minimum_app_version : str
     precision : str
         "float32" or "int8"; int8 pays where the CPU has VNNI or AMX.
@@ -123,6 +124,7 @@ class ModelCard:
     n_augmentations: int = 0
     recipe: AugmentationRecipe = field(default_factory=AugmentationRecipe)
     evaluation: str = "not stated"
+    accuracy: str = "not stated"
     minimum_app_version: str = "0"
     precision: str = "float32"
     sparsity: float = 0.0

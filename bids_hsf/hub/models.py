@@ -221,7 +221,12 @@ def _bring(member: Member, card: ModelCard, path: Path, problem: str, allow_http
 
 
 def _offline_hint(card: ModelCard) -> str:
-    """Say what to do where a model cannot be downloaded."""
+    """Say what to do where a model cannot be downloaded; of a card that is not ours, its author may be asking."""
+    if card.path.parent != packaged_hub_dir():
+        return (
+            f"If the card is yours, correct the url in {card.path}. Else, where there is internet: "
+            f"`hsf-hub fetch {card.path}:{card.name} --dest DIR`, then {CACHE_VARIABLE}=DIR here."
+        )
     return (
         f"Where there is internet: `hsf-hub fetch {card.name} --dest DIR`, then {CACHE_VARIABLE}=DIR here. "
         f"Or use --model {OFFLINE_MODEL}: subfields by other borders, from this package, offline."

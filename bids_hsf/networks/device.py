@@ -19,10 +19,10 @@ from bids_hsf.machine import (
     release_memory,
     runtime_builds,
 )
-from bids_hsf.networks.probing import Probe, ProviderTrial
-from bids_hsf.networks.providers import PROVIDERS
-from bids_hsf.networks.sessions import MemberFile, SessionSettings, member_file
-from bids_hsf.text_table import text_table
+from bids_hsf.networks.probing import Probe, ProviderTrial, untried
+from bids_hsf.networks.providers import PROVIDERS, Provider, provider_options
+from bids_hsf.networks.sessions import CPU, MemberFile, SessionSettings, member_file
+from bids_hsf.text_table import near, text_table
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +113,7 @@ def choose_device(
     ModelError
         Not even the CPU provider can run the file.
     """
-    names = [provider.name for provider in PROVIDERS]
-    if request != "auto" and request not in names:
-        raise DeviceError(f"--device {request}: expected auto, {', '.join(names)}", HINT)
+    wanted_providers(request)
     conflict = build_conflict()
     if conflict:
         logger.warning("%s", conflict)
@@ -133,12 +131,60 @@ def choose_device(
     )
 
 
+def wanted_providers(request: str) -> list[Provider]:
+    """List the providers that a request stands for, the fastest first.
+
+    Raises
+    ------
+    DeviceError
+        It names one that nobody knows.
+    """
+    names = ["auto", *(provider.name for provider in PROVIDERS)]
+    if request not in names:
+        raise DeviceError(f"--device {request}: expected {', '.join(names)}", f"{near(request, names)}{HINT}")
+    return [each for each in PROVIDERS if each.name == request or (request == "auto" and each.automatic)]
+
+
+def candidates(request: str) -> list[Provider]:
+    """List the providers that could be tried for a request here, by hardware and builds; no network is opened.
+
+    Raises
+    ------
+    DeviceError
+        It names one that is unknown, or that could not be tried.
+    """
+    wanted = wanted_providers(request)
+    trials = [untried(provider) for provider in wanted]
+    if request != "auto" and trials[0].state != "not tried":
+        conflict = build_conflict()
+        raise DeviceError(
+            f"--device {request}: {trials[0].state}: {trials[0].reason}", f"{conflict} {HINT}" if conflict else HINT
+        )
+    return [provider for provider, trial in zip(wanted, trials, strict=True) if trial.state == "not tried"]
+
+
+def settings_to_try(
+    request: str, n_threads: int, cache_dir: Path | None = None, *, reduced_precision: bool = False
+) -> list[SessionSettings]:
+    """Tell the sessions in which `choose_device` opens a network: those of the candidates, and the CPU provider's."""
+    wanted = [provider for provider in wanted_providers(request) if untried(provider).state == "not tried"]
+    tried = [
+        SessionSettings(
+            provider.ort_name,
+            provider_options(provider, n_threads, cache_dir, reduced_precision=reduced_precision),
+            n_threads,
+        )
+        for provider in wanted
+    ]
+    return (
+        tried if any(settings.provider == CPU for settings in tried) else [*tried, SessionSettings(CPU, {}, n_threads)]
+    )
+
+
 def _try_candidates(request: str, probe: Probe, hint: str) -> tuple[list[ProviderTrial], SessionSettings]:
     """Try providers until one works; returns all trials, the last of which is of that one, and its settings."""
     trials = []
-    for provider in PROVIDERS:
-        if provider.name != request and not (request == "auto" and provider.automatic):
-            continue
+    for provider in wanted_providers(request):
         trial, settings = probe.try_provider(provider)
         release_memory()  # of the CPU provider's answer, and of what failed
         trials.append(trial)

@@ -48,6 +48,16 @@ class ProviderTrial:
     difference: float | None = None
 
 
+def untried(provider: Provider) -> ProviderTrial:
+    """Tell whether a provider could be tried here at all: its hardware is seen, its build is installed."""
+    trial = ProviderTrial(provider.name, provider.ort_name, "not tried")
+    if provider.gpu not in ("", "any", *find_gpus()):
+        return replace(trial, state="no hardware", reason=f"no {provider.gpu} GPU is seen")
+    if provider.ort_name not in compiled_providers():
+        return replace(trial, state="not installed", reason=f"needs the package {provider.package}")
+    return trial
+
+
 class Probe:
     """Tries providers with one network on a small crop; the CPU provider's answer is computed once.
 
@@ -81,11 +91,9 @@ class Probe:
         ModelError
             Not even the CPU provider can run the network, or its file is not to be loaded.
         """
-        trial = ProviderTrial(provider.name, provider.ort_name, "not tried")
-        if provider.gpu not in ("", "any", *find_gpus()):
-            return replace(trial, state="no hardware", reason=f"no {provider.gpu} GPU is seen"), None
-        if provider.ort_name not in compiled_providers():
-            return replace(trial, state="not installed", reason=f"needs the package {provider.package}"), None
+        trial = untried(provider)
+        if trial.state != "not tried":
+            return trial, None
         reduced = self._reduced_precision
         options = provider_options(provider, self._n_threads, self._cache_dir, reduced_precision=reduced)
         settings = SessionSettings(provider.ort_name, options, self._n_threads)

@@ -1,6 +1,5 @@
 """What the command line asked for: one frozen, validated value, without any input or output."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import UsageError
 from bids_hsf.hub import DEFAULT_MODEL
+from bids_hsf.text_table import near
 
 MAX_MARGIN_MM = 100.0
 MIN_TOLERANCE = 0.01
@@ -124,12 +124,18 @@ class Behaviour:
     validate : bool
         Run the BIDS validator on the input.
     dry_run, reports_only, boilerplate_only, force, stop_on_first_crash : bool
+    clean_work_dir : bool
+        Remove what earlier runs left in the scratch folder.
     uncertainty : str
         "entropy", or "full" for all maps.
-    write_probabilities, split_long_axis : bool
+    write_probabilities, write_transforms, split_long_axis : bool
     export_lut : tuple of str
         Viewers for which label files are written.
     verbosity : int
+    ratings : Path or None
+        Of scans, by those who looked at them, for the group table.
+    leave_out_excluded : bool
+        Leave scans that are rated "exclude" out of the group's tables.
     """
 
     validate: bool = True
@@ -138,11 +144,15 @@ class Behaviour:
     boilerplate_only: bool = False
     force: bool = False
     stop_on_first_crash: bool = False
+    clean_work_dir: bool = False
     uncertainty: Uncertainty = "entropy"
     write_probabilities: bool = False
+    write_transforms: bool = False
     split_long_axis: bool = False
     export_lut: tuple[Viewer, ...] = ()
     verbosity: Whole = 0
+    ratings: Path | None = None
+    leave_out_excluded: bool = False
 
     @property
     def full_uncertainty(self) -> bool:
@@ -285,8 +295,7 @@ def _usage_error(details: Mapping[str, Any]) -> UsageError:
         for name in details["loc"][:-1]:
             section = getattr(section, name)
         known = sorted(section.__dataclass_fields__)
-        near = difflib.get_close_matches(str(details["loc"][-1]), known, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}"
+        hint = near(str(details["loc"][-1]), known).strip() or f"Known: {', '.join(known)}"
         return UsageError(f"Unknown setting: {place}", hint)
     shape = {"path_type": "a path", "tuple_type": "a list", "mapping_type": "a section", "dataclass_type": "a section"}
     expected = shape.get(details["type"]) or details["msg"].removeprefix("Input should be ")

@@ -30,6 +30,8 @@ class Job:
         Where head, body and tail go.
     splits : bool
         Whether they are to be written.
+    transforms : bool
+        Whether the transforms between scan and template are to be written.
     second : Scan or None
         Other contrast of the session, whose votes are joined on the voxels of `scan`.
     guide : Scan or None
@@ -44,6 +46,7 @@ class Job:
     maps: tuple[str | None, ...]
     parts: ScanOutputs
     splits: bool = False
+    transforms: bool = False
     second: Scan | None = None
     guide: Scan | None = None
     label_maps: Mapping[str, LabelMap] = field(default_factory=dict)
@@ -83,7 +86,8 @@ class Job:
         maps = tuple(path for name in self.maps for path in (outputs.map(name), outputs.map_sidecar(name)))
         figures = tuple(outputs.figure(name) for name in FIGURES)
         parts = (self.parts.dseg, self.parts.table, self.parts.sidecar) if self.splits else ()
-        return (outputs.dseg, outputs.table, *maps, *figures, *parts, outputs.sidecar)
+        transforms = (outputs.transform_to_template, outputs.transform_from_template) if self.transforms else ()
+        return (outputs.dseg, outputs.table, *maps, *figures, *parts, *transforms, outputs.sidecar)
 
     @property
     def name_fault(self) -> str | None:

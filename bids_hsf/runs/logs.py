@@ -51,7 +51,7 @@ def write_config(path: Path, config: Config, card: ModelCard) -> None:
     if filters:
         record["selection"]["filters"] = _nulls_to_words(filters)
     run = {"version": __version__, "command": record.pop("command"), "packages": package_versions()}
-    for name in ("dry_run", "reports_only", "boilerplate_only", "force"):
+    for name in ("dry_run", "reports_only", "boilerplate_only", "force", "clean_work_dir"):
         record["behaviour"].pop(name)
     text = tomli_w.dumps({**_without_none(record), "run": run})
     # TOML knows no bytes that are no text: a folder of such a name has to be given again.

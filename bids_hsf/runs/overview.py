@@ -4,7 +4,7 @@ import logging
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from bids_hsf.errors import NoInputError, StorageError, UnreadableImageError
 from bids_hsf.findings import flags
 from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
-from bids_hsf.runs import estimates
+from bids_hsf.runs import announcements, estimates
 from bids_hsf.runs.command_line import command_line
 from bids_hsf.runs.config import Config, config_from
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
@@ -67,6 +67,8 @@ def preview(plan: Plan, config: Config) -> str:
     lines = text_table(("scan", "action", "voxels", "remark"), [(r.key, r.action, r.size, r.remark) for r in rows])
     counts = Counter(row.action for row in rows)
     lines += ["", ", ".join(f"{count} {action}" for action, count in counts.most_common())]
+    lines += announcements.of_model(plan.card, number_of_augmentations(plan.card, config.method))
+    lines.append(announcements.of_device(config))
     if todo:
         lines += _costs(todo, plan, config)
     lines.append("Dry run: nothing was written.")
@@ -156,6 +158,7 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         participants=asked.participants,
         excluded_participants=asked.excluded_participants,
         sessions=asked.sessions,
+        runs=asked.runs,
         modalities=asked.modalities if asked.modalities_asked else saved.selection.modalities,
         filters=asked.filters or saved.selection.filters,
     )
@@ -163,14 +166,19 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         config.behaviour,
         uncertainty=saved.behaviour.uncertainty,
         write_probabilities=saved.behaviour.write_probabilities,
+        write_transforms=saved.behaviour.write_transforms,
         split_long_axis=saved.behaviour.split_long_axis,
         export_lut=saved.behaviour.export_lut,
     )
     return replace(config, selection=selection, method=saved.method, behaviour=behaviour)
 
 
-def status(plan: Plan, config: Config) -> str:
-    """List the scans that failed (with the reason) or are missing, and write a line that runs them."""
+def status(plan: Plan, config: Config, asked: bool = False) -> str:
+    """List the scans that failed (with the reason) or are missing, and write a line that runs them.
+
+    What was made with other settings is whole, and is only to be replaced by who asks for settings (`asked`) himself:
+    those of the last run may have been meant for a few scans.
+    """
     states, rows, doubts = {}, [], []
     for job in plan.jobs:
         sidecar = find_sidecar(job.outputs.sidecar)
@@ -185,9 +193,26 @@ def status(plan: Plan, config: Config) -> str:
     summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
     looks = f", {len(doubts)} of these to be looked at" if doubts else ""
     lines.append(f"{plan.card.name} (seg-{plan.segmentation}): {len(plan.jobs)} scan(s): {summary}{looks}")
-    if rest:
-        lines += ["To run the rest:", f"  {rest_line(rest, config, force=counts[State.DIFFERENT] > 0)}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_advice(rest, states, config, asked)])
+
+
+def _advice(rest: Sequence[Job], states: Mapping[str, State], config: Config, asked: bool) -> list[str]:
+    """Lines on what to type for the scans that are not done."""
+    different = [job for job in rest if states[job.key] is State.DIFFERENT]
+    unfinished = [job for job in rest if states[job.key] is not State.DIFFERENT]
+    lines = []
+    if unfinished:
+        others = {job.scan.participant for job in different}
+        force = any(job.scan.participant in others for job in unfinished)  # else the run would refuse these
+        lines += ["To run the rest:", f"  {rest_line(unfinished, config, force=force)}"]
+    if different and asked:
+        lines += ["To replace what was made with other settings:", f"  {rest_line(different, config, force=True)}"]
+    elif different:
+        lines.append(
+            f"The {len(different)} made with other settings than the last run are whole, and stay as they are. "
+            "To make all alike, ask for status with the settings that you want, such as --model NAME."
+        )
+    return lines
 
 
 def status_of_derivatives(output_dir: Path) -> str:
@@ -246,6 +271,7 @@ def rest_line(rest: Sequence[Job], config: Config, force: bool = False) -> str:
         dry_run=False,
         reports_only=False,
         boilerplate_only=False,
+        clean_work_dir=False,
     )
     todo = replace(config, levels=("participant",), selection=selection, behaviour=behaviour)
     return shlex.join(command_line(todo))

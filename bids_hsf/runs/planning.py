@@ -51,9 +51,10 @@ def t1w_scans(scans: Sequence[Scan], config: Config) -> list[Scan]:
     selection = config.selection
     if config.images or not any(contrast_of(scan.suffix) == "T2w" for scan in scans):
         return []
-    if not {"T1w", "UNIT1"} & set(selection.modalities):
+    if selection.runs or not {"T1w", "UNIT1"} & set(selection.modalities):
+        wanted = replace(selection, modalities=("T1w",), runs=())  # runs are counted for each contrast by itself
         try:
-            scans = find_scans(config.bids_dir, replace(selection, modalities=("T1w",)), config.bids_database_dir)
+            scans = find_scans(config.bids_dir, wanted, config.bids_database_dir)
         except NothingSelectedError:
             return []
         except (UsageError, InvalidDatasetError) as error:  # of images that nobody asked for
@@ -79,7 +80,8 @@ def plan_jobs(scans: Sequence[Scan], card: ModelCard, merge: Merge | None, confi
         name = earlier if _is_of(card, named(earlier)) else segmentation
         outputs, parts = named(name), named(name + PARTS_SUFFIX)
         asked = request if second is None else {**request, "SecondContrast": second.relative_path}
-        jobs.append(Job(scan, outputs, asked, maps, parts, behaviour.split_long_axis, second))
+        switches = (behaviour.split_long_axis, behaviour.write_transforms)
+        jobs.append(Job(scan, outputs, asked, maps, parts, *switches, second))
     return jobs
 
 

@@ -1,9 +1,11 @@
 """What a run did, with what, and at what cost: everything that may differ between equal runs."""
 
 import importlib.metadata
+import logging
 import os
 import platform
 import resource
+import shutil
 import stat
 import sys
 import time
@@ -18,25 +20,39 @@ from bids_hsf.files import private_folder
 from bids_hsf.networks.device import Device
 from bids_hsf.runs.config import Config
 
+logger = logging.getLogger(__name__)
+
 PACKAGES = ("numpy", "nibabel", "scipy", "SimpleITK", "torchio", "torch", "pybids")
+
+COMPILED = "compiled"  # in the work folder
 
 RUNTIMES = ("onnxruntime", "onnxruntime-openvino", "onnxruntime-gpu")
 
 
 class Clock:
-    """Seconds of wall time by stage."""
+    """Seconds of wall time by stage, told in the log as they pass.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    key : str
+        Name of the scan.
+    """
+
+    def __init__(self, key: str = "") -> None:
+        self.key = key
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time of a block to a stage."""
+        logger.debug("%s: %s ...", self.key, name)
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+            logger.debug("%s: %s took %.1f s", self.key, name, seconds)
 
 
 def describe_inputs(paths: Mapping[str, Path]) -> list[KnownFile]:
@@ -123,6 +139,12 @@ def default_work_dir(output_dir: Path) -> Path:
         if private is not None:
             return private
     return output_dir / ".work"
+
+
+def remove_compiled(work_dir: Path) -> None:
+    """Remove what earlier runs have compiled for a device; what others put there, and downloaded models, stay."""
+    with suppress(OSError):
+        shutil.rmtree(work_dir / COMPILED)
 
 
 def keep_caches_out_of_the_way(work_dir: Path) -> None:

@@ -19,6 +19,7 @@ from bids_hsf.hub.cards import ModelCard, load_cards
 from bids_hsf.hub.download import UnreachableError
 from bids_hsf.hub.models import Ensemble, fetch, is_packaged
 from bids_hsf.networks.predictor import OnnxPredictor
+from bids_hsf.segmentation.card_draft import unfilled
 from bids_hsf.segmentation.model import open_ensemble
 
 Field = NDArray[np.float32]
@@ -85,6 +86,9 @@ def check_card(path: Path, device: str, fetch_card: Callable[[ModelCard], Ensemb
     except BidsHsfError as error:
         return Trial((Finding("", "card", False, _told(error)),), "")
     findings = [Finding("", "card", True, f"{len(cards)} model(s): {', '.join(card.name for card in cards)}")]
+    to_do = sorted({name for card in cards for name in unfilled(card)})
+    if to_do:
+        findings.append(Finding("", "card", False, f"still to be filled in: {', '.join(to_do)}"))
     seconds: dict[tuple[Path, ...], float] = {}
     lines = []
     for card in cards:

@@ -137,7 +137,12 @@ class Refinement:
 
 
 def fit(
-    atlas: Tensor, atlas_mm: float, target: Tensor, target_mm: float, refinement: Refinement | None = None
+    atlas: Tensor,
+    atlas_mm: float,
+    target: Tensor,
+    target_mm: float,
+    refinement: Refinement | None = None,
+    spacings_mm: Sequence[float] = KNOTS_MM,
 ) -> tuple[Map, float]:
     """Fit an atlas's fields to a target's.
 
@@ -149,6 +154,8 @@ def fit(
         Their voxel sizes.
     refinement : Refinement, optional
         To go on from a map, instead of an affine one by moments.
+    spacings_mm : sequence of float
+        Of knots, after the affine one; none leaves it at that.
 
     Returns
     -------
@@ -167,7 +174,6 @@ def fit(
     if refinement:
         start, spacings_mm = refinement.start, refinement.spacings_mm
     else:
-        spacings_mm = KNOTS_MM
         centre, covariance = moments((target[0] > 0).float(), target_mm)
         atlas_centre, atlas_covariance = moments((atlas[0] > 0).float(), atlas_mm)
         zoom = (torch.det(atlas_covariance) / torch.det(covariance)) ** (1 / 6)
@@ -193,7 +199,9 @@ def fit(
 
 
 @torch.no_grad()
-def carried(labels: np.ndarray, atlas_mm: float, mapping: Map, points: Tensor, n_labels: int = 7) -> np.ndarray:
+def carried(
+    labels: np.ndarray, atlas_mm: float, mapping: Callable[[Tensor], Tensor], points: Tensor, n_labels: int = 7
+) -> np.ndarray:
     """Soft labels of an atlas at points of the target, (n_labels, x, y, z), summing to 1."""
     one_hot = F.one_hot(torch.from_numpy(labels.astype(np.int64)), n_labels).permute(3, 0, 1, 2)[1:].float()
     soft = sample(one_hot, atlas_mm, mapping(points), padding="zeros")

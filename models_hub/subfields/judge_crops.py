@@ -3,7 +3,6 @@
     python judge_crops.py citi168 RESOURCES/CITI168 --networks NET.onnx ... [--figures DIR]
     python judge_crops.py msd Task04_Hippocampus --networks NET.onnx ... [--every 4] [--longaxis NET.onnx ...]
     python judge_crops.py pool POOL_DIR --only OASIS30ANTs --networks NET.onnx ...
-    python judge_crops.py cobralab SUBFIELDS --context SYNTHSEG_CONTEXT --networks NET.onnx ...
 
 Several networks vote by their mean, each on the crop and its mirror image.
 
@@ -12,7 +11,6 @@ msd: Dice of the whole hippocampus with the manual masks as they are and at this
 of longaxis's labels; `--skip NAME_split.json` leaves out the cases that a network was trained on.
 pool: synthetic T1w- and T2w-like images of label maps, best of an atlas that the networks never saw; Dice a label, and
 the area under the ROC curve of the entropy for wrong against right voxels around the hippocampus.
-cobralab: the same, of manual labels of another protocol, put into heads as pool.py does.
 """
 
 import argparse
@@ -20,23 +18,20 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import onnxruntime as ort
 import torch
-from fitting import filled, grid_points, sample
+from fitting import grid_points, sample
 from judge_scans import GROUPS, LABELS, darkness, dice, dice_by_group, mosaic
-from pool import ATLAS_MM, MARGIN_MM, POOL_MM, cut_around, put, shape_field, target_field
+from pool import POOL_MM, target_field
 from samples import VOXEL_MM
 from scipy import ndimage
 from synthesis import T1W, T2W, known_means, rendered
-from targets import UPRIGHT_MM, citi168_cases, msd_cases
+from targets import UPRIGHT_MM, citi168_cases, main_component, msd_cases
 from torch import Tensor
 from torch.nn import functional as F
 
 N_BINS = 2000
-FROM_COBRALAB = {1: 2, 2: 1, 4: 5, 5: 4, 6: 6}  # their numbers to this family's; CA2 and CA3 are one there
-COBRALAB_MM = 0.3
 
 
 class Networks:
@@ -48,21 +43,26 @@ class Networks:
         self.sessions = [ort.InferenceSession(str(path), options) for path in paths]
         self.voxel_mm = voxel_mm
 
-    def probabilities(self, image: Tensor, image_mm: float, points: Tensor) -> Tensor:
-        """(classes, ...) at points in mm from the middle of an image."""
+    def passes(self, image: Tensor, image_mm: float) -> list[np.ndarray]:
+        """(classes, ...) of each network and view, on a grid of `voxel_mm` with the middle of an image."""
         coarse = sample(image[None], image_mm, grid_points(image.shape, image_mm, self.voxel_mm))[0]
         coarse = (coarse - coarse.mean()) / coarse.std()
         pads = [(-n) % 8 for n in coarse.shape]
         padded = F.pad(coarse, [p for pad in reversed(pads) for p in (pad // 2, pad - pad // 2)])[None, None].numpy()
-        total = 0
+        mirrored = np.ascontiguousarray(padded[:, :, ::-1])
+        cut = (slice(None), *(slice(p // 2, p // 2 + n) for p, n in zip(pads, coarse.shape, strict=True)))
+        found = []
         for session in self.sessions:
             name = session.get_inputs()[0].name
-            total = total + session.run(None, {name: padded})[0][0]
-            mirrored = np.ascontiguousarray(padded[:, :, ::-1])
-            total = total + session.run(None, {name: mirrored})[0][0][:, ::-1]
-        cut = (slice(None), *(slice(p // 2, p // 2 + n) for p, n in zip(pads, coarse.shape, strict=True)))
-        mean = torch.from_numpy(np.ascontiguousarray(total[cut])) / (2 * len(self.sessions))
-        extent = torch.tensor([(n - 1) / 2 * self.voxel_mm for n in coarse.shape])
+            found.append(session.run(None, {name: padded})[0][0][cut])
+            found.append(session.run(None, {name: mirrored})[0][0][:, ::-1][cut])
+        return found
+
+    def probabilities(self, image: Tensor, image_mm: float, points: Tensor) -> Tensor:
+        """(classes, ...) at points in mm from the middle of an image."""
+        passes = self.passes(image, image_mm)
+        mean = torch.from_numpy(sum(passes) / len(passes))
+        extent = torch.tensor([(n - 1) / 2 * self.voxel_mm for n in mean.shape[1:]])
         return F.grid_sample(mean[None], (points / extent).flip(-1)[None], padding_mode="border", align_corners=True)[0]
 
 
@@ -70,6 +70,8 @@ def judge_citi168(arguments: argparse.Namespace, networks: Networks) -> None:
     for name, images in citi168_cases(arguments.folder):
         points = grid_points(images["T1w"].shape, UPRIGHT_MM, UPRIGHT_MM)
         labels = {c: networks.probabilities(image, UPRIGHT_MM, points).argmax(0).numpy() for c, image in images.items()}
+        for found in labels.values():
+            found[~main_component(found > 0)] = 0  # as the app removes islands
         t2w = images["T2w"].numpy()[tuple(slice(n) for n in labels["T1w"].shape)]
         for contrast, found in labels.items():
             means = [t2w[found == k].mean() for k in range(1, 7)]
@@ -126,35 +128,7 @@ class Confidence:
         return float((wrong * (below + right / 2)).sum() / (right.sum() * wrong.sum()))
 
 
-def cobralab_maps(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and label map of each side as a left one, at ATLAS_MM."""
-    for path in sorted(folder.glob("*.mnc")):
-        image = nib.as_closest_canonical(nib.load(path))
-        data = np.asarray(image.dataobj).round().astype(int)
-        for side, offset in (("R", 0), ("L", 100)):
-            numbers = np.zeros(data.shape, dtype=int)
-            for theirs, ours in FROM_COBRALAB.items():
-                numbers[data == theirs + offset] = ours
-            box = ndimage.find_objects((numbers > 0).astype(int))[0]
-            cut = np.pad(numbers[box], round(MARGIN_MM / COBRALAB_MM / 2))
-            fine = F.interpolate(
-                torch.from_numpy(cut[None, None]).float(), scale_factor=COBRALAB_MM / ATLAS_MM, mode="nearest-exact"
-            )[0, 0].numpy()
-            yield f"{path.stem}-{side}", (fine[::-1] if side == "R" else fine).astype(np.uint8).copy()
-
-
-def cobralab_in_heads(folder: Path, context_dir: Path) -> Iterator[tuple[str, np.ndarray]]:
-    contexts = sorted(context_dir.glob("*.nii.gz"))
-    for index, (name, labels) in enumerate(cobralab_maps(folder)):
-        head = np.asarray(nib.as_closest_canonical(nib.load(contexts[index % len(contexts)])).dataobj).astype(int)
-        context = np.where(head == 53, 3, head)
-        field = shape_field(filled(labels > 0, ATLAS_MM), ATLAS_MM)
-        yield name, put(labels, field, cut_around(context, 17, MARGIN_MM), 0.9)[0]
-
-
-def judge_synthetic(
-    maps: Iterator[tuple[str, np.ndarray]], networks: Networks, groups: Sequence[str], same: dict[int, int]
-) -> None:
+def judge_synthetic(maps: Iterator[tuple[str, np.ndarray]], networks: Networks, groups: Sequence[str]) -> None:
     """T1w- and T2w-like images of label maps, at 1 mm and at 0.5 mm."""
     scores: dict[str, list[list[float]]] = {"T1w-like": [], "T2w-like": []}
     confidence = Confidence()
@@ -169,7 +143,7 @@ def judge_synthetic(
             truth = np.where(labels < 7, labels, 0)[tuple(slice(n) for n in found.shape[1:])]
             both = dice_by_group(found.argmax(0).numpy(), truth)
             scores[kind].append([both[g] for g in groups])
-            confidence.add(found, truth, same)
+            confidence.add(found, truth, {})
     print(f"{'':10}", *(g.rjust(6) for g in groups))
     for kind, rows in scores.items():
         print(f"{kind:10}", *(f"{v:6.2f}" for v in np.mean(rows, axis=0)), f"   n {len(rows)}")
@@ -178,14 +152,13 @@ def judge_synthetic(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["citi168", "msd", "pool", "cobralab"])
+    parser.add_argument("kind", choices=["citi168", "msd", "pool"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--networks", type=Path, nargs="+", required=True)
     parser.add_argument("--longaxis", type=Path, nargs="*")
     parser.add_argument("--skip", type=Path)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--only", default="", help="part of the names of label maps")
-    parser.add_argument("--context", type=Path)
     parser.add_argument("--figures", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -194,13 +167,10 @@ def main() -> None:
         judge_citi168(arguments, networks)
     elif arguments.kind == "msd":
         judge_msd(arguments, networks)
-    elif arguments.kind == "pool":
+    else:
         paths = [p for p in sorted(arguments.folder.glob("*.npz")) if arguments.only in p.stem][:: arguments.every]
         maps = ((p.stem, np.load(p)["labels"]) for p in paths)
-        judge_synthetic(maps, networks, list(GROUPS), {})
-    else:
-        maps = cobralab_in_heads(arguments.folder, arguments.context)
-        judge_synthetic(maps, networks, [g for g in GROUPS if g not in ("CA2", "CA3")], {3: 4})
+        judge_synthetic(maps, networks, list(GROUPS))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ and on the T2w how dark SRLM is against CA1, slice by slice of the body. `--figu
 """
 
 import argparse
+import resource
 import subprocess
 import sys
 import tempfile
@@ -54,13 +55,15 @@ def hippunfold_labels(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
-def segment(bids_dir: Path, model: str, out: Path) -> float:
-    """Run the app on the head; returns seconds."""
-    started = time.time()
+def segment(bids_dir: Path, model: str, out: Path) -> tuple[float, float]:
+    """Run the app on the head; returns seconds, and those of the processor."""
+    started, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "bids_hsf", str(bids_dir), str(out), "participant", "--model", model]
     command += ["--participant-label", "icbm152", "--skip-bids-validation"]
     subprocess.run(command, check=True)  # noqa: S603
-    return time.time() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.time() - started, used
 
 
 def found_labels(out: Path, contrast: str) -> np.ndarray:
@@ -83,8 +86,8 @@ def darkness(labels: np.ndarray, image: np.ndarray) -> tuple[int, int, float]:
     return sum(r < 1 for r in ratios), len(ratios), float(np.mean(ratios)) if ratios else float("nan")
 
 
-def mosaic(path: Path, image: np.ndarray, labels: np.ndarray, n: int = 12) -> None:
-    """Coronal slices from front to back, plain above and labelled below, each voxel four pixels wide."""
+def mosaic(path: Path, image: np.ndarray, *label_maps: np.ndarray, n: int = 12) -> None:
+    """Coronal slices from front to back, plain above and labelled below, by one map after the other."""
     import matplotlib as mpl  # for the figures alone
 
     mpl.use("Agg")
@@ -92,17 +95,21 @@ def mosaic(path: Path, image: np.ndarray, labels: np.ndarray, n: int = 12) -> No
     from matplotlib.colors import ListedColormap
 
     colors = ListedColormap(["#00000000", "#9467bd", "#2ca02c", "#1f77b4", "#ffbf00", "#d62728", "#17becf"])
-    box = [slice(max(0, s.start - 5), s.stop + 5) for s in ndimage.find_objects((labels > 0).astype(int))[0]]
-    cut, seen = labels[tuple(box)], image[tuple(box)]
+    found = ndimage.find_objects((sum(labels > 0 for labels in label_maps) > 0).astype(int))[0]
+    box = tuple(slice(max(0, s.start - 5), s.stop + 5) for s in found)
+    seen = image[box]
     low, high = np.percentile(seen, (1, 99))
-    figure, axes = plt.subplots(2, n, figsize=(2 * n, 4), layout="tight")
-    for column, y in enumerate(np.linspace(cut.shape[1] - 7, 6, n).astype(int)):
-        for row in range(2):
+    n_rows = 1 + len(label_maps)
+    figure, axes = plt.subplots(n_rows, n, figsize=(2 * n, 2 * n_rows), layout="tight")
+    for column, y in enumerate(np.linspace(seen.shape[1] - 7, 6, n).astype(int)):
+        for row in range(n_rows):
             axes[row, column].imshow(seen[:, y].T, cmap="gray", origin="lower", vmin=low, vmax=high)
             axes[row, column].axis("off")
-        axes[1, column].imshow(
-            cut[:, y].T, cmap=colors, vmin=-0.5, vmax=6.5, origin="lower", alpha=0.6, interpolation="nearest"
-        )
+        for row, labels in enumerate(label_maps, 1):
+            cut = labels[box][:, y].T
+            axes[row, column].imshow(
+                cut, cmap=colors, vmin=-0.5, vmax=6.5, origin="lower", alpha=0.6, interpolation="nearest"
+            )
     figure.savefig(path, dpi=70)
     plt.close(figure)
 
@@ -119,9 +126,9 @@ def main() -> None:
     anat = arguments.bids_dir / "sub-icbm152" / "anat"
     with tempfile.TemporaryDirectory() as folder:
         out = arguments.out or Path(folder)
-        seconds = segment(arguments.bids_dir, arguments.model, out)
+        seconds, cpu_seconds = segment(arguments.bids_dir, arguments.model, out)
         found = {contrast: sides(found_labels(out, contrast)) for contrast in ("T1w", "T2w")}
-    print(f"{arguments.model}: {seconds:.1f} s for both scans")
+    print(f"{arguments.model}: {seconds:.1f} s for both scans, {cpu_seconds:.1f} s of the processor")
 
     def row(title: str, left: dict[str, float], right: dict[str, float], form: str) -> None:
         print(f"{title:24}", *(f"{left[g]:{form}}/{right[g]:{form}}".rjust(11) for g in left))

@@ -1,10 +1,11 @@
-"""Put the atlases into the heads of synthseg_context, as label maps to make synthetic images of.
+"""Put the heads of synthseg_context around the atlases, as label maps to make synthetic images of.
 
     python pool.py atlas.npz SYNTHSEG_CONTEXT OUT_DIR [--per-side 3] [--seed 0]
 
-Each hippocampus of each head (FreeSurfer's 17, and 53 mirrored) takes several atlases, fitted by shape to its mask cut
-to the protocol's border; what the atlas leaves of the mask is alveus, or a gap within the fold. OUT_DIR receives a
-.npz a map, at 0.5 mm; what is there already is kept, so that a stopped run goes on.
+The atlas keeps its shape; the head is bent until its FreeSurfer hippocampus (17, and 53 mirrored) lies upon it, as far
+as the two protocols mean the same: around CA1 to CA3 it leaves room for the alveus, and what HippUnfold's subiculum
+has beyond FreeSurfer's hippocampus covers the head's cortex. Then both are scaled and bent together, at random.
+OUT_DIR receives a .npz a map, at 0.5 mm; what is there already is kept, so that a stopped run goes on.
 """
 
 import argparse
@@ -13,12 +14,19 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from fitting import carried, filled, fit, grid_points, level_for_volume, sample, signed_distance
+from fitting import Map, carried, filled, fit, grid_points, level_for_volume, rounded, sample, signed_distance
 from scipy import ndimage
+from torch.nn import functional as F
 
 ATLAS_MM, CONTEXT_MM, POOL_MM = 0.4, 1.0, 0.5
 MARGIN_MM = 10
-SHARE_OF_MASK = (0.84, 0.97)  # what HippUnfold's border leaves of a FreeSurfer hippocampus
+# How much of the alveus, which FreeSurfer takes in and HippUnfold leaves out, lies upon each label (0 to 6).
+ALVEUS_ON = np.array([0, 0.1, 1.0, 1.0, 0.9, 0.5, 0.5])
+ALVEUS_MM = (0.0, 0.7)
+BEYOND_FREESURFER = (0.0, 0.35)  # share of the subiculum, from its medial end, that FreeSurfer may not take in
+MEAN_SCALE, SCALE_SD = 1.05, 0.06  # of an axis; the averages are of small heads
+# Knots of the deformations that atlas and head share, in mm, and the standard deviation of their displacement.
+BENDS_MM = ((16.0, 1.2), (7.0, 0.45))
 # Tissues around a hippocampus, numbered on from its six labels, and the FreeSurfer numbers of each.
 TISSUES = {
     "alveus": (),
@@ -97,13 +105,47 @@ def target_field(mask: np.ndarray, voxel_mm: float, share: float) -> torch.Tenso
     return torch.from_numpy(np.clip(distance - level, -4, 4))[None]
 
 
-def put(atlas: np.ndarray, field: torch.Tensor, context: np.ndarray, share: float) -> tuple[np.ndarray, float]:
-    """One atlas in one cut-out context (FreeSurfer's numbers of one left side only)."""
-    target = target_field(context == 17, CONTEXT_MM, share)
-    mapping, misfit = fit(field, ATLAS_MM, target, POOL_MM)
-    points = grid_points(context.shape, CONTEXT_MM, POOL_MM)  # the target's own
-    hippocampus = carried(atlas, ATLAS_MM, mapping, points).argmax(0)
-    return composed(hippocampus, resampled(tissues_of(context), CONTEXT_MM, points)), misfit
+def wanted_outline(atlas: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    """Signed distance at ATLAS_MM to where the border of FreeSurfer's hippocampus belongs around an atlas."""
+    reach = ndimage.distance_transform_edt(atlas != 2)[atlas == 1]  # of the subiculum, away from CA1
+    kept = reach <= np.quantile(reach, 1 - rng.uniform(*BEYOND_FREESURFER))
+    core = atlas > 0
+    core[atlas == 1] = kept
+    nearest = ndimage.distance_transform_edt(~core, return_distances=False, return_indices=True)
+    layer = ndimage.gaussian_filter(ALVEUS_ON[atlas[tuple(nearest)]], 1.5 / ATLAS_MM)
+    distance = signed_distance(filled(core, ATLAS_MM), ATLAS_MM, clip_mm=8.0)
+    outline = distance + rng.uniform(*ALVEUS_MM) * layer
+    return torch.from_numpy(np.clip(outline, -4, 4).astype(np.float32))[None]
+
+
+def bent(points: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Points (x, y, z, 3) in mm of a random head to those of the atlas."""
+    scale = MEAN_SCALE * np.exp(rng.normal(0, SCALE_SD) + rng.normal(0, SCALE_SD, 3))
+    moved = points / torch.tensor(scale, dtype=torch.float32)
+    extent = points[-1, -1, -1] - points[0, 0, 0]
+    for knots_mm, sd_mm in BENDS_MM:
+        shape = [max(4, round(float(e) / knots_mm) + 1) for e in extent]
+        knots = torch.from_numpy(rng.normal(0, sd_mm, (1, 3, *shape)).astype(np.float32))
+        field = F.interpolate(rounded(knots), points.shape[:3], mode="trilinear", align_corners=True)[0]
+        moved = moved + field.permute(1, 2, 3, 0)
+    return moved
+
+
+def put(atlas: np.ndarray, context: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """One cut-out context (FreeSurfer's numbers of one left side only) around one atlas; misfit in mm."""
+    mask = target_field(context == 17, CONTEXT_MM, 1.0)
+    padded = np.pad(atlas, round((MARGIN_MM - 8) / ATLAS_MM))
+    mapping, misfit = fit(mask, POOL_MM, wanted_outline(padded, rng), ATLAS_MM)
+    return around(padded, context, mapping, rng), misfit
+
+
+@torch.no_grad()
+def around(atlas: np.ndarray, context: np.ndarray, mapping: Map, rng: np.random.Generator) -> np.ndarray:
+    """Label map of both at POOL_MM, scaled and bent at random."""
+    shape = [round(n * MEAN_SCALE) for n in atlas.shape]
+    points = bent(grid_points(shape, ATLAS_MM, POOL_MM), rng)
+    hippocampus = carried(atlas, ATLAS_MM, lambda at: at, points).argmax(0)
+    return composed(hippocampus, resampled(tissues_of(context), CONTEXT_MM, mapping(points)))
 
 
 def main() -> None:
@@ -118,7 +160,6 @@ def main() -> None:
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
     with np.load(arguments.atlas) as stored:
         atlases = {name: stored[name] for name in stored if name != "upenn"}  # its proportions are not those in vivo
-    fields = {name: shape_field(filled(labels > 0, ATLAS_MM), ATLAS_MM) for name, labels in atlases.items()}
     names = sorted(atlases)
     for turn in range(arguments.per_side):
         for path in sorted(arguments.context_dir.glob("*.nii.gz")):
@@ -133,7 +174,7 @@ def main() -> None:
                 if side == "R":
                     context = context[::-1]
                 context = np.where(context == number, 17, np.where(np.isin(context, (17, 53)), 3, context))
-                composite, misfit = put(atlases[name], fields[name], context, rng.uniform(*SHARE_OF_MASK))
+                composite, misfit = put(atlases[name], context, rng)
                 np.savez_compressed(out, labels=composite)
                 volumes = np.bincount(composite.ravel(), minlength=8)[1:8] * POOL_MM**3
                 print(out.stem, f"{misfit:.2f}", *volumes.round().astype(int), flush=True)

@@ -31,9 +31,9 @@ def main() -> None:
     arguments = parser.parse_args()
     stem = arguments.out_dir / arguments.name
     split = json.loads(stem.with_name(f"{stem.name}_split.json").read_text())
-    real = None if split["arguments"]["real"] == "None" else Path(split["arguments"]["real"])
+    real = split["arguments"]["real"]
     source = Source(
-        *selected(Path(split["arguments"]["pool"]), real, split["pool"], split["real"]),
+        *selected(Path(split["arguments"]["pool"]), real and Path(real), split["pool"], split["real"]),
         split["arguments"]["real_share"],
     )
     network = make_network()

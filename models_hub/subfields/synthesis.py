@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from training.augmentation import chance, smooth_field, uniform
 
 SUB, CA1, CA2, CA3, DG, SRLM = range(1, 7)
-T1W_SHARE, T2W_SHARE = 0.42, 0.38
+T1W_SHARE, T2W_SHARE = 0.45, 0.37
 # Mean, and its standard deviation, of tissues; grey matter of the cortex 0.5, white matter 1 on T1w.
 T1W = {
     "white": (1.0, 0.04),
@@ -63,6 +63,9 @@ def known_means(table: dict[str, tuple[float, float]], t2w: bool, generator: tor
     # Grey and white matter lie closer together in a child, at a low field, or by another sequence.
     gap = float(means[NUMBER["white"]]) - grey
     means[1:7] = grey
+    if chance(0.3, generator):  # thinner than a voxel, and beside the temporal horn
+        wet = uniform(0.0, 0.8, generator)
+        means[NUMBER["alveus"]] = (1 - wet) * means[NUMBER["alveus"]] + wet * means[NUMBER["ventricle"]]
     if t2w:
         means[SUB] = grey + uniform(-0.05, 0.35, generator) * gap
         means[CA2] = grey + uniform(0.0, 0.25, generator) * gap

@@ -65,6 +65,8 @@ def test_scan_knows_its_place(dataset: Path) -> None:
         ({"excluded_participants": ("02", "nobody"), "modalities": ("T2w",)}, ["sub-01_ses-2_acq-hires_T2w"]),
         ({"sessions": ("2",)}, ["sub-01_ses-2_acq-hires_T2w"]),
         ({"modalities": ("FLAIR",)}, ["sub-02_FLAIR"]),
+        ({"runs": ("2",)}, ["sub-01_ses-1_run-2_T1w"]),
+        ({"runs": ("01",)}, ["sub-01_ses-1_run-1_T1w"]),
         ({"filters": {"t1w": {"run": 2}, "t2w": {"session": "1"}}}, ["sub-01_ses-1_run-2_T1w"]),
         ({"filters": {"t1w": {"run": ["2", 7]}, "t2w": {"run": 1}}}, ["sub-01_ses-1_run-2_T1w"]),
         (
@@ -93,6 +95,8 @@ def test_selection(dataset: Path, selection: dict[str, object], expected: list[s
     ("selection", "message", "hint"),
     [
         ({"participants": ("01", "7")}, "Unknown participant label: 7", "Known participants: 01, 02, 03"),
+        ({"participants": ("1",)}, "Unknown participant label: 1", "Did you mean 01? Known participants: 01, 02, 03"),
+        ({"runs": ("7",)}, "Unknown run label: 7", "Known runs: 1, 2"),
         ({"sessions": ("1", "9")}, "Unknown session label: 9", "Known sessions: 1, 2"),
         ({"sessions": ("1",), "participants": ("02",)}, "Unknown session label: 1", "Known sessions: none"),
         ({"participants": ("03",)}, "No T1w or T2w image", "anat"),

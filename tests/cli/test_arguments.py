@@ -76,10 +76,25 @@ class TestPositionals:
 
 class TestFlags:
     def test_every_flag_in_both_spellings(self) -> None:
-        values = {"resources.mem_mb": "4G", "behaviour.uncertainty": "full", "behaviour.export_lut": "itksnap"}
+        values = {
+            "resources.mem_mb": "4G",
+            "behaviour.uncertainty": "full",
+            "behaviour.export_lut": "itksnap",
+            "selection.modalities": "T1w",
+            "method.derivatives": "freesurfer=/fs",
+        }
         for action in build_parser()._actions:
             for flag in action.option_strings:
-                if not flag.startswith("--") or "-" not in flag[2:] or action.dest in ("bids_exec_spec", "help"):
+                if (
+                    not flag.startswith("--")
+                    or "-" not in flag[2:]
+                    or action.dest
+                    in (
+                        "bids_exec_spec",
+                        "print_completion",
+                        "help",
+                    )
+                ):
                     continue
                 if action.dest == "selection.filters":
                     continue
@@ -94,6 +109,14 @@ class TestFlags:
             ("--participant-labels sub-01 01 02", "selection.participants", ("01", "02")),
             ("--exclude-participant-label sub-3", "selection.excluded_participants", ("3",)),
             ("--session-id ses-1 2", "selection.sessions", ("1", "2")),
+            ("--participant-label 01,sub-02, 03", "selection.participants", ("01", "02", "03")),
+            ("--session-label 1,2", "selection.sessions", ("1", "2")),
+            ("--run-id run-1 --run-label 2,3", "selection.runs", ("1", "2", "3")),
+            ("-m t1,T2w", "selection.modalities", ("T1w", "T2w")),
+            ("--modality T1w", "selection.modalities", ("T1w",)),
+            ("--export-lut itksnap,fsleyes", "behaviour.export_lut", ("itksnap", "fsleyes")),
+            ("--write-xfm", "behaviour.write_transforms", True),
+            ("--clean_workdir", "behaviour.clean_work_dir", True),
             ("-m t1w UNIT1", "selection.modalities", ("T1w", "UNIT1")),
             ("-m T1w", "selection.modalities_asked", True),
             ("", "selection.modalities_asked", False),
@@ -204,7 +227,7 @@ class TestFlags:
         assert filters == {"t1w": {"session": None}, "flair": {}}
 
     def test_only_compatibility_flags_do_nothing(self) -> None:
-        """Every flag changes the Config, all but --notrack."""
+        """Every flag changes the Config, all but those that other programs have."""
         idle = [
             action.option_strings
             for action in build_parser()._actions
@@ -214,7 +237,9 @@ class TestFlags:
             == config(*PATHS, "participant").as_record()["behaviour"]
             and config(*PATHS, "participant", action.option_strings[-1]).method == config(*PATHS, "participant").method
         ]  # fmt: skip
-        assert idle == [["--notrack"]]
+        given = {"--low-mem", "--notrack", "--no-sub", "--resource-monitor", "--track-carbon"}
+        assert {flag for flags in idle for flag in flags} == given
+        assert config(*PATHS, "participant", "--low-mem").resources.nprocs == 1
 
     @pytest.mark.parametrize(
         ("words", "meant"),
@@ -223,10 +248,29 @@ class TestFlags:
             ("--participant_lable 01", "Did you mean --participant-label? "),
             ("--nthread=3", "Did you mean --nthreads? "),
             ("--zzz", "See bids-hsf --help"),
+            ("--MODEL x", "Did you mean --model? "),
+            ("--cores 4", "--nthreads N is the number of cores"),
+            ("--fs-subjects-dir /fs", "--derivatives freesurfer=DIR"),
+            ("--output_spaces MNI", "Label maps lie on the voxels of each scan"),
         ],
     )
     def test_mistyped_flags_are_told_which_is_near(self, words: str, meant: str) -> None:
         with pytest.raises(UsageError, match="unrecognized arguments") as caught:
+            parse([*PATHS, "participant", *words.split()])
+        assert (caught.value.hint or "").startswith(meant)
+
+    @pytest.mark.parametrize(
+        ("words", "meant"),
+        [
+            ("--uncertainty ful", "Did you mean full? "),
+            ("--reference T1", "Did you mean T1w? "),
+            ("--export-lut itksnp", "Did you mean itksnap? "),
+            ("-m Tw1", "Expected T1w, T2w or UNIT1"),
+            ('--bids-filter-file {"t1":{}}', "Did you mean t1w? "),
+        ],
+    )
+    def test_mistyped_values_are_told_which_is_near(self, words: str, meant: str) -> None:
+        with pytest.raises(UsageError) as caught:
             parse([*PATHS, "participant", *words.split()])
         assert (caught.value.hint or "").startswith(meant)
 
@@ -260,7 +304,8 @@ class TestHelp:
         assert described <= known
         # What ends the run at once, or says nothing, is no input of a pipeline.
         ours = {action.dest for action in build_parser()._actions if not described & set(action.option_strings)}
-        assert ours <= {"help", "version", "bids_exec_spec", "notrack", "bids_dir", "output_dir", "levels"}
+        words = {"bids_dir", "output_dir", "levels", "low_mem", "debug", "habits"}
+        assert ours <= {"help", "version", "bids_exec_spec", "print_completion", *words}
 
     def test_help_names_every_flag_in_groups(self) -> None:
         done = subprocess.run([sys.executable, "-m", "bids_hsf", "--help"], capture_output=True, text=True, check=True)
@@ -270,6 +315,17 @@ class TestHelp:
             assert title in done.stdout
         assert "fmriprep calls --nprocs" in done.stdout
         assert all(len(line) <= 120 for line in done.stdout.splitlines())
+
+    def test_help_tells_every_default(self) -> None:
+        takes_a_value = [
+            action
+            for action in build_parser()._actions
+            if action.option_strings
+            and action.nargs != 0
+            and action.dest not in ("habits", "debug", "print_completion")
+        ]
+        assert len(takes_a_value) > 20
+        assert [action.dest for action in takes_a_value if "default" not in (action.help or "")] == []
 
     def test_help_imports_nothing_heavy(self) -> None:
         code = (

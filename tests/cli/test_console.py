@@ -1,3 +1,4 @@
+import io
 import logging
 import os
 import shlex
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_hsf.cli.console import Advice, RunLog, exit_code_of
+from bids_hsf.cli.console import Advice, Console, OneLine, RunLog, coloured, exit_code_of
 from bids_hsf.errors import BidsHsfError, FetchError, StorageError
 from bids_hsf.runs.signals import Stop, Stopped
 
@@ -103,3 +104,38 @@ def test_names_of_bytes_that_are_no_text_are_shown_and_logged(tmp_path: Path) ->
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "caf\\udce9\n", "caf\\udce9\n")
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class TestColours:
+    @pytest.fixture(autouse=True)
+    def _a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+
+    def test_warnings_and_errors_alone(self) -> None:
+        assert coloured("x", logging.WARNING, Terminal()) == "\x1b[33mx\x1b[0m"
+        assert coloured("x", logging.ERROR, Terminal()) == "\x1b[31mx\x1b[0m"
+        assert coloured("x", logging.INFO, Terminal()) == "x"
+
+    def test_files_and_pipes_have_none(self) -> None:
+        assert coloured("x", logging.ERROR, io.StringIO()) == "x"
+
+    @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+    def test_who_wants_none_has_none(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+        monkeypatch.setenv(name, value)
+        assert coloured("x", logging.ERROR, Terminal()) == "x"
+
+    def test_a_record_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stream = Terminal()
+        monkeypatch.setattr(sys, "stderr", stream)
+        console = Console()
+        console.setFormatter(OneLine("%(levelname)s %(message)s"))
+        console.handle(logging.makeLogRecord({"levelno": logging.WARNING, "levelname": "WARNING", "msg": "a\x1b[2J"}))
+        assert stream.getvalue() == "\x1b[33mWARNING a\\x1b[2J\x1b[0m\n"

@@ -18,6 +18,7 @@ from twins import write_custom_operator_twin, write_external_data_twin, write_sq
 from bids_hsf import files
 from bids_hsf.cli import hub
 from bids_hsf.hub import download, models
+from bids_hsf.hub.cards import load_cards
 from bids_hsf.hub.models import packaged_hub_dir
 from bids_hsf.results import variant_name
 
@@ -116,11 +117,11 @@ def test_list_shows_every_model_and_what_is_here(
     rows = {row["model"]: row for row in run_json(capsys, "list", "--hub-dir", str(card.parent))["models"]}
     assert rows["single_accurate"]["here"] == "yes"
     assert rows["bagging_accurate"]["here"] == "no"
-    assert rows["bagging_accurate"]["passes"] == 105
+    assert rows["bagging_accurate"]["passes"] == 45
     assert rows["longaxis_single_fast"]["voxels"] == "1 mm"
     assert hub.main(["list"]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"^bagging_accurate +DG,CA1,CA2,CA3,SUB +T1w,T2w +native +105 +\? +no +MIT", text, re.MULTILINE)
+    assert re.search(r"^bagging_accurate +DG,CA1,CA2,CA3,SUB +T1w,T2w +native +45 +\? +no +MIT", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("feature", "model"), [("AVX512-VNNI", "bagging_sq"), (None, "bagging_accurate")])
@@ -131,6 +132,73 @@ def test_list_recommends_int8_where_the_cpu_has_it(
     rows = run_json(capsys, "list")["models"]
     recommended = {row["model"] for row in rows if row["recommended"]}
     assert {"bagging_sq", "bagging_accurate"} & recommended == {model}
+
+
+def test_list_tells_default_accuracy_and_why_one_is_recommended(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bids_hsf.machine.int8_feature", lambda: "AVX512-VNNI")
+    monkeypatch.setattr("bids_hsf.machine.find_gpus", lambda: ())
+    rows = {row["model"]: row for row in run_json(capsys, "list")["models"]}
+    assert [name for name, row in rows.items() if row["default"]] == ["bagging_accurate"]
+    assert {name for name, row in rows.items() if row["why"]} == {"bagging_sq", "subfields_single_accurate"}
+    assert "AVX512-VNNI" in rows["bagging_sq"]["why"]
+    assert rows["subfields_single_fast"]["accuracy"].startswith("whole 0.8")
+    assert rows["bagging_sq"]["accuracy"] == "not stated"
+    assert hub.main(["list"]) == 0
+    text = capsys.readouterr().out
+    for head in ("contrasts", "MB", "cached", "licence", "measured Dice", "time a scan", "note"):
+        assert head in text.splitlines()[0]
+    assert "Recommended here: subfields_single_accurate: " in text
+    monkeypatch.setattr("bids_hsf.machine.find_gpus", lambda: ("NVIDIA",))
+    rows = {row["model"]: row for row in run_json(capsys, "list")["models"]}
+    assert "GPU" in rows["bagging_accurate"]["why"]
+
+
+def test_new_begins_a_card_that_runs_and_says_what_is_left(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    network = write_twin(tmp_path / "my lab_2.1.0.onnx", n_classes=4, output="logits")
+    answer = run_json(capsys, "new", str(network))
+    card = load_cards(tmp_path / "my lab_2.1.0.yaml")[0]
+    assert (card.name, card.version, card.output, card.pad_multiple) == ("mylab_fast", "2.1.0", "logits", 1)
+    assert [label.abbreviation for label in card.labels] == ["L1", "L2", "L3"]
+    assert len({label.color for label in card.labels}) == 3
+    assert "license" in answer["open_fields"]
+    trial = run_json(capsys, "validate", answer["card"], "--device", "cpu", expect=69)
+    failed = [finding for finding in trial["findings"] if not finding["passed"]]
+    assert [(finding["step"], finding["detail"]) for finding in failed] == [
+        ("card", "still to be filled in: authors, citation, description, labels, license, training_data")
+    ]
+    path = Path(answer["card"])
+    path.write_text(path.read_text().replace("FILL IN", "done"))
+    assert hub.main(["validate", str(path), "--device", "cpu"]) == 0
+    assert hub.main(["new", str(network)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert hub.main(["new", str(tmp_path / "none.onnx")]) == 66
+
+
+def test_validate_of_an_address_that_fails_speaks_of_the_address(
+    capsys: pytest.CaptureFixture[str], server: LocalServer, tmp_path: Path
+) -> None:
+    network = write_twin(server.folder / "gone.onnx", n_classes=4)
+    card = write_lab_card(server, tmp_path, network)
+    network.unlink()
+    trial = run_json(capsys, "validate", str(card), "--device", "cpu", expect=69)
+    detail = next(finding["detail"] for finding in trial["findings"] if not finding["passed"])
+    assert f"{server.url}/gone.onnx" in detail
+    assert "404" in detail
+    assert f"If the card is yours, correct the url in {card}" in detail
+    assert "subfields" not in detail
+    assert "longaxis" not in detail
+
+
+@pytest.mark.parametrize(("words", "meant"), [("lst", "list"), ("evalute", "evaluate"), ("list --jsn", "--json")])
+def test_mistyped_commands_and_flags_are_told_which_is_near(
+    capsys: pytest.CaptureFixture[str], words: str, meant: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        hub.main(words.split())
+    assert caught.value.code == 2
+    assert f"hint: Did you mean {meant}?" in capsys.readouterr().err
 
 
 def test_show_tells_the_card_and_where_the_files_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -172,7 +240,7 @@ def test_fetch_without_network_says_what_helps(
     assert hub.main(["fetch", f"{card}:bagging_accurate"]) == 69
     error = capsys.readouterr().err
     for part in ("error: ", "hint: ", "arunet_4.0.0b0_1706633574.onnx", server.url, str(tmp_path / "cache"),
-                 "hsf-hub fetch bagging_accurate", "subfields_single_accurate"):  # fmt: skip
+                 f"hsf-hub fetch {card}:bagging_accurate"):  # fmt: skip
         assert part in error
 
 

@@ -12,7 +12,7 @@ from toy_networks import write_network
 from bids_hsf import machine
 from bids_hsf.errors import DeviceError, ModelError
 from bids_hsf.networks import device, probing
-from bids_hsf.networks.device import build_conflict, choose_device, format_devices, list_devices
+from bids_hsf.networks.device import build_conflict, candidates, choose_device, format_devices, list_devices
 from bids_hsf.networks.probing import ProviderTrial
 from bids_hsf.networks.providers import PROVIDERS
 from bids_hsf.networks.sessions import MemberFile, compiled_providers, open_session
@@ -94,6 +94,18 @@ class TestChoice:
     def test_unknown_name(self, network):
         with pytest.raises(DeviceError, match="--device gpu: expected auto, cuda, .*, cpu"):
             choose_device("gpu", network, 1)
+
+    def test_near_name(self):
+        with pytest.raises(DeviceError) as caught:
+            candidates("openvin")
+        assert caught.value.hint.startswith("Did you mean openvino? ")
+
+    def test_candidates_are_told_without_a_network(self, monkeypatch):
+        monkeypatch.setattr(probing, "find_gpus", lambda: ())
+        assert [provider.name for provider in candidates("auto")][-1] == "cpu"
+        assert [provider.name for provider in candidates("cpu")] == ["cpu"]
+        with pytest.raises(DeviceError, match="--device tensorrt: no hardware: no NVIDIA GPU is seen"):
+            candidates("tensorrt")
 
     def test_device_that_was_asked_for_and_is_not_there(self, network, monkeypatch):
         monkeypatch.setattr(probing, "find_gpus", lambda: ())

@@ -10,7 +10,6 @@ from bids_hsf.reports.pages import (
     escape_bibtex,
     escape_markdown,
     link_to,
-    natural_order,
     render,
     to_text,
     to_words,
@@ -21,11 +20,6 @@ def test_anchors_hold_what_an_address_may():
     assert anchor("sub-01_T1w", "m", "toy") == "sub-01_T1w-m-toy"
     assert re.fullmatch(r"[A-Za-z0-9_.-]+", anchor('sub-"é<', "a b"))
     assert anchor("a b", "") != anchor("a_b", "")
-
-
-def test_runs_are_sorted_as_people_do():
-    names = ["run-10", "run-2", "run-1"]
-    assert sorted(names, key=natural_order) == ["run-1", "run-2", "run-10"]
 
 
 def test_addresses_are_quoted():

@@ -12,7 +12,20 @@ from pathlib import Path
 
 import pytest
 from fast_app import write_dataset
-from toy_runs import APP, HANG_SECONDS, N_SUBJECTS, Place, assert_whole, contents, leftovers, wait_for, wait_until
+from toy_runs import (
+    APP,
+    HANG_SECONDS,
+    N_SUBJECTS,
+    Place,
+    assert_whole,
+    contents,
+    leftovers,
+    run_here,
+    wait_for,
+    wait_until,
+)
+
+from bids_hsf.bids.group_table import read_group_table
 
 NO_HOME = """
 import os, pwd, sys
@@ -155,8 +168,9 @@ def test_what_others_left_in_the_output_folder_ends_nothing(place: Place, out: P
         assert f"sub-02_T1w  not as it was written  sub-02_{STEM}_dseg.tsv" in done.stdout
         assert f"{N_SUBJECTS - 1} done" in done.stdout
     if words == ("group",):
-        participants = [row.split("\t")[0] for row in (out / "group_volumes.tsv").read_text().splitlines()[1:]]
-        assert participants == ["sub-01", "sub-03", "sub-04"]
+        rows = [row.split("\t") for row in (out / "group_volumes.tsv").read_text().splitlines()[1:]]
+        states = ("sub-01", "done"), ("sub-03", "done"), ("sub-04", "done"), ("sub-02", "failed")
+        assert [(row[0], row[6]) for row in rows] == list(states)
         assert f"sub-02_{STEM}_dseg.tsv is left out" in done.stderr
     if words == ("participant",):
         assert f"sub-02_T1w is done again: sub-02_{STEM}_dseg.tsv is not as it was written" in done.stderr
@@ -183,8 +197,9 @@ def test_a_result_that_is_not_whole_is_not_done_and_is_done_again(
     status = place.run(out, "participant", "--dry-run")
     assert "3 done before, 1 to do" in status.stdout
     if "probseg" not in name:
-        assert place.run(out, "group", "participant", "--dry-run").returncode == 0
-        assert "sub-03" not in (out / "group_volumes.tsv").read_text()
+        assert run_here(str(place.bids_dir), str(out), "group").returncode == 0
+        (row,) = [row for row in read_group_table(out) if row.participant_id == "sub-03"]
+        assert (row.status, row.totals) == ("failed", {"L": None, "R": None})
     again = place.run(out)
     assert again.returncode == 0
     assert "3 done before, 1 to do" in again.stderr

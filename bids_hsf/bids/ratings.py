@@ -1,0 +1,142 @@
+"""Ratings of scans by those who looked at them: ``qc.tsv``, as the review page exports it."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_hsf.bids.group_table import GroupTable
+from bids_hsf.bids.tables import MISSING
+from bids_hsf.errors import NoInputError, UsageError
+from bids_hsf.files import open_text
+from bids_hsf.text_table import near
+
+COLUMNS = ("scan", "model", "rating", "comment", "rated_at")
+NEEDED = ("scan", "rating")
+GOOD, USABLE, EXCLUDE = RATINGS = ("good", "usable", "exclude")
+MAX_BYTES = 256 << 20
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What somebody said of a scan.
+
+    Attributes
+    ----------
+    rating : str
+        "good", "usable" or "exclude".
+    comment : str
+    line : int
+        Of the file.
+    """
+
+    rating: str
+    comment: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Ratings by scan and model; those of a scan alone hold for it whatever the model.
+
+    Attributes
+    ----------
+    path : Path
+    found : mapping of (str, str) to Rating
+        Scan and model, "" for any.
+    """
+
+    path: Path
+    found: Mapping[tuple[str, str], Rating] = field(default_factory=dict)
+
+    def of(self, scan: str | None, model: str | None) -> Rating | None:
+        """Rating of a scan by a model."""
+        return self.found.get((scan or "", model or "")) or self.found.get((scan or "", ""))
+
+    def put_into(self, table: GroupTable) -> None:
+        """Fill the columns "qc" and "qc_comment" of a table."""
+        pairs = zip(table.texts("scan"), table.texts("model"), strict=True)
+        ratings = [self.of(scan, model) for scan, model in pairs]
+        table.put("qc", [None if rating is None else rating.rating for rating in ratings])
+        table.put("qc_comment", [rating.comment or None if rating is not None else None for rating in ratings])
+
+    def strangers(self, table: GroupTable) -> list[str]:
+        """Ratings of scans or models that a table does not have, by their lines."""
+        scans, models = table.texts("scan"), table.texts("model")
+        known = {*zip(scans, models, strict=True), *((scan, "") for scan in scans)}
+        return [
+            f"{scan}{f' ({model})' if model else ''} in line {rating.line}"
+            for (scan, model), rating in self.found.items()
+            if (scan, model) not in known
+        ]
+
+
+def read_ratings(path: Path) -> Ratings:
+    """Read a file of ratings: tab-separated, with a title line.
+
+    Raises
+    ------
+    NoInputError
+        There is no such file.
+    UsageError
+        It cannot be read, or a line is none of a rating: the message names the file and the line.
+    """
+    try:
+        with open_text(path, MAX_BYTES) as stream:
+            lines = csv.reader(stream, delimiter="\t")
+            names = [name.removeprefix("\ufeff").strip() for name in next(lines, [])]
+            _check_title(path, names)
+            return Ratings(path, _read(path, names, lines))
+    except FileNotFoundError:
+        raise NoInputError(f"--ratings {path}: there is no such file", "The review page exports it.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else f"it is no table ({error})"
+        raise UsageError(f"--ratings {path} cannot be read: {reason}") from error
+
+
+def _check_title(path: Path, names: list[str]) -> None:
+    expected = f"Expected are the columns {', '.join(COLUMNS)}, parted by tabs; the last three may be left out."
+    if len(names) <= 1 and any(mark in "".join(names) for mark in ",;"):
+        raise UsageError(f"--ratings {path}, line 1: the columns are not parted by tabs: {names[0]!r:.80}", expected)
+    absent = [name for name in NEEDED if name not in names]
+    if absent:
+        meant = near(absent[0], [name for name in names if name not in COLUMNS])
+        raise UsageError(f"--ratings {path}, line 1: there is no column {absent[0]}", meant + expected)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UsageError(f"--ratings {path}, line 1: the column {twice[0]!r} stands twice", expected)
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown:
+        raise UsageError(
+            f"--ratings {path}, line 1: unknown column {unknown[0]!r:.80}", near(unknown[0], COLUMNS) + expected
+        )
+
+
+def _read(path: Path, names: list[str], lines: Any) -> dict[tuple[str, str], Rating]:
+    found: dict[tuple[str, str], Rating] = {}
+    for cells in lines:
+        place = f"--ratings {path}, line {lines.line_num}"
+        if not cells:
+            continue
+        if len(cells) != len(names):
+            raise UsageError(f"{place}: {len(cells)} columns, expected {len(names)} as in the title line")
+        row = dict(zip(names, (cell.strip() for cell in cells), strict=True))
+        scan, said = row["scan"], row["rating"]
+        model = row.get("model", "").replace(MISSING, "")
+        if scan in ("", MISSING):
+            raise UsageError(f"{place}: the scan is missing", "Such as sub-01_T1w, as in group_volumes.tsv.")
+        if said in ("", MISSING):  # a scan that has a comment alone, or none yet
+            continue
+        if said not in RATINGS:
+            message = f"{place}: the rating of {scan} is {said!r:.80}, expected {', '.join(RATINGS)} or n/a"
+            raise UsageError(message, near(said, RATINGS).strip() or None)
+        comment = row.get("comment", "")
+        rating = Rating(said, "" if comment == MISSING else comment, lines.line_num)
+        other = found.setdefault((scan, model), rating)
+        if other.rating != said:
+            raise UsageError(
+                f"{place}: {scan} is rated {said}, and {other.rating} in line {other.line}", "Keep one of them."
+            )
+    return found

@@ -1,0 +1,129 @@
+"""Columns, keys, labels and models, from the code's own constants and docstrings."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from dataclasses import fields
+
+from bids_hsf.bids import group_table, provenance, sidecars
+from bids_hsf.bids.maps import DESCRIPTIONS
+from bids_hsf.bids.tables import TSV_COLUMNS
+from bids_hsf.hub.cards import ModelCard
+from bids_hsf.hub.models import is_packaged, list_cards, member_path
+from bids_hsf.labels import bilateral
+from extension.markdown import cell, code, plain, table
+
+
+def dseg_columns(_: str) -> str:
+    """Columns of the table of a scan."""
+    rows = [(code(name), plain(how["Description"]), how.get("Units", "")) for name, how in TSV_COLUMNS.items()]
+    return table(["column", "what", "unit"], rows)
+
+
+def attributes(name: str) -> str:
+    """Fields of a dataclass as its docstring explains them: ``sidecars.Sidecar``."""
+    module, _, of = name.rpartition(".")
+    kind = getattr({"sidecars": sidecars, "provenance": provenance, "group_table": group_table}[module], of)
+    return table(["field", "kind", "what"], [(code(n), plain(k), plain(t)) for n, k, t in described(kind)])
+
+
+def described(kind: type) -> Iterable[tuple[str, str, str]]:
+    """Name, type and text of each attribute in a numpydoc docstring."""
+    text = (inspect.getdoc(kind) or "").partition("Attributes\n----------\n")[2]
+    told = {}
+    for head, body in re.findall(r"^(\S.*?)\n((?:    .*\n?)*)", text + "\n", flags=re.MULTILINE):
+        names, _, what = head.partition(" : ")
+        told.update({name.strip(): (what, " ".join(body.split())) for name in names.split(",")})
+    for field in fields(kind):
+        what, body = told[field.name]
+        yield field.name, what, body
+
+
+def map_descriptions(_: str) -> str:
+    """Soft maps."""
+    rows = [(code(f"*_desc-{name}_probseg.nii.gz"), plain(text)) for name, text in DESCRIPTIONS.items()]
+    return table(["file", "what each voxel holds"], rows)
+
+
+def labels(family: str) -> str:
+    """List indices, names and colours of the label maps of a family."""
+    card = next(card for card in list_cards([]) if card.family == family)
+    left, right = [[label for at, label in bilateral(card.labels) if at == side] for side in ("L", "R")]
+    rows = [
+        (a.index, b.index, plain(a.name), code(a.abbreviation), code(a.color)) for a, b in zip(left, right, strict=True)
+    ]
+    return table(["left", "right", "structure", "abbreviation", "colour"], rows)
+
+
+def merges(family: str) -> str:
+    """List what ``--ca-mode`` offers for a family."""
+    card = next(card for card in list_cards([]) if card.family == family)
+    rows = [
+        (
+            code(f"--ca-mode {merge.name}"),
+            ", ".join(code(label.abbreviation) for label in merge.labels),
+            _seg(card, merge.suffix),
+        )
+        for merge in card.merges
+    ]
+    return table(["option", "structures", "in file names"], rows)
+
+
+def _seg(card: ModelCard, suffix: str) -> str:
+    return code(f"seg-{card.family}{suffix}")
+
+
+def models(family: str) -> str:
+    """All models of the hub, or those of one family, as their cards tell them."""
+    cards = [card for card in list_cards([]) if family in ("", card.family)]
+    return table(
+        ["model", "networks x views", "precision", "size", "where from"],
+        [
+            (
+                code(card.name),
+                f"{len(card.members)} x {1 + card.n_augmentations}",
+                card.precision,
+                _size(card),
+                "in the package" if _packaged(card) else "download",
+            )
+            for card in cards
+        ],
+    )
+
+
+def _packaged(card: ModelCard) -> bool:
+    paths = [member_path(member, card) for member in card.members]
+    return all(path.is_file() and is_packaged(member) for path, member in zip(paths, card.members, strict=True))
+
+
+def _size(card: ModelCard) -> str:
+    sizes = [member.size for member in card.members]
+    return f"{sum(filter(None, sizes)) / 1e6:.1f} MB" if all(sizes) else "told when it is fetched"
+
+
+def family_facts(family: str) -> str:
+    """Tell what the card of a family says of it."""
+    card = next(card for card in list_cards([]) if card.family == family)
+    voxels = "the scan's own" if card.voxel_size_mm is None else f"{card.voxel_size_mm:g} mm"
+    facts = {
+        "What": card.description,
+        "Structures": ", ".join(label.abbreviation for label in card.labels),
+        "Contrasts": ", ".join(card.contrasts),
+        "Voxels that the networks see": voxels,
+        "Licence of the weights": card.license,
+        "Trained on": card.training_data,
+        "Measured": card.evaluation,
+        "To be cited": card.citation,
+    }
+    return "\n".join(f"**{name}**: {plain(cell(text))}\n" for name, text in facts.items())
+
+
+MAKERS = {
+    "dseg-columns": dseg_columns,
+    "attributes": attributes,
+    "map-descriptions": map_descriptions,
+    "labels": labels,
+    "merges": merges,
+    "models": models,
+    "family": family_facts,
+}

@@ -1,0 +1,68 @@
+"""Parts of files that are kept elsewhere in the repository: told once, shown here."""
+
+import re
+import statistics
+from collections import defaultdict
+from pathlib import Path
+
+from extension.markdown import table
+
+ROOT = Path(__file__).parents[2]
+
+
+def section(words: str) -> str:
+    """One section of a Markdown file: ``FILE Heading``, without its heading."""
+    name, _, heading = words.partition(" ")
+    text = (ROOT / name).read_text(encoding="utf-8")
+    found = re.search(rf"^(#+) {re.escape(heading)}\n(.*?)(?=^#{{1,2}} |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise ValueError(f"{name} has no section {heading!r}")
+    return linked(found[2], Path(name).parent)
+
+
+def page(words: str) -> str:
+    """All of a Markdown file but its title."""
+    text = (ROOT / words).read_text(encoding="utf-8")
+    return linked(re.sub(r"\A# .*\n", "", text), Path(words).parent)
+
+
+def linked(text: str, folder: Path) -> str:
+    """Let links to files of the repository lead to its page on the web; the site has no such files."""
+
+    def lead(match: re.Match[str]) -> str:
+        target = match[1]
+        if "://" in target or target.startswith("#"):
+            return match[0]
+        path = (ROOT / folder / target.partition("#")[0]).resolve()
+        if not path.exists():
+            raise ValueError(f"{folder}: a link to {target}, which is not there")
+        kind = "tree" if path.is_dir() else "blob"
+        return f"](https://github.com/clementpoiret/bids-hsf/{kind}/main/{path.relative_to(ROOT).as_posix()})"
+
+    return re.sub(r"\]\(([^)\s]+)\)", lead, text)
+
+
+def scores(name: str) -> str:
+    """Means of a table of scores that ``hsf-hub evaluate`` or a judge has written."""
+    lines = [line.split("\t") for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
+    heads, rows = lines[0], lines[1:]
+    measures = heads[2:]
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        for measure, text in zip(measures, row[2:], strict=True):
+            if text != "n/a":
+                values[row[1], measure].append(float(text))
+    shown = {"dice": "Dice", "hd95_mm": "HD95, mm", "volume_similarity": "volume similarity"}
+    structures = list(dict.fromkeys(row[1] for row in rows))
+    body = [
+        [structure, *[_mean(values[structure, measure]) for measure in measures], len({r[0] for r in rows})]
+        for structure in structures
+    ]
+    return table(["structure", *[f"{shown.get(m, m)}, mean (sd)" for m in measures], "cases"], body)
+
+
+def _mean(numbers: list[float]) -> str:
+    return f"{statistics.mean(numbers):.3f} ({statistics.stdev(numbers):.3f})" if len(numbers) > 1 else "n/a"
+
+
+MAKERS = {"section": section, "page": page, "scores": scores}

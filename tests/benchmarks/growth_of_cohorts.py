@@ -1,0 +1,87 @@
+"""Time and memory of the group level over large cohorts, whose results are made up on the spot.
+
+::
+
+    python tests/benchmarks/growth_of_cohorts.py [--scans 1000 10000 100000] [--folder /tmp/cohorts]
+
+Each participant has two sessions with a T1w; of every tenth one the second session failed. Prints, by the number of
+scans, the processor's and the wall's seconds, the largest memory and the size of the page, and leaves by 1 where the
+group level of 100,000 scans takes more than it may: processor's seconds, for what else the machine does is not ours.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from cohorts import outputs_of, write_cohort
+
+LIMITS = {"seconds": 60.0, "mb": 800.0}
+LIMITS_HOLD_FOR = 100_000
+SESSIONS = ("1", "2")
+
+
+def write_dataset(folder: Path, n_scans: int) -> tuple[Path, Path]:
+    """Make the results, and the tables of the raw dataset, unless they are there; returns raw dataset and results."""
+    root, out = folder / f"raw{n_scans}", folder / f"out{n_scans}"
+    if not root.exists():
+        names = write_cohort(out, n_scans // len(SESSIONS), SESSIONS)
+        for name in names[1::20]:
+            outputs = outputs_of(out, name)
+            for path in (outputs.sidecar, outputs.table):
+                path.unlink()
+            outputs.failure.parent.mkdir(parents=True, exist_ok=True)
+            outputs.failure.write_text(json.dumps({"Error": "It is cut short", "Scan": name, "Model": "toy_fast"}))
+        root.mkdir()
+        participants = dict.fromkeys(name.partition("_")[0] for name in names)
+        lines = [f"{name}\t{50 + place % 40}\t{'FM'[place % 2]}" for place, name in enumerate(participants)]
+        (root / "participants.tsv").write_text("\n".join(["participant_id\tage\tsex", *lines]) + "\n")
+        # Of each participant a folder with dates: they are all opened.
+        for name in participants:
+            (root / name).mkdir()
+            sessions = f"session_id\tacq_time\nses-1\t2020-01-01\nses-2\t20{21 + int(name[-1])}-06-01\n"
+            (root / name / f"{name}_sessions.tsv").write_text(sessions)
+    return root, out
+
+
+def measure(root: Path, out: Path) -> tuple[float, float, float, str]:
+    """Run the group level; returns processor's seconds, wall's seconds, peak memory in MB, and its last line."""
+    command = [sys.executable, "-m", "bids_hsf", str(root), str(out), "group"]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    lines = [line.strip() for line in process.stdout if line.strip()]
+    _, code, usage = os.wait4(process.pid, 0)
+    if code:
+        sys.exit(f"{' '.join(command)} failed: {lines[-3:]}")
+    return usage.ru_utime + usage.ru_stime, time.perf_counter() - started, usage.ru_maxrss / 1024, lines[-1]
+
+
+def main() -> None:
+    """Measure, print a table, and fail where the group level takes too long or too much."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scans", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--folder", type=Path, default=None, help="keeps the results for the next time")
+    arguments = parser.parse_args()
+    too_much = False
+    with tempfile.TemporaryDirectory() as temporary:
+        for n_scans in arguments.scans:
+            root, out = write_dataset(arguments.folder or Path(temporary), n_scans)
+            seconds, wall, mb, last = measure(root, out)
+            page = sum(path.stat().st_size for path in out.glob("*.html")) / 1e6
+            print(f"{n_scans:8d} scans {seconds:6.1f} s of a core, {wall:6.1f} s, {mb:5.0f} MB, pages {page:.1f} MB")
+            print(f"         {last[15:100]}", flush=True)
+            over = seconds > LIMITS["seconds"] or mb > LIMITS["mb"]
+            too_much = too_much or (n_scans <= LIMITS_HOLD_FOR and over)
+    if too_much:
+        sys.exit(f"Up to {LIMITS_HOLD_FOR} scans must take less than {LIMITS['seconds']} s and {LIMITS['mb']} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The dataset that the pages of the site speak of: ``study``, with participants 01 and 02, made of the example data."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+from example_data import BIDS_DIR
+
+MODEL = "subfields_single_accurate"
+RENAMED = {"colin27": "01", "icbm152": "02"}
+
+
+def write_study(folder: Path) -> Path:
+    """Make the dataset, its images as links to those of the clone; returns the folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(BIDS_DIR.iterdir()):
+        if path.is_file() and path.name != "participants.tsv":
+            shutil.copy(path, folder)
+    for source in sorted(BIDS_DIR.glob("sub-*/anat/*")):
+        old = source.name.partition("_")[0]
+        new = f"sub-{RENAMED[old.removeprefix('sub-')]}"
+        target = folder / new / "anat" / source.name.replace(old, new)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _link(source, target)
+    rows = [["participant_id", "age", "group"], ["sub-01", "34", "control"], ["sub-02", "29", "patient"]]
+    with (folder / "participants.tsv").open("w", newline="") as stream:
+        csv.writer(stream, delimiter="\t", lineterminator="\n").writerows(rows)
+    (folder / "participants.json").write_text('{"age": {"Units": "year"}, "group": {"Description": "Group"}}\n')
+    return folder
+
+
+def write_loose_scan(folder: Path) -> Path:
+    """Put one image that belongs to no dataset into a folder: ``scan_T1w.nii.gz``."""
+    path = folder / "scan_T1w.nii.gz"
+    _link(BIDS_DIR / "sub-colin27/anat/sub-colin27_T1w.nii.gz", path)
+    return path
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link where that can be done, else copy."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
