@@ -161,7 +161,7 @@ def _tight(values: FloatArray) -> tuple[float, float]:
 
 
 def _courses(subjects: Sequence[str], x: FloatArray) -> list[list[int]]:
-    """List the scans of each subject that has several, in the order of their `x`."""
+    """Find the scans of each subject that has several, in the order of their `x`."""
     found: dict[str, list[int]] = {}
     for row in np.argsort(x, kind="stable").tolist():
         if np.isfinite(x[row]):

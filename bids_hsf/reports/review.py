@@ -84,7 +84,7 @@ def _worst_first(cohort: Cohort) -> list[int]:
 
 
 def expected_dice(cohort: Cohort) -> FloatArray:
-    """Tell the expected Dice of the worse side of each scan, (N,); NaN where nothing is expected."""
+    """Take the expected Dice of the worse side of each scan, (N,); NaN where nothing is expected."""
     sides = [cohort.table.numbers(f"{side}_predicted_dice") for side in HEMISPHERES]
     return np.fmin(*sides)
 
