@@ -13,6 +13,7 @@ from bids_hsf.bids.tables import TSV_COLUMNS
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged, list_cards, member_path
 from bids_hsf.labels import bilateral
+from bids_hsf.reports.review import KEYS
 from extension.markdown import cell, code, plain, table
 
 
@@ -30,6 +31,11 @@ def described_columns(columns: Mapping[str, Any]) -> str:
             (code(name), plain(". ".join(filter(None, [how.get("Description"), levels]))), how.get("Units", ""))
         )
     return table(["column", "what", "unit"], rows)
+
+
+def review_keys(_: str) -> str:
+    """Keys of the page on which scans are rated."""
+    return table(["key", "what it does"], [(" ".join(map(code, keys.split())), plain(text)) for keys, text in KEYS])
 
 
 def changes(_: str) -> str:
@@ -136,6 +142,7 @@ def family_facts(family: str) -> str:
 
 
 MAKERS = {
+    "review-keys": review_keys,
     "dseg-columns": dseg_columns,
     "changes": changes,
     "attributes": attributes,
