@@ -67,7 +67,7 @@ def segment(bids_dir: Path, model: str, out: Path) -> tuple[float, float]:
 
 
 def found_labels(out: Path, contrast: str) -> np.ndarray:
-    path = next(out.glob(f"sub-icbm152/**/sub-icbm152_space-{contrast}_seg-subfields_dseg.nii.gz"))
+    path = next(out.glob(f"sub-icbm152/**/sub-icbm152_space-{contrast}_seg-*_dseg.nii.gz"))
     return np.asarray(nib.load(path).dataobj)
 
 
