@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bids_hsf.cli.arguments import config_of, parse
+from bids_hsf.cli.comparing import compare_main, is_comparison
 from bids_hsf.cli.console import (
     Advice,
     Console,
@@ -16,11 +17,11 @@ from bids_hsf.cli.console import (
     exit_code_of,
     handling,
     ours,
+    report_error,
     settle_streams,
     show,
 )
 from bids_hsf.cli.hsf import is_hsf, translate
-from bids_hsf.errors import BidsHsfError
 from bids_hsf.machine import allowed_cores, check_threads
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.signals import stoppable
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None, seams: "Seams | None" = None) -> int
     arguments = list(sys.argv[1:] if argv is None else argv)
     if is_hsf(arguments):
         return hsf_main(arguments[1:] if arguments[0] == "hsf" else arguments, seams)
+    if is_comparison(arguments):
+        return compare_main(arguments[1:])
     # A log that cannot be written (full disk) is no reason to print tracebacks.
     logging.raiseExceptions = False
     console = Console()
@@ -81,11 +84,3 @@ def run(config: Config, run_log: RunLog, seams: "Seams | None" = None) -> int:
     from bids_hsf import workflow
 
     return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show), seams)
-
-
-def report_error(error: BidsHsfError) -> int:
-    """Log an error and its hint; returns its exit code."""
-    logger.error("%s", error.message)
-    if error.hint:
-        logger.error("hint: %s", error.hint)
-    return error.exit_code

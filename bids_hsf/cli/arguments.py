@@ -44,6 +44,10 @@ or in images that belong to no dataset; the results lie beside each other in the
 
   bids-hsf scan_T1w.nii.gz results
 
+or compare two models on the same scans, from their results (bids-hsf compare --help):
+
+  bids-hsf compare /data/study/derivatives/bids-hsf
+
 For research use only; not for clinical use."""
 
 EPILOG = """exit codes: 0 all done; 1 some scans failed, the rest are whole; 2 bad arguments; 16 not a BIDS dataset;

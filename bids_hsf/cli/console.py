@@ -280,3 +280,11 @@ def show(text: str) -> None:
     except OSError as error:
         let_go(sys.stdout)
         raise StorageError(f"Cannot write to standard output: {error.strerror}", "Check free space.") from error
+
+
+def report_error(error: BidsHsfError) -> int:
+    """Log an error and its hint; returns its exit code."""
+    logger.error("%s", error.message)
+    if error.hint:
+        logger.error("hint: %s", error.hint)
+    return error.exit_code

@@ -75,7 +75,7 @@ def main() -> None:
             root, out = write_dataset(arguments.folder or Path(temporary), n_scans)
             seconds, wall, mb, last = measure(root, out)
             page = sum(path.stat().st_size for path in out.glob("*.html")) / 1e6
-            print(f"{n_scans:8d} scans {seconds:6.1f} s of the CPU, {wall:6.1f} s, {mb:5.0f} MB, pages {page:.1f} MB")
+            print(f"{n_scans:8d} scans {seconds:6.1f} s of a core, {wall:6.1f} s, {mb:5.0f} MB, pages {page:.1f} MB")
             print(f"         {last[15:100]}", flush=True)
             over = seconds > LIMITS["seconds"] or mb > LIMITS["mb"]
             too_much = too_much or (n_scans <= LIMITS_HOLD_FOR and over)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from sidecars import sidecar
 
@@ -52,6 +53,14 @@ def write_result(
     content = sidecar(scan=scan, segmentation=segmentation, **known).to_json()
     outputs.sidecar.write_text(json.dumps(content))
     return outputs
+
+
+def write_label_map(path: Path, labels: np.ndarray, shift: float = 0.0) -> None:
+    """Write a label map of 1 mm voxels."""
+    affine = np.eye(4)
+    affine[0, 3] = shift
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(labels.astype(np.uint8), affine), path)
 
 
 def write_cohort(out: Path, n_scans: int, sessions: tuple[str, ...] = (), seed: int = 0) -> list[str]:
