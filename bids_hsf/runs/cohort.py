@@ -114,7 +114,8 @@ def collect(config: Config) -> Cohort:
             f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
         )
     asked = _Asked(config.selection)
-    asked.check([name for name in map(parse_stem, names.stems()) if name is not None])
+    if asked.names_labels:
+        asked.check([name for name in map(parse_stem, names.stems()) if name is not None])
     cohort = Cohort(GroupTable(), LongTable(), read_covariates(config.bids_dir))
     told = _add_results(cohort, names, asked, config.output_dir)
     for row in _others(names, told):
@@ -159,15 +160,18 @@ def _planned(config: Config) -> Iterator[tuple[str, tuple[str, str]]]:
 def _add_results(cohort: Cohort, names: Names, asked: "_Asked", output_dir: Path) -> dict[str, GroupRow | None]:
     """Add what has results that are whole; returns their stems, and of results that are not the row to be."""
     told: dict[str, GroupRow | None] = {}
-    wanted = [path for path in names.results if asked.takes_name(parse_stem(_stem(path)))]
+    wanted: Iterable[Path] = names.results
+    if asked.is_choosy:
+        wanted = [path for path in names.results if asked.takes_name(parse_stem(_stem(path)))]
     for found in each_derivative(wanted, output_dir):
-        sidecar, name = found.sidecar, parse_stem(found.stem)
+        sidecar = found.sidecar
         if sidecar is not None and found.fault is None:
             told[found.stem] = None
             cohort.structures.append(len(cohort.table), found.structures, sidecar.etiv_mm3)
             cohort.append(group_row(sidecar, found.structures))
             continue
         logger.warning("%s is left out: %s", found.table, found.fault)
+        name = parse_stem(found.stem)
         if name is not None:
             scan, model = (None, UNKNOWN) if sidecar is None else (sidecar.scan, sidecar.model.name)
             told[found.stem] = unfinished_row(name, FAILED, str(found.fault), model, scan)
@@ -177,9 +181,10 @@ def _add_results(cohort: Cohort, names: Names, asked: "_Asked", output_dir: Path
 def _others(names: Names, told: Mapping[str, GroupRow | None]) -> Iterator[GroupRow]:
     """Rows of the scans without whole results, sorted by name."""
     models = {stem.partition("_seg-")[2].partition("_")[0]: model for stem, (_, model) in names.planned.items()}
-    for stem in sorted({*told, *names.failures, *names.locks, *names.planned}):
+    done = {stem for stem, damaged in told.items() if damaged is None}
+    for stem in sorted({*told, *names.failures, *names.locks, *names.planned} - done):
         name, damaged = parse_stem(stem), told.get(stem)
-        if name is None or (stem in told and damaged is None):
+        if name is None:
             continue
         scan, model = names.planned.get(stem, (name.scan, models.get(name.segmentation, UNKNOWN)))
         if stem in names.failures:
@@ -205,6 +210,16 @@ class _Asked:
         self.excluded = {f"sub-{legal_label(label)}" for label in selection.excluded_participants}
         self.sessions = {f"ses-{legal_label(label)}" for label in selection.sessions}
         self.suffixes = set(selection.modalities) if selection.modalities_asked else set()
+
+    @property
+    def names_labels(self) -> bool:
+        """Whether labels were given that must be known."""
+        return bool(self.participants or self.sessions)
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether not all scans were asked for."""
+        return bool(self.names_labels or self.excluded or self.suffixes)
 
     def takes(self, participant: str, session: str | None, suffix: str) -> bool:
         """Whether a scan was asked for."""
