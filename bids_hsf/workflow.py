@@ -37,7 +37,14 @@ from bids_hsf.machine import allowed_cores, release_memory
 from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
-from bids_hsf.reports.subject import is_up_to_date, write_image_report, write_subject_report
+from bids_hsf.reports.subject import (
+    Neighbours,
+    is_up_to_date,
+    join_pages,
+    order_of,
+    write_image_report,
+    write_subject_report,
+)
 from bids_hsf.results import judged_result
 from bids_hsf.runs import announcements, logs, overview, provenance
 from bids_hsf.runs.config import Config, Method
@@ -151,6 +158,7 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
     outcomes = []
     if todo:
+        clean_work_dir(config)
         with validation(todo, config):
             outcomes = process_jobs(todo, plan, config, run_id, seams)
     code = summarize(plan.jobs, todo, outcomes)
@@ -169,9 +177,11 @@ def write_reports(plan: Plan, config: Config) -> None:
                 path = write_image_report(config.output_dir, job.outputs.table, job.key)
                 logger.info("%s: report %s", job.key, path)
         return
+    order = order_of(config.output_dir)
     for subject in sorted({job.scan.subject for job in plan.jobs}):
-        if not is_up_to_date(config.output_dir, subject):
-            write_subject_report(config.output_dir, subject)
+        neighbours = order.get(subject, Neighbours())
+        if not is_up_to_date(config.output_dir, subject, neighbours):
+            write_subject_report(config.output_dir, subject, neighbours)
 
 
 def validation(todo: Sequence[Job], config: Config) -> AbstractContextManager[None]:
@@ -188,8 +198,9 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
     if not subjects:
         raise NoInputError(f"No derivatives to report in {config.output_dir}", "Run the participant level first.")
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
+    order = order_of(config.output_dir)
     for subject in subjects:
-        write_subject_report(config.output_dir, subject)
+        write_subject_report(config.output_dir, subject, order[subject])
     logger.info("%d report(s) written", len(subjects))
     return 0
 
@@ -217,6 +228,7 @@ def group(config: Config, terminal: Terminal) -> int:
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
     path = write_tables(cohort, config.output_dir)
     page = write_group_report(config.output_dir)
+    join_pages(config.output_dir)
     for line in said:
         logger.info("%s", line)
     logger.info("%d row(s) -> %s", len(cohort.table), path)
@@ -238,10 +250,14 @@ def work_dir(config: Config) -> Path:
     return path
 
 
+def clean_work_dir(config: Config) -> None:
+    """Remove what earlier runs left in the work folder, if that was asked for."""
+    if config.behaviour.clean_work_dir:
+        provenance.remove_compiled(work_dir(config))
+
+
 def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams: Seams) -> list[Outcome]:
     """Process scans, one or several at once; returns how each ended."""
-    if config.behaviour.clean_work_dir:
-        provenance.clean_work_dir(config.work_dir or provenance.default_work_dir(config.output_dir))
     crew = muster(todo, plan, config, seams.allowed_cores, partial(open_worker, plan.card, plan.merge, config, seams))
     saved = logs.config_path(config.output_dir, run_id)
     logs.write_config(saved, replace(config, resources=crew.resources), plan.card)

@@ -15,6 +15,7 @@ from segmented_example import MODEL, Segmented
 from bids_hsf.bids.validation import run_validator
 from bids_hsf.cli.app import main
 
+FIGURES = ("entropy", "localization", "segmentation", "thumbnail")
 SCANS = ["sub-colin27_T1w", "sub-icbm152_T1w", "sub-icbm152_T2w", "sub-rotated_T1w"]
 
 
@@ -25,7 +26,7 @@ def outputs_of(scan: str) -> list[str]:
         f"logs/{stem}_provenance.json",
         *(f"{subject}/anat/{stem}_desc-entropy_probseg{end}" for end in (".json", ".nii.gz")),
         *(f"{subject}/anat/{stem}_dseg{end}" for end in (".json", ".nii.gz", ".tsv")),
-        *(f"{subject}/figures/{stem}_desc-{name}_dseg.svg" for name in ("entropy", "localization", "segmentation")),
+        *(f"{subject}/figures/{stem}_desc-{name}_dseg.svg" for name in FIGURES),
     ]
 
 
@@ -47,6 +48,7 @@ def test_golden_list_of_output_paths(segmented: Segmented) -> None:
     root += [
         "group_volumes.html",
         *(f"group_volumes{end}" for end in (".json", ".tsv", "_long.json", "_long.tsv")),
+        "review.html",
         *(f"{s}.html" for s in ("sub-colin27", "sub-icbm152", "sub-rotated")),
     ]
     expected = sorted([*root, *(path for scan in SCANS for path in outputs_of(scan))])

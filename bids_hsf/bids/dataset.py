@@ -90,7 +90,7 @@ def check_dataset(bids_dir: Path) -> None:
     try:
         description = json.loads(read_text(path).removeprefix("\ufeff"))
     except FileNotFoundError:
-        hint = f"{hint} {LAYOUT} {near_misses(bids_dir)}".strip()
+        hint = f"{near_misses(bids_dir)} {hint} {LAYOUT}".strip()
         raise InvalidDatasetError(f"Not a BIDS dataset: {path} is missing", hint) from None
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidDatasetError(f"Not a BIDS dataset: {path} cannot be read ({error})", hint) from error

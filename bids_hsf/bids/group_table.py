@@ -120,6 +120,11 @@ class GroupTable(Sequence[GroupRow]):
         # What comes of other tables stands behind all that is our own.
         return sorted(self._columns, key=lambda name: not is_own(name))
 
+    def cells(self, name: str) -> list[Cell]:
+        """Column as it is, numbers or texts; None where there is none, and everywhere of a column that is not there."""
+        column = self._columns.get(name, [None] * self._length)
+        return [self._cell(column, index) for index in range(self._length)]
+
     def texts(self, name: str) -> Sequence[str | None]:
         """Column of texts; None where there is none, and everywhere of a column that is not there."""
         column = self._columns.get(name, [None] * self._length)

@@ -11,6 +11,7 @@ from bids_hsf.bids.entities import in_order, split_name
 MULTISPECTRAL = "multispectral"
 TEMPLATE = "MNI152NLin2009cSym"
 FIGURES = ("segmentation", "entropy", "localization")
+THUMBNAIL = "thumbnail"  # of the segmentation; made of its figure where it is not there
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,18 @@ def scan_outputs(
     after = [f"desc-{description}"] if description else []
     name = "_".join([*before, f"space-{suffix}", *chunk, f"seg-{segmentation}", *after])
     return ScanOutputs(output_dir, f"{folder}/anat/{name}", f"sub-{labels['sub']}/figures/{name}")
+
+
+def outputs_of_key(output_dir: Path, key: str, segmentation: str) -> ScanOutputs:
+    """Name the outputs of a scan that a table tells of by its key.
+
+    >>> outputs_of_key(Path("/out"), "sub-01_run-2_T2w+T1w", "hsf").figure_stem
+    'sub-01/figures/sub-01_run-2_space-T2w_seg-hsf_desc-multispectral'
+    """
+    *parts, suffixes = key.split("_")
+    entities = [(name, label) for name, _, label in (part.partition("-") for part in parts)]
+    suffix, _, second = suffixes.partition("+")
+    return scan_outputs(output_dir, entities, suffix, segmentation, MULTISPECTRAL if second else None)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from bids_hsf.bids.group_table import GroupTable
 from bids_hsf.bids.tables import MISSING
 from bids_hsf.errors import NoInputError, UsageError
 from bids_hsf.files import open_text
+from bids_hsf.text_table import near
 
 COLUMNS = ("scan", "model", "rating", "comment", "rated_at")
 NEEDED = ("scan", "rating")
@@ -101,13 +102,16 @@ def _check_title(path: Path, names: list[str]) -> None:
         raise UsageError(f"--ratings {path}, line 1: the columns are not parted by tabs: {names[0]!r:.80}", expected)
     absent = [name for name in NEEDED if name not in names]
     if absent:
-        raise UsageError(f"--ratings {path}, line 1: there is no column {absent[0]}", expected)
+        meant = near(absent[0], [name for name in names if name not in COLUMNS])
+        raise UsageError(f"--ratings {path}, line 1: there is no column {absent[0]}", meant + expected)
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UsageError(f"--ratings {path}, line 1: the column {twice[0]!r} stands twice", expected)
     unknown = [name for name in names if name not in COLUMNS]
     if unknown:
-        raise UsageError(f"--ratings {path}, line 1: unknown column {unknown[0]!r:.80}", expected)
+        raise UsageError(
+            f"--ratings {path}, line 1: unknown column {unknown[0]!r:.80}", near(unknown[0], COLUMNS) + expected
+        )
 
 
 def _read(path: Path, names: list[str], lines: Any) -> dict[tuple[str, str], Rating]:
@@ -126,7 +130,8 @@ def _read(path: Path, names: list[str], lines: Any) -> dict[tuple[str, str], Rat
         if said in ("", MISSING):  # a scan that has a comment alone, or none yet
             continue
         if said not in RATINGS:
-            raise UsageError(f"{place}: the rating of {scan} is {said!r:.80}, expected {', '.join(RATINGS)} or n/a")
+            message = f"{place}: the rating of {scan} is {said!r:.80}, expected {', '.join(RATINGS)} or n/a"
+            raise UsageError(message, near(said, RATINGS).strip() or None)
         comment = row.get("comment", "")
         rating = Rating(said, "" if comment == MISSING else comment, lines.line_num)
         other = found.setdefault((scan, model), rating)

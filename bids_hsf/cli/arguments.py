@@ -188,7 +188,7 @@ def _add_outputs(group: Group) -> None:
     add("behaviour.split_long_axis", "also write a label map of head, body and tail", **SWITCH)
     text = f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR/logs (default: none)"
     add("behaviour.export_lut", text, action=Words, reading=one_of(VIEWERS), metavar="VIEWER")
-    text = "group level: ratings of scans, qc.tsv as the review page exports it, for the column qc"
+    text = "group level: ratings of scans, qc.tsv as the review page exports it, for the column qc (default: none)"
     add("behaviour.ratings", text, type=path_of, metavar="QC.tsv")
     add("behaviour.leave_out_excluded", "group level: leave scans rated exclude out of the tables", **SWITCH)
     add("behaviour.force", "redo finished scans, also those made with other settings", **SWITCH)
@@ -215,9 +215,12 @@ def _add_resources(group: Group) -> None:
     text = "memory in total: a number of MB, or with K, M, G or T; --mem-gb in GB (default: what is allowed)"
     add("resources.mem_mb", text, action=Memory, metavar="SIZE")
     add("resources.executor", "where scans run (default: local)", choices=EXECUTORS)
-    text = "a Dask cluster that runs: its address, or the file of its scheduler"
+    text = "a Dask cluster that runs: its address, or the file of its scheduler (default: none)"
     add("resources.dask_scheduler", text, metavar="ADDRESS|FILE.json")
-    text = "let Dask ask Slurm, PBS, SGE, LSF or HTCondor for up to --nprocs workers: dask-jobqueue's configuration"
+    text = (
+        "let Dask ask Slurm, PBS, SGE, LSF or HTCondor for up to --nprocs workers: dask-jobqueue's configuration "
+        "(default: none)"
+    )
     add("resources.dask_jobqueue", text, type=path_of, metavar="FILE.yaml")
     add("work_dir", "scratch folder (default: in $TMPDIR, else OUTPUT_DIR/.work)", type=path_of, metavar="DIR")
 

@@ -20,8 +20,8 @@ from bids_hsf.machine import (
     runtime_builds,
 )
 from bids_hsf.networks.probing import Probe, ProviderTrial, untried
-from bids_hsf.networks.providers import PROVIDERS, Provider
-from bids_hsf.networks.sessions import MemberFile, SessionSettings, member_file
+from bids_hsf.networks.providers import PROVIDERS, Provider, provider_options
+from bids_hsf.networks.sessions import CPU, MemberFile, SessionSettings, member_file
 from bids_hsf.text_table import near, text_table
 
 logger = logging.getLogger(__name__)
@@ -161,6 +161,24 @@ def candidates(request: str) -> list[Provider]:
             f"--device {request}: {trials[0].state}: {trials[0].reason}", f"{conflict} {HINT}" if conflict else HINT
         )
     return [provider for provider, trial in zip(wanted, trials, strict=True) if trial.state == "not tried"]
+
+
+def settings_to_try(
+    request: str, n_threads: int, cache_dir: Path | None = None, *, reduced_precision: bool = False
+) -> list[SessionSettings]:
+    """Tell the sessions in which `choose_device` opens a network: those of the candidates, and the CPU provider's."""
+    wanted = [provider for provider in wanted_providers(request) if untried(provider).state == "not tried"]
+    tried = [
+        SessionSettings(
+            provider.ort_name,
+            provider_options(provider, n_threads, cache_dir, reduced_precision=reduced_precision),
+            n_threads,
+        )
+        for provider in wanted
+    ]
+    return (
+        tried if any(settings.provider == CPU for settings in tried) else [*tried, SessionSettings(CPU, {}, n_threads)]
+    )
 
 
 def _try_candidates(request: str, probe: Probe, hint: str) -> tuple[list[ProviderTrial], SessionSettings]:

@@ -16,7 +16,6 @@ import xxhash
 from numpy.typing import NDArray
 
 from bids_hsf.errors import DeviceError, FetchError, ModelError
-from bids_hsf.geometry import next_multiple
 from bids_hsf.networks.bounds import endable, limited_memory
 from bids_hsf.networks.onnx_file import NetworkFacts, examine, refuse_unsafe
 
@@ -130,7 +129,11 @@ class Network:
         ModelError
             ONNX Runtime cannot run it on such a crop, or it is larger than any crop is.
         """
-        size = next_multiple(PROBE_SIZE, multiple)
+        size = PROBE_SIZE
+        if PROBE_SIZE % multiple:
+            from bids_hsf.geometry import next_multiple  # with SciPy behind it, which a rehearsal need not wait for
+
+            size = next_multiple(PROBE_SIZE, multiple)
         declared = self.session.get_inputs()[0].shape
         axes = [n if isinstance(n, int) and n > 0 else size for n in declared[2:]]
         if math.prod(axes) > MAX_DECLARED_VOXELS:

@@ -91,7 +91,7 @@ class Canvas:
     def add_lines(self, place: Place, lines: Sequence[Vector], attributes: Mapping[str, str]) -> None:
         """Draw lines (N, 2), mm from the panel's top left corner."""
         # Tenths of a unit are whole numbers, so that a step takes four letters.
-        path = "".join(_path(line * place.scale * 10, tolerance=1.5) for line in lines)
+        path = "".join(path_data(line * place.scale * 10, tolerance=1.5) for line in lines)
         if path:
             x, y = _number(place.x), _number(place.y)
             drawing = {"class": "overlay", "d": path, "transform": f"translate({x} {y}) scale(.1)", "fill": "none"}
@@ -190,7 +190,7 @@ def _number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _path(line: Vector, tolerance: float) -> str:
+def path_data(line: Vector, tolerance: float) -> str:
     """Path data with whole-number steps of a line (N, 2), closed where it ends at its start."""
     closed = bool(np.allclose(line[0], line[-1]))
     points = np.round(_simplify(line, tolerance)).astype(int)
@@ -230,6 +230,24 @@ def grey_jpeg(values: FloatArray, window: tuple[float, float]) -> str:
     stream = io.BytesIO()
     Image.fromarray(grey.round().astype(np.uint8)).save(stream, "JPEG", quality=80, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def join_rasters(rasters: Sequence[tuple[str, Place]], size: tuple[int, int]) -> Image.Image:
+    """Put pictures, as `grey_jpeg` gives them, into their places in one grey picture of `size` (width, height)."""
+    whole = Image.new("L", size, BACKGROUND)
+    for address, place in rasters:
+        picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+        left, top = round(place.x), round(place.y)
+        corner = round(place.x + place.width) - left, round(place.y + place.height) - top
+        whole.paste(picture.convert("L").resize(corner, Image.Resampling.LANCZOS), (left, top))
+    return whole
+
+
+def webp(picture: Image.Image) -> str:
+    """Encode a picture as a data address, half as long as JPEG's."""
+    stream = io.BytesIO()
+    picture.convert("RGB").save(stream, "WEBP", quality=60, method=6)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def heat_png(values: FloatArray) -> str:

@@ -1,4 +1,4 @@
-"""Spread of a measure over many scans: outliers, and where the marks of a strip chart stand."""
+"""Spread of a measure over many scans: where the marks of a strip chart stand."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-OUTLIER_Z = 3.5
-MIN_SCANS = 8
 MAX_POINTS = 240
 MAX_NAMED = 5
 MIN_SPAN = 0.3  # of the median, on the axis
@@ -18,14 +16,24 @@ STRIP_WIDTH, NAME_HEIGHT = 56.0, 12.0
 FloatArray = NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """Scans of a chart, (N,): their names, where they lead to, and which lie far from the others."""
+
+    names: Sequence[str]
+    hrefs: Sequence[str]
+    outlying: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Point:
-    """One scan in a strip; `x` and `y` in units of the chart."""
+    """One scan in a chart; `x` and `y` in units of the chart, `value` for readers."""
 
     x: float
     y: float
     name: str
-    value: float
+    href: str
+    value: str
     is_outlier: bool
 
 
@@ -93,36 +101,7 @@ class Chart:
     n_hidden: int
 
 
-def robust_z(values: FloatArray) -> FloatArray:
-    """Distance from the median in robust standard deviations (Iglewicz and Hoaglin 1993).
-
-    Parameters
-    ----------
-    values : array, (N,) float64
-        NaN where there is none.
-
-    Returns
-    -------
-    array, (N,) float64
-        ``0.6745 (x - median) / median absolute deviation``; zeros where fewer than eight values, or a
-        deviation of zero, make no judgement possible.
-
-    Examples
-    --------
-    >>> robust_z(np.array([9.0, 10, 10, 11, 11, 12, 12, 30])).round(1).tolist()
-    [-1.3, -0.7, -0.7, 0.0, 0.0, 0.7, 0.7, 12.8]
-    """
-    known = values[np.isfinite(values)]
-    if len(known) < MIN_SCANS:
-        return np.zeros(len(values))
-    median = np.median(known)
-    deviation = np.median(np.abs(known - median))
-    if deviation == 0:
-        return np.zeros(len(values))
-    return np.asarray(np.nan_to_num(0.6745 * (values - median) / deviation))
-
-
-def strip_chart(title: str, columns: Mapping[str, FloatArray], names: Sequence[str]) -> Chart | None:
+def strip_chart(title: str, columns: Mapping[str, FloatArray], marks: Marks) -> Chart | None:
     """Lay out a chart.
 
     Parameters
@@ -130,8 +109,7 @@ def strip_chart(title: str, columns: Mapping[str, FloatArray], names: Sequence[s
     title : str
     columns : mapping of str to array, (N,) float64
         Title of a strip to one value a scan, NaN where there is none.
-    names : sequence of str, (N,)
-        Of the scans.
+    marks : Marks, (N,)
 
     Returns
     -------
@@ -141,10 +119,7 @@ def strip_chart(title: str, columns: Mapping[str, FloatArray], names: Sequence[s
     pooled = np.concatenate([values[np.isfinite(values)] for values in columns.values()])
     if pooled.size == 0:
         return None
-    low, high = float(pooled.min()), float(pooled.max())
-    # A few like values are not blown up until they look far apart.
-    spread = max(1.12 * (high - low), MIN_SPAN * abs(float(np.median(pooled))), 1.0)
-    low, high = (low + high - spread) / 2, (low + high + spread) / 2
+    low, high = axis_range(pooled)
     step = (HEIGHT - TOP - BOTTOM) / (high - low)
 
     def height(value: float) -> float:
@@ -152,29 +127,37 @@ def strip_chart(title: str, columns: Mapping[str, FloatArray], names: Sequence[s
 
     pitch = (WIDTH - LEFT) / len(columns)
     strips = [
-        _strip(strip, LEFT + pitch * place + 6, values, names, height)
+        _strip(strip, LEFT + pitch * place + 6, values, marks, height)
         for place, (strip, values) in enumerate(columns.items())
         if np.isfinite(values).any()
     ]
     drawn = sum(len(strip.points) for strip in strips)
-    ticks = tuple((height(value), f"{value:g}") for value in _round_ticks(low, high))
+    ticks = tuple((height(value), f"{value:g}") for value in round_ticks(low, high))
     return Chart(title, ticks, tuple(strips), int(pooled.size) - drawn)
 
 
-def _strip(title: str, x: float, values: FloatArray, names: Sequence[str], height: Callable[[float], float]) -> Strip:
+def axis_range(values: FloatArray) -> tuple[float, float]:
+    """Choose the ends of an axis for values (N,): a few like ones are not blown up until they look far apart."""
+    low, high = float(values.min()), float(values.max())
+    spread = max(1.12 * (high - low), MIN_SPAN * abs(float(np.median(values))), 1.0)
+    return (low + high - spread) / 2, (low + high + spread) / 2
+
+
+def _strip(title: str, x: float, values: FloatArray, marks: Marks, height: Callable[[float], float]) -> Strip:
     known = np.flatnonzero(np.isfinite(values))
     first, median, third = (float(v) for v in np.percentile(values[known], (25, 50, 75)))
     reach = 1.5 * (third - first)
     within = values[known][(values[known] >= first - reach) & (values[known] <= third + reach)]
-    scores = np.abs(robust_z(values))
     points = []
     # Golden-ratio steps spread neighbours in height evenly over the width, the same way each time.
-    for rank, index in enumerate(_thin_out(known[np.argsort(values[known], kind="stable")], scores)):
+    for rank, index in enumerate(thin_out(known[np.argsort(values[known], kind="stable")], marks.outlying)):
         offset = ((rank * 0.618034 + 0.5) % 1 - 0.5) * 0.8 * STRIP_WIDTH
         value = float(values[index])
         place = round(x + STRIP_WIDTH / 2 + offset, 1)
-        points.append(Point(place, height(value), names[index], value, bool(scores[index] > OUTLIER_Z)))
-    named = sorted((p for p in points if p.is_outlier), key=lambda p: -abs(p.value - median))[:MAX_NAMED]
+        is_outlier = bool(marks.outlying[index])
+        points.append(Point(place, height(value), marks.names[index], marks.hrefs[index], f"{value:.0f}", is_outlier))
+    middle = height(median)
+    named = sorted((p for p in points if p.is_outlier), key=lambda p: -abs(p.y - middle))[:MAX_NAMED]
     return Strip(
         title,
         n=len(known),
@@ -191,13 +174,13 @@ def _strip(title: str, x: float, values: FloatArray, names: Sequence[str], heigh
     )
 
 
-def _thin_out(order: NDArray[np.intp], scores: FloatArray) -> list[int]:
+def thin_out(order: NDArray[np.intp], outlying: NDArray[np.bool_]) -> list[int]:
     """Every outlier, both ends and an even choice of the others, in order."""
     if len(order) <= MAX_POINTS:
         return [int(index) for index in order]
     keep = np.zeros(len(order), bool)
     keep[np.linspace(0, len(order) - 1, MAX_POINTS).round().astype(int)] = True
-    outliers = np.flatnonzero(scores[order] > OUTLIER_Z)
+    outliers = np.flatnonzero(outlying[order])
     # An endless tail is no outlier list; its farthest ends are kept by the even choice above.
     keep[outliers[:MAX_POINTS]] = True
     return [int(index) for index in order[keep]]
@@ -225,10 +208,10 @@ def _shorten(name: str, longest: int = 17) -> str:
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
 
 
-def _round_ticks(low: float, high: float) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """Four to eight round numbers between two values.
 
-    >>> _round_ticks(1480.0, 2210.0)
+    >>> round_ticks(1480.0, 2210.0)
     [1600.0, 1800.0, 2000.0, 2200.0]
     """
     rough = (high - low) / 5

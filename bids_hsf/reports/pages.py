@@ -2,9 +2,10 @@
 
 import base64
 import hashlib
+import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,33 @@ def to_words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
 
 
-def render(template: str, kind: str = "html", **values: Any) -> str:
+def render(template: str, kind: str = "html", scripts: Sequence[str] = (), **values: Any) -> str:
     """Fill a template; all that comes from files is escaped for the kind of page: "html", "md" or "bib".
 
-    What is `Markup` is of that kind already.
+    What is `Markup` is of that kind already. The policy of a page lets its `scripts` run, which are files of the
+    package, and no other.
     """
+    script = "".join(_asset(name) for name in scripts)
+    checksum = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    values |= {"script": Markup(script), "script_source": f"'sha256-{checksum}'" if scripts else "'none'"}  # noqa: S704
     page = _environment(kind).get_template(template)
     return page.render(**values).rstrip() + "\n"
+
+
+def data_block(values: Any) -> Markup:
+    r"""Write values as JSON that may stand between the tags of a script element.
+
+    >>> print(data_block({"scan": "</script>"}))
+    {"scan":"\u003c/script>"}
+    """
+    text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
+    return Markup(text.replace("<", r"\u003c"))  # noqa: S704
+
+
+@lru_cache
+def _asset(name: str) -> Markup:
+    """Read a style sheet or a script of the package: it is no dataset's, and needs no escaping."""
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704
 
 
 @lru_cache(maxsize=3)
@@ -90,16 +111,8 @@ def _environment(kind: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (TEMPLATES / "table.js").read_text(encoding="utf-8")
-    checksum = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Globals, since macros do not see what a page is given. Files of the package, not of a dataset.
-    environment.globals |= {
-        "version": __version__,
-        "unknown": UNKNOWN,
-        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704
-        "script": Markup(script),  # noqa: S704
-        "script_hash": f"sha256-{checksum}",
-    }
+    # Globals, since macros do not see what a page is given.
+    environment.globals |= {"version": __version__, "unknown": UNKNOWN, "asset": _asset}
     environment.filters |= {"mm3": _mm3, "percent": _percent, "fixed": _fixed}
     return environment
 

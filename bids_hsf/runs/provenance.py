@@ -141,7 +141,7 @@ def default_work_dir(output_dir: Path) -> Path:
     return output_dir / ".work"
 
 
-def clean_work_dir(work_dir: Path) -> None:
+def remove_compiled(work_dir: Path) -> None:
     """Remove what earlier runs have compiled for a device; what others put there, and downloaded models, stay."""
     with suppress(OSError):
         shutil.rmtree(work_dir / COMPILED)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from bids_hsf.bids.maps import write_image
+from bids_hsf.bids.names import THUMBNAIL
 from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.tables import write_table
 from bids_hsf.bids.transforms import write_transforms
@@ -12,6 +13,7 @@ from bids_hsf.geometry import Grid, from_canonical
 from bids_hsf.localization.location import head_axes
 from bids_hsf.localization.template import load_template
 from bids_hsf.reports import figures
+from bids_hsf.reports.thumbnails import write_thumbnail
 from bids_hsf.results import ScanResult, describe, write_maps
 from bids_hsf.runs.jobs import Job
 from bids_hsf.segmentation.long_axis import PARTS, split_long_axis
@@ -24,8 +26,10 @@ Draw = Callable[[ScanResult, int], Mapping[str, str]]
 
 def write_result(job: Job, result: ScanResult, draw: Draw, n_threads: int) -> Sidecar:
     """Write everything of one scan but its sidecar, which is returned: it goes last of all."""
-    for name, picture in draw(result, n_threads).items():
+    pictures = draw(result, n_threads)
+    for name, picture in pictures.items():
         write_text(job.outputs.figure(name), picture)
+    write_thumbnail(job.outputs.figure(THUMBNAIL), pictures["segmentation"])
     write_maps(result, job.outputs, job.sources)
     sidecar = describe(result, job.outputs, job.sources)
     if job.transforms:

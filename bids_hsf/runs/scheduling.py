@@ -9,9 +9,10 @@ from bids_hsf.errors import UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import fetch
 from bids_hsf.machine import allowed_memory
-from bids_hsf.networks.device import Device, choose_device
+from bids_hsf.networks.device import Device, choose_device, settings_to_try
 from bids_hsf.networks.members import member_files
 from bids_hsf.networks.providers import PROVIDERS
+from bids_hsf.networks.rehearsal import rehearse
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.runs import provenance
 from bids_hsf.runs.config import Config, Resources
@@ -114,16 +115,11 @@ def _open_on_worker(card: ModelCard, config: Config, make: MakeFunction) -> Task
 
 
 def _chosen_device(config: Config, networks: Sequence[MemberFile], n_threads: int, memory_bytes: int) -> Device:
-    """Prove a device on the first network."""
-    compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / "compiled"
-    return choose_device(
-        config.resources.device,
-        networks[0],
-        n_threads,
-        memory_bytes,
-        compiled,
-        reduced_precision=config.method.reduced_precision,
-    )
+    """Prove a device on the first network, once all of them have been seen not to crash."""
+    compiled = (config.work_dir or provenance.default_work_dir(config.output_dir)) / provenance.COMPILED
+    asked, reduced = config.resources.device, config.method.reduced_precision
+    rehearse(networks, settings_to_try(asked, n_threads, compiled, reduced_precision=reduced))
+    return choose_device(asked, networks[0], n_threads, memory_bytes, compiled, reduced_precision=reduced)
 
 
 def _is_gpu(device: Device) -> bool:

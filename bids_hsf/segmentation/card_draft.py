@@ -15,7 +15,8 @@ from bids_hsf.geometry import next_multiple
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.machine import allowed_cores
 from bids_hsf.networks.probabilities import are_probabilities
-from bids_hsf.networks.sessions import CPU, Network, SessionSettings, open_session
+from bids_hsf.networks.rehearsal import rehearse
+from bids_hsf.networks.sessions import CPU, MemberFile, Network, SessionSettings, open_session
 
 FILL_IN = "FILL IN"
 
@@ -98,7 +99,9 @@ def draft_card(network_path: Path, card_path: Path, url: str | None = None) -> D
     ModelError
         The file is no network of the contract.
     """
-    network = open_session(network_path, SessionSettings(CPU, {}, allowed_cores()))
+    settings = SessionSettings(CPU, {}, allowed_cores())
+    rehearse([MemberFile(network_path)], [settings])
+    network = open_session(network_path, settings)
     multiple, scores = smallest_multiple(network)
     output = "probabilities" if are_probabilities(scores) else "logits"
     precision = "int8" if INT8_OPERATORS & network.facts.operators else "float32"

@@ -12,8 +12,9 @@ from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import Ensemble
 from bids_hsf.labels import Label, Merge
 from bids_hsf.machine import allowed_cores, return_large_arrays
-from bids_hsf.networks.device import Device, choose_device
+from bids_hsf.networks.device import Device, choose_device, settings_to_try
 from bids_hsf.networks.members import Members, member_files
+from bids_hsf.networks.rehearsal import rehearse
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.segmentation.augmentation import import_libraries
 from bids_hsf.segmentation.votes import MergingPredictor, Predictor
@@ -218,6 +219,7 @@ def open_ensemble(
     """
     files = member_files(ensemble.member_paths, ensemble.card)
     threads = min(n_threads or allowed_cores(), allowed_cores())
+    rehearse(files, settings_to_try(device, threads, reduced_precision=reduced_precision))
     chosen = choose_device(device, files[0], threads, reduced_precision=reduced_precision)
     logger.info("%s on %s, %d thread(s) (%s)", ensemble.card.name, chosen.provider, chosen.n_threads, chosen.reason)
     return Model(ensemble.card, files, chosen, merge)

@@ -1,14 +1,16 @@
 """Every error that the program can tell, read from its source: message, what to do, exit code."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import bids_hsf
 from bids_hsf import errors
-from extension.markdown import plain, table
+from extension.markdown import code, plain, table
 
 PACKAGE = Path(bids_hsf.__file__).parent
 
@@ -42,19 +44,24 @@ def told() -> list[Told]:
     """Every error of the package, in the order of its files."""
     names = {kind.__name__ for kind in classes()}
     found: list[Told] = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
-            values = _assigned(function)
-            for call in [node for node in ast.walk(function) if isinstance(node, ast.Call)]:
-                kind = _kind(call, names)
-                if kind is None or not call.args:
-                    continue
-                hints = [call.args[1]] if len(call.args) > 1 else [k.value for k in call.keywords if k.arg == "hint"]
-                for message in _texts(call.args[0], values):
-                    hint = " ".join(dict.fromkeys(t for node in hints for t in _texts(node, values) if t != "<...>"))
-                    found.append(Told(kind, message, hint))
+    for function in _functions():
+        values = _assigned(function)
+        for call in [node for node in ast.walk(function) if isinstance(node, ast.Call)]:
+            kind = _kind(call, names)
+            if kind is None or not call.args:
+                continue
+            hints = [call.args[1]] if len(call.args) > 1 else [k.value for k in call.keywords if k.arg == "hint"]
+            for message in _texts(call.args[0], values):
+                hint = " ".join(dict.fromkeys(t for node in hints for t in _texts(node, values) if t != "<...>"))
+                found.append(Told(kind, message, hint))
     return list(dict.fromkeys(each for each in found if each.message.replace("<...>", "").strip(" .:;,")))
+
+
+@cache
+def _functions() -> list[ast.FunctionDef]:
+    """All functions of the package, in the order of its files."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))]
+    return [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
 def _kind(call: ast.Call, names: set[str]) -> str | None:
@@ -103,6 +110,46 @@ def _hole(value: ast.expr) -> str:
     return f"<{names[0].strip('_').replace('_', ' ')}>" if names else "<...>"
 
 
+def findings(_: str) -> str:
+    """Every finding that a scan may have: code, weights, and how its sentence is built."""
+    weights: dict[str, set[str]] = defaultdict(set)
+    sentences: dict[str, list[str]] = defaultdict(list)
+    for function in _functions():
+        values = _assigned(function)
+        for call in [node for node in ast.walk(function) if isinstance(node, ast.Call)]:
+            is_finding = isinstance(call.func, ast.Name) and call.func.id == "Finding" and len(call.args) >= 3
+            if not is_finding or not _weights(call.args[1], values):
+                continue
+            for name in _texts(call.args[0], values):
+                weights[name] |= _weights(call.args[1], values)
+                texts = _texts(call.args[2], _just_before(call, values))
+                sentences[name] += [text for text in texts if text not in sentences[name]]
+    return table(
+        ["code", "weight", "sentence"],
+        [
+            (
+                code(name),
+                " or ".join(sorted(each.lower() for each in weights[name])),
+                plain(" / ".join(told).replace("<...>", "...")),
+            )
+            for name, told in sorted(sentences.items())
+            if name != "<...>"
+        ],
+    )
+
+
+def _just_before(call: ast.Call, values: dict[str, list[ast.expr]]) -> dict[str, list[ast.expr]]:
+    """Of values that were given to one name after another, the last before a call."""
+    before = {name: [each for each in given if each.lineno < call.lineno] for name, given in values.items()}
+    return {name: [max(given, key=lambda each: each.lineno)] for name, given in before.items() if given}
+
+
+def _weights(node: ast.expr, values: dict[str, list[ast.expr]]) -> set[str]:
+    """Weights that an expression may be."""
+    sources = values.get(node.id, []) if isinstance(node, ast.Name) else [node]
+    return {name for source in sources for name in re.findall(r"Weight\.(\w+)", ast.unparse(source))}
+
+
 def exit_codes(_: str) -> str:
     """Exit codes of the errors, from the classes."""
     by_code: dict[int, list[type[errors.BidsHsfError]]] = defaultdict(list)
@@ -140,4 +187,4 @@ def count(_: str) -> str:
     return f"The program has {len(told())} messages of {sum(1 for _ in classes())} kinds; here is each of them.\n"
 
 
-MAKERS = {"exit-codes": exit_codes, "messages": messages, "message-count": count}
+MAKERS = {"exit-codes": exit_codes, "messages": messages, "message-count": count, "findings": findings}

@@ -4,6 +4,7 @@ import argparse
 import re
 
 from bids_hsf.cli.arguments import build_parser
+from bids_hsf.cli.hsf import PASSED_OVER
 from bids_hsf.cli.hub import build_parser as build_hub_parser
 from extension.markdown import code, plain, table
 
@@ -43,6 +44,13 @@ def hub_commands(_: str) -> str:
     return "\n".join(parts)
 
 
+def hsf_answers(_: str) -> str:
+    """List settings of HSF that change nothing here, with what is answered."""
+    return table(
+        ["setting of HSF", "answer"], [(code(f"{k}=..."), plain(text)) for k, text in PASSED_OVER.items() if text]
+    )
+
+
 def _rows(actions: list[argparse.Action]) -> str:
     return table(["option", "meaning"], [(_spelling(action), _help(action)) for action in actions])
 
@@ -73,4 +81,4 @@ def _sentence(text: str) -> str:
     return plain(text[:1].upper() + text[1:]) + ("" if text.endswith(".") else ".")
 
 
-MAKERS = {"options": options, "usage": usage, "hub-commands": hub_commands}
+MAKERS = {"options": options, "usage": usage, "hub-commands": hub_commands, "hsf-answers": hsf_answers}

@@ -53,6 +53,21 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, said: st
     assert str(path) in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("scan\tratings\n", "Did you mean ratings? Expected are the columns"),
+        ("scan\trating\tcoment\n", "Did you mean comment? Expected are the columns"),
+        (TITLE + "a\tm\tGood\t\t\n", "Did you mean good?"),
+        (TITLE + "a\tm\tuseable\t\t\n", "Did you mean usable?"),
+    ],
+)
+def test_near_words_are_told(tmp_path: Path, text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_ratings(written(tmp_path, text))
+    assert (caught.value.hint or "").startswith(hint)
+
+
 def test_no_file_and_no_regular_file(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="there is no such file"):
         read_ratings(tmp_path / "none.tsv")

@@ -34,7 +34,7 @@ def test_every_kind_of_error_has_a_remedy_of_its_own() -> None:
 def test_options_are_those_of_the_parser_with_their_spellings() -> None:
     table = parser_tables.options("")
     assert all(f"`{flag}" in table for flags in FLAGS.values() for flag in flags)
-    assert "`-m`, `--modalities SUFFIX ...`" in table
+    assert "`-w`, `--work-dir DIR` | scratch folder" in table
     titles = [group.title for group in build_parser()._action_groups[2:] if group._group_actions]
     assert all(f"## {title.capitalize()}" in table for title in titles)
     assert "hsf-hub fetch" in parser_tables.hub_commands("")

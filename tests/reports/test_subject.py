@@ -10,8 +10,21 @@ from report_pages import Page, write_group, write_scan
 
 from bids_hsf.bids.tables import read_tsv
 from bids_hsf.files import write_json, write_text
-from bids_hsf.reports.group import group_page, write_group_report
-from bids_hsf.reports.subject import subject_page, write_subject_report
+from bids_hsf.reports import group
+from bids_hsf.reports.cohort import read_cohort
+from bids_hsf.reports.group import write_group_report
+from bids_hsf.reports.subject import (
+    Neighbours,
+    is_up_to_date,
+    join_pages,
+    order_of,
+    subject_page,
+    write_subject_report,
+)
+
+
+def group_page(output_dir):
+    return group.group_page(output_dir, read_cohort(output_dir))
 
 
 def test_subject_page_tells_what_the_files_say(tmp_path):
@@ -45,8 +58,8 @@ def test_addresses_lead_somewhere(tmp_path):
     write_group_report(tmp_path)
     page = Page(write_subject_report(tmp_path, "01").read_text(encoding="utf-8"))
     assert len(page.ids) == len(set(page.ids))
-    addresses = page.all("a", "href") + page.all("img", "src")
-    assert len(page.all("img", "src")) == 12
+    addresses = page.all("a", "href") + page.all("link", "href")
+    assert len(page.all("use", "href")) == 0  # the pictures of these scans are empty
     assert "logs/CITATION.html" in addresses
     for address in addresses:
         path, _, fragment = address.partition("#")
@@ -84,7 +97,7 @@ def test_names_from_files_are_escaped(tmp_path):
     write_group(tmp_path, 9, scan=f"{attack}_T1w", model=attack, findings=attack, participant_id='sub-"><i>')
     for text in (subject_page(tmp_path, "<b>"), group_page(tmp_path)):
         scripts = re.findall(r"<script", text)
-        assert len(scripts) == text.count('<script>"use strict"')
+        assert len(scripts) == text.count('<script>"use strict"') == 1
         assert "<b></b>" not in text
         assert "<i>" not in text.replace('<i class="swatch"', "")
         assert "url(//x)" not in text
@@ -100,7 +113,7 @@ def test_whatever_is_missing_is_left_out(tmp_path):
     page = Page(subject_page(tmp_path, "01"))
     assert "n/a" in page.text
     assert "Not done: it has no sidecar; run the participant level again" in page.text
-    assert page.all("img", "src") == []
+    assert page.all("svg", "viewbox") == []
     assert "No finished scan" in Page(subject_page(tmp_path, "02")).text
 
 
@@ -124,7 +137,7 @@ def test_remarks_name_what_is_wrong(tmp_path):
     html = subject_page(tmp_path, "01")
     text = Page(html).text
     for level, remark in (("bad", "left DG is empty"), ("warn", "83% of it"), ("note", "in 3 pieces")):
-        assert re.search(f'<span class="chip {level}">\\s*{remark}', html), remark
+        assert f'<li class="{level}">{remark}</li>' in html
     assert "no remarks" not in text
     assert "truncated file" in text
     assert "fetch it" in text
@@ -133,8 +146,7 @@ def test_remarks_name_what_is_wrong(tmp_path):
 def test_pictures_have_descriptions_and_tables_headers(tmp_path):
     write_scan(tmp_path)
     page = Page(subject_page(tmp_path, "01"))
-    # The copy without outlines under each picture says nothing of its own.
-    assert [bool(a["alt"]) for tag, a in page.elements if tag == "img"] == [False, True] * 3
+    assert [bool(a["aria-label"]) for tag, a in page.elements if tag == "svg"] == [True] * 3
     assert all("scope" in attributes for tag, attributes in page.elements if tag == "th")
 
 
@@ -196,3 +208,72 @@ def test_a_second_contrast_has_its_own_table(tmp_path):
     assert "Second contrast" in text
     assert "Disagreement mm 0.1" in text
     assert "eTIV Reason a slab" in text
+
+
+def test_a_page_is_whole_without_the_files_beside_it(tmp_path):
+    write_scan(tmp_path)
+    for path in tmp_path.glob("sub-01/figures/*"):
+        path.write_text(PICTURE, encoding="utf-8")
+    text = subject_page(tmp_path, "01")
+    page = Page(text)
+    assert page.all("img", "src") == []
+    # The scan is there once, though three pictures show it.
+    assert text.count("AAAA") == 1
+    assert [use.lstrip("#") in page.ids for use in page.all("use", "href")] == [True, True]
+    assert len(page.ids) == len(set(page.ids))
+
+
+PICTURE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1200 691.5"><image class="scan" x="6" y="6" width="9"
+height="9" href="data:image/jpeg;base64,AAAA"/><path class="overlay" d="M0 0l1 1" stroke="#ff0000"/></svg>"""
+
+
+def test_subjects_are_linked_with_those_beside_them_and_the_group(tmp_path):
+    for subject in ("sub-1", "sub-2", "sub-10"):
+        write_scan(tmp_path, subject)
+    order = order_of(tmp_path)
+    assert list(order) == ["1", "2", "10"]
+    assert order["2"] == Neighbours("1", "10")
+    assert order["10"] == Neighbours("2", "")
+    page = Page(subject_page(tmp_path, "2", order["2"]))
+    links = [(a.get("rel"), a["href"]) for tag, a in page.elements if tag == "a" and not a["href"].startswith("sub-2/")]
+    assert ("prev", "sub-1.html") in links
+    assert ("next", "sub-10.html") in links
+    assert (None, "group_volumes.html") in links
+    assert (None, "review.html") in links
+
+
+def test_pages_are_joined_once_all_subjects_are_there(tmp_path):
+    write_scan(tmp_path, "sub-1")
+    alone = order_of(tmp_path)["1"]
+    write_subject_report(tmp_path, "1", alone)
+    assert is_up_to_date(tmp_path, "1", alone)
+    write_scan(tmp_path, "sub-2")
+    now = order_of(tmp_path)
+    write_subject_report(tmp_path, "2", now["2"])
+    assert not is_up_to_date(tmp_path, "1", now["1"])
+    assert join_pages(tmp_path) == 1
+    assert is_up_to_date(tmp_path, "1", now["1"])
+    assert join_pages(tmp_path) == 0
+
+
+def test_sessions_stand_side_by_side(tmp_path):
+    write_scan(tmp_path, "sub-01_ses-1", volumes=(("DG", 400.0), ("CA1", 800.0)))
+    write_scan(tmp_path, "sub-01_ses-2", volumes=(("DG", 380.0), ("CA1", 800.0)))
+    write_scan(tmp_path, "sub-01_ses-2", suffix="T2w")
+    text = Page(subject_page(tmp_path, "01")).text
+    assert "Sessions side by side T1w · bagging" in text
+    assert re.search(r"DG, left 400\.0 380\.0 \(\u22125\.0 %\)", text)
+    assert re.search(r"All structures, left 1 200\.0 1 180\.0 \(\u22121\.7 %\)", text)
+    write_scan(tmp_path / "one", "sub-01_ses-1")
+    assert "side by side" not in Page(subject_page(tmp_path / "one", "01")).text
+
+
+def test_volumes_have_their_intervals(tmp_path):
+    write_scan(tmp_path)
+    table = next(tmp_path.glob("**/*_dseg.tsv"))
+    head, *lines = table.read_text(encoding="utf-8").splitlines()
+    rows = [f"{head}\tvolume_mm3_low\tvolume_mm3_high", *(f"{line}\t400\t1000" for line in lines)]
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    text = subject_page(tmp_path, "01")
+    assert "400.0 \u2013 1\u202f000.0" in text
+    assert "--low:40.0%;--high:100.0%" in text

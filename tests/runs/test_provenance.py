@@ -64,3 +64,12 @@ def test_work_folder_follows_tmpdir_where_it_is_writable(tmp_path: Path, monkeyp
     assert provenance.default_work_dir(Path("/out")) == Path("/out/.work")
     monkeypatch.delenv("TMPDIR")
     assert provenance.default_work_dir(Path("/out")) == Path("/out/.work")
+
+
+def test_what_was_compiled_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("compiled/model.blob", "cache/models/net.onnx", "mine.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    provenance.remove_compiled(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["mine.txt", "net.onnx"]
+    provenance.remove_compiled(tmp_path / "gone")

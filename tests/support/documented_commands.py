@@ -21,7 +21,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>console|python|r)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S)
 OURS = ("bids-hsf", "hsf-hub", "hsf")
@@ -87,7 +87,7 @@ def can_run(words: list[str]) -> bool:
     """Whether one of our programs can do what is asked here: not what fetches, or has folders of the reader's."""
     if words[1] in ("fetch", "verify", "evaluate"):
         return False
-    return not any(re.search(r"(^|=)[/~]", word) for word in words)
+    return not any(re.search(r"(^|=)[/~]", word) for word in words)  # of the reader's machine
 
 
 def words_for_the_program(command: str) -> list[str] | None:
@@ -107,9 +107,9 @@ def words_for_the_program(command: str) -> list[str] | None:
 
 
 def told_before(page: Path, command: str) -> bool:
-    """Whether the page of the first scan tells the same, where it is tried: the front page does."""
+    """Whether the page of the first scan tells the same, where it is tried: the front page and the README do."""
     first = [told for block in blocks(DOCS / "first-scan.md") for told, _ in block.commands]
-    return page.stem == "index" and command in first
+    return page.stem in ("index", "README") and command in first
 
 
 def everything() -> Iterator[tuple[str, str, str]]:

@@ -5,7 +5,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from bids_hsf.bids.group_table import read_group_table, write_group_table
 from bids_hsf.bids.tables import write_tsv
+from bids_hsf.cohort.outliers import judge
 from bids_hsf.files import write_json, write_text
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 1200 691.5"></svg>'
@@ -96,7 +98,7 @@ def write_scan(output_dir, entities="sub-01", *, suffix="T1w", volumes=STRUCTURE
 
 
 def write_group(output_dir, n, **first):
-    """Write a table of `n` scans; `first` changes the first row."""
+    """Write a table of `n` scans, judged as the group level does; `first` changes the first row."""
     rng = np.random.default_rng(0)
     rows = []
     for index in range(n):
@@ -104,7 +106,9 @@ def write_group(output_dir, n, **first):
             "participant_id": f"sub-{index:04d}",
             "session_id": None,
             "scan": f"sub-{index:04d}_T1w",
+            "suffix": "T1w",
             "model": "bagging",
+            "status": "done",
             "localization_quality": 0.9,
             "findings": None,
             "worst_finding": None,
@@ -113,4 +117,12 @@ def write_group(output_dir, n, **first):
             row |= {f"{side}_{name}_mm3": round(v * rng.uniform(0.9, 1.1), 2) for name, v in STRUCTURES}
             row[f"{side}_total_mm3"] = round(sum(row[f"{side}_{name}_mm3"] for name, _ in STRUCTURES), 2)
         rows.append(row | {"eTIV_mm3": 1500000} | (first if index == 0 else {}))
-    write_tsv(output_dir / "group_volumes.tsv", list(rows[0]), rows)
+    write_judged(output_dir, rows)
+
+
+def write_judged(output_dir, rows):
+    """Write a table of these rows, whose outliers are told."""
+    write_tsv(output_dir / "group_volumes.tsv", list(dict.fromkeys(name for row in rows for name in row)), rows)
+    table = read_group_table(output_dir)
+    judge(table).put_into(table)
+    write_group_table(output_dir, table)

@@ -1,0 +1,58 @@
+"""A Chromium that opens pages as people do, from the disk; a test fails where a page says that something is wrong."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def _chromium() -> str | None:
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The browser, for the whole session."""
+    path = _chromium()
+    if path is None:
+        pytest.skip("no Chromium here: install it (Debian: apt-get install chromium), or set CHROMIUM to its path")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium) -> Iterator:
+    """Storage of its own: what one test rates, no other sees."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def open_page(context):
+    """Open a file; whatever the page complains of makes the test fail."""
+    complaints: list[str] = []
+
+    def hear(message) -> None:
+        # A picture that is not there is part of some tests; the page has to make do.
+        if message.type in ("error", "warning") and "ERR_FILE_NOT_FOUND" not in message.text:
+            complaints.append(message.text)
+
+    def opened(path: Path):
+        page = context.new_page()
+        page.on("console", hear)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    assert complaints == []

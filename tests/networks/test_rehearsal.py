@@ -1,0 +1,126 @@
+"""What would end this process ends another one."""
+
+import hashlib
+from pathlib import Path
+
+import onnxruntime
+import pytest
+from fast_app import write_card, write_dataset
+from toy_networks import CPU, write_network
+from toy_runs import Place
+
+from bids_hsf.errors import ModelError
+from bids_hsf.hub.models import cache_root, packaged_hub_dir
+from bids_hsf.networks import rehearsal
+from bids_hsf.networks.device import settings_to_try
+from bids_hsf.networks.rehearsal import rehearse
+from bids_hsf.networks.sessions import MemberFile
+
+SETTINGS = [CPU.session_settings]
+
+# In the place of ONNX Runtime: it opens what its name does not say is evil.
+CRASHING = """
+import os, signal
+class SessionOptions:
+    def add_session_config_entry(self, *_): pass
+class InferenceSession:
+    def __init__(self, *_, **__): os.kill(os.getpid(), signal.{name})
+def set_default_logger_severity(_): pass
+"""
+
+
+def let_it_crash(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let other processes have an ONNX Runtime that crashes; this one has its own already."""
+    assert onnxruntime.get_available_providers()
+    folder.mkdir()
+    (folder / "onnxruntime.py").write_text(CRASHING.format(name=name))
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIDS_HSF_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> MemberFile:
+    path = write_network(tmp_path / "net.onnx")
+    return MemberFile(path, {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Processes that are started."""
+    commands: list[object] = []
+    true_run = rehearsal.subprocess.run
+
+    def run(command, **options):
+        commands.append(command)
+        return true_run(command, **options)
+
+    monkeypatch.setattr(rehearsal.subprocess, "run", run)
+    return commands
+
+
+def test_file_that_passes_is_tried_once(file: MemberFile, started: list[object]) -> None:
+    rehearse([file], SETTINGS)
+    assert len(started) == 1
+    assert len(list((cache_root() / rehearsal.MARKS).iterdir())) == 1
+    rehearse([file], SETTINGS)
+    assert len(started) == 1
+    other = MemberFile(file.path)  # nobody states what it is
+    rehearse([other], SETTINGS)
+    rehearse([other], SETTINGS)
+    assert len(started) == 3
+
+
+def test_what_ships_with_the_package_needs_none(started: list[object]) -> None:
+    rehearse([MemberFile(path) for path in (packaged_hub_dir() / "longaxis").glob("*.onnx")], SETTINGS)
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("SIGSEGV", "ONNX Runtime crashes with it on CPUExecutionProvider (SIGSEGV)"), ("SIGKILL", "for want of memory")],
+)
+def test_crash_becomes_an_error(
+    file: MemberFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    let_it_crash(tmp_path / "fake", name, monkeypatch)
+    with pytest.raises(ModelError) as caught:
+        rehearse([file], SETTINGS)
+    assert str(file.path) in caught.value.message
+    assert said in caught.value.message
+    assert caught.value.exit_code == 69
+    assert not (cache_root() / rehearsal.MARKS).exists()
+
+
+def test_run_ends_before_its_first_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(write_dataset(tmp_path / "bids", 1), write_card(tmp_path / "hub"), tmp_path / "out")
+    let_it_crash(tmp_path / "fake", "SIGABRT", monkeypatch)
+    done = place.run(place.reference, "participant")
+    assert done.returncode == 69
+    assert "toy.onnx: ONNX Runtime crashes with it on CPUExecutionProvider (SIGABRT)" in done.stderr
+    assert not list(place.reference.rglob("*_failure.json"))
+
+
+def test_what_merely_fails_is_left_to_this_process(tmp_path: Path) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"no network")
+    rehearse([MemberFile(path)], SETTINGS)
+
+
+def test_process_that_cannot_be_started_stops_nobody(file: MemberFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_, **__):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(rehearsal.subprocess, "run", refuse)
+    rehearse([file], SETTINGS)
+    assert not (cache_root() / rehearsal.MARKS).exists()
+
+
+def test_sessions_that_are_tried_end_with_the_cpu_provider() -> None:
+    tried = settings_to_try("auto", 3)
+    assert tried[-1].provider == "CPUExecutionProvider"
+    assert {settings.n_threads for settings in tried} == {3}
+    assert len({settings.provider for settings in tried}) == len(tried)
