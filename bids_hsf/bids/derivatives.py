@@ -79,16 +79,16 @@ def result_files(output_dir: Path, subject: str | None = None) -> list[Path]:
 def _results(output_dir: Path, subject: str | None) -> Iterator[tuple[str, str]]:
     """Folders and names of such files, sorted; hidden ones are not looked at, and folders of outputs alone."""
     # As texts: a large cohort has hundreds of thousands, and paths take several times as long.
-    subjects = _listed(str(output_dir)) if subject is None else [f"sub-{subject}"]
+    subjects = names_in(str(output_dir)) if subject is None else [f"sub-{subject}"]
     for folder in (f"{output_dir}/{name}" for name in subjects if name.startswith("sub-")):
-        for inner in _listed(folder):
+        for inner in names_in(folder):
             anat = f"{folder}/{inner}" if inner == "anat" else f"{folder}/{inner}/anat"
             if inner == "anat" or inner.startswith("ses-"):
-                names = _listed(anat)
+                names = names_in(anat)
                 yield from ((anat, name) for name in names if name.endswith(ENDINGS) and not name.startswith("."))
 
 
-def _listed(folder: str) -> list[str]:
+def names_in(folder: str) -> list[str]:
     """Names in a folder, sorted; none where there is no such folder, or it is closed to us."""
     try:
         return sorted(os.listdir(folder))  # noqa: PTH208 - a third of the time of iterdir

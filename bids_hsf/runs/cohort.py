@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.bids.covariates import Covariates, read_covariates
 from bids_hsf.bids.dataset import find_scans
-from bids_hsf.bids.derivatives import each_derivative, result_tables
+from bids_hsf.bids.derivatives import each_derivative, names_in, result_tables
 from bids_hsf.bids.entities import legal_label
 from bids_hsf.bids.group_row import FAILED, KILLED, NOT_BEGUN, GroupRow
 from bids_hsf.bids.group_table import GroupTable
@@ -30,7 +30,7 @@ from bids_hsf.segmentation.model import find_merge
 
 logger = logging.getLogger(__name__)
 
-FAILURE_END, LOCK_END = "_failure.json", ".lock"
+FAILURE_END, STARTED_END, LOCK_END = "_failure.json", "_started.json", ".lock"
 UNKNOWN = "n/a"
 SHOWN_LABELS = 30
 NEVER_BEGUN = "it has not been segmented yet; run the participant level"
@@ -128,15 +128,26 @@ def collect(config: Config) -> Cohort:
 
 def find_names(config: Config) -> Names:
     """List the files that tell of scans; none is read."""
-    folder = config.output_dir / "logs"
-    records = [path for pattern in ("*", "sub-*/*", "sub-*/.*.lock", ".*.lock") for path in folder.glob(pattern)]
     failures, locks = {}, {}
-    for path in records:
-        if path.name.startswith("sub-") and path.name.endswith(FAILURE_END):
-            failures[path.name.removesuffix(FAILURE_END)] = path
-        elif path.name.startswith(".sub-") and path.name.endswith(LOCK_END):
-            locks[path.name[1:].removesuffix(LOCK_END)] = path
+    for folder, name in _records(str(config.output_dir / "logs")):
+        if name.startswith("sub-") and name.endswith(FAILURE_END):
+            failures[name.removesuffix(FAILURE_END)] = Path(folder, name)
+        # A record of a beginning, or the lock alone: both go with the run that ends.
+        elif name.startswith("sub-") and name.endswith(STARTED_END):
+            stem = name.removesuffix(STARTED_END)
+            locks[stem] = Path(folder, f".{stem}{LOCK_END}")
+        elif name.startswith(".sub-") and name.endswith(LOCK_END):
+            locks[name[1:].removesuffix(LOCK_END)] = Path(folder, name)
     return Names(result_tables(config.output_dir), failures, locks, dict(_planned(config)))
+
+
+def _records(logs_dir: str) -> Iterator[tuple[str, str]]:
+    """Folder and name of what lies in ``logs/``, and in its folders of subjects."""
+    for name in names_in(logs_dir):
+        yield logs_dir, name
+        if name.startswith("sub-") and "." not in name:
+            folder = f"{logs_dir}/{name}"
+            yield from ((folder, inner) for inner in names_in(folder))
 
 
 def _planned(config: Config) -> Iterator[tuple[str, tuple[str, str]]]:
