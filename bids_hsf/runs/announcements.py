@@ -2,49 +2,20 @@
 
 import logging
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bids_hsf.bids.sidecars import find_sidecar
-from bids_hsf.findings import WEIGHTS, Finding, Weight, worst
+from bids_hsf.errors import DeviceError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged, member_path
-from bids_hsf.networks.device import candidates
+from bids_hsf.networks.device import candidates, wanted_providers
 from bids_hsf.runs.command_line import FLAGS
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.jobs import Job, Plan
 from bids_hsf.runs.planning import number_of_augmentations
 
 logger = logging.getLogger(__name__)
-
-MAX_NAMED = 20  # scans on one line
-
-
-def _findings_of(job: Job) -> tuple[Finding, ...]:
-    """Read what is to be known of a finished scan."""
-    sidecar = find_sidecar(job.outputs.sidecar)
-    return () if sidecar is None else sidecar.findings
-
-
-def of_findings(job: Job) -> None:
-    """Tell the findings of a scan, a line a weight."""
-    findings = _findings_of(job)
-    for weight in reversed(WEIGHTS):
-        texts = [finding.text for finding in findings if finding.weight is weight]
-        if texts:
-            level = logging.INFO if weight is Weight.NOTE else logging.WARNING
-            logger.log(level, "%s: %s: %s", job.key, weight, "; ".join(texts))
-
-
-def what_to_look_at(jobs: Sequence[Job], done: Collection[str]) -> None:
-    """Name the scans, among those that a run has done, whose results somebody has to look at, the worst first."""
-    weights = {job.key: worst(_findings_of(job)) for job in jobs if job.key in done}
-    named = [f"{key} ({each})" for each in (Weight.FAIL, Weight.CHECK) for key in weights if weights[key] is each]
-    if named:
-        more = [f"{len(named) - MAX_NAMED} more"] if len(named) > MAX_NAMED else []
-        listed = ", ".join([*named[:MAX_NAMED], *more])
-        logger.warning("%d of %d scan(s) to be looked at before use: %s", len(named), len(done), listed)
 
 
 def check_wishes(plan: Plan, config: Config) -> None:
@@ -54,7 +25,9 @@ def check_wishes(plan: Plan, config: Config) -> None:
     ------
     DeviceError
     """
-    candidates(config.resources.device)
+    wanted_providers(config.resources.device)
+    if not (config.behaviour.dry_run or config.resources.executor == "dask"):  # what is here will not be there
+        candidates(config.resources.device)
     asked, given = config.method.n_augmentations, number_of_augmentations(plan.card, config.method)
     if isinstance(asked, int) and isinstance(given, int) and given < asked:
         logger.warning(
@@ -95,7 +68,12 @@ def _files(card: ModelCard) -> str:
 def of_device(config: Config) -> str:
     """One line on what the networks will run on; the choice itself needs the networks."""
     request = config.resources.device
-    names = [provider.name for provider in candidates(request)]
+    if config.resources.executor == "dask":
+        return f"Device: {request}, as each of Dask's workers has it"
+    try:
+        names = [provider.name for provider in candidates(request)]
+    except DeviceError as error:
+        return f"Device: none here: {error.message}"
     if len(names) == 1:
         return f"Device: {names[0]}"
     return f"Device: {request}: the first of {', '.join(names)} that agrees with the CPU provider on the model"
