@@ -47,13 +47,14 @@ class Case:
         foreground = np.where(self.inside, self.sureness, 0.0)
         segmentation = Segmentation(self.inside.astype(np.uint8), entropy, entropy, entropy, entropy, 1)
         side = Hippocampus(
-            "L",
-            GRID,
-            tuple(slice(0, n) for n in SHAPE),
-            segmentation,
-            np.stack([1 - foreground, foreground]).astype(np.float32),
-            np.zeros((1, 2), np.float32),
-            1,
+            hemisphere="L",
+            crop=GRID,
+            slices=tuple(slice(0, n) for n in SHAPE),
+            segmentation=segmentation,
+            probabilities=np.stack([1 - foreground, foreground]).astype(np.float32),
+            pass_volumes=np.zeros((1, 2), np.float32),
+            volume_errors=np.full(2, np.nan),
+            n_components=1,
         )
         return measure_side(side, AlignedScan("sub-01_T1w", edges(2, 0.5) if data is None else data, GRID), location)
 

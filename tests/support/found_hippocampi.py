@@ -60,7 +60,14 @@ def hippocampi(changed: dict[str, Change] | None = None, sureness: float = 0.96,
         passes = np.zeros((1, 3), np.float32)
         sides.append(
             Hippocampus(
-                side, GRID, box, segmentation, shares[(slice(None), *box)].astype(np.float32), passes, n_components
+                hemisphere=side,
+                crop=GRID,
+                slices=box,
+                segmentation=segmentation,
+                probabilities=shares[(slice(None), *box)].astype(np.float32),
+                pass_volumes=passes,
+                volume_errors=np.full(3, np.nan),
+                n_components=n_components,
             )
         )
     return join_sides(sides, GRID, LABELS, Options())
