@@ -116,7 +116,10 @@ def _mark_path(file: MemberFile, settings: SessionSettings) -> Path | None:
 
 def _is_marked(file: MemberFile, settings: SessionSettings) -> bool:
     path = _mark_path(file, settings)
-    return path is not None and path.exists()
+    try:
+        return path is not None and path.exists()
+    except OSError:  # a folder that is closed to us: nobody knows
+        return False
 
 
 def _mark(file: MemberFile, settings: SessionSettings) -> None:
