@@ -91,6 +91,10 @@ class NothingSelectedError(BidsHsfError):
     )
 
 
+class EmptyShardError(NothingSelectedError):
+    """A slice of the participants has nothing to do; others may have: no reason for a job to fail."""
+
+
 class ScanError(BidsHsfError):
     """One scan cannot be processed; the others are unharmed."""
 
