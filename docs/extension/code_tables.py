@@ -16,6 +16,7 @@ from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged, list_cards, member_path
 from bids_hsf.labels import bilateral
 from bids_hsf.reports.review import KEYS
+from bids_hsf.runs.config import LAUNCHERS
 from extension.markdown import cell, code, from_docstring, plain, table
 
 
@@ -38,6 +39,11 @@ def described_columns(columns: Mapping[str, Any]) -> str:
 def review_keys(_: str) -> str:
     """Keys of the page on which scans are rated."""
     return table(["key", "what it does"], [(" ".join(map(code, keys.split())), plain(text)) for keys, text in KEYS])
+
+
+def launchers(_: str) -> str:
+    """List schedulers and workflow tools that `--print-launcher` knows."""
+    return ", ".join(map(code, LAUNCHERS)) + "\n"
 
 
 def changes(_: str) -> str:
@@ -159,6 +165,7 @@ def family_facts(family: str) -> str:
 
 
 MAKERS = {
+    "launchers": launchers,
     "review-keys": review_keys,
     "dseg-columns": dseg_columns,
     "changes": changes,
