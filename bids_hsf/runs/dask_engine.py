@@ -157,6 +157,9 @@ class _Crowd:
                     future.add_done_callback(done.put)
                 with suppress(Empty):
                     future = done.get(timeout=1.0)
+                    if future.status in ("pending", "lost"):  # with its worker: it is computed again
+                        future.add_done_callback(done.put)
+                        continue
                     bundle = running.pop(future)
                     outcomes = self._outcomes(future)
                     if outcomes is None:
