@@ -51,6 +51,9 @@ lint: $(VENV)/.installed ## lint, types, import contracts and workflows alone
 test-slow: $(VENV)/.installed ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+test-hpc: $(VENV)/.installed ## the tests on a real Slurm (root, Debian's slurm-wlm and munge); they say why they are skipped
+	$(BIN)/python -m pytest -m hpc tests/hpc
+
 test-container: $(VENV)/.installed ## build the image without a daemon and run it as Docker and Singularity would (root, Debian)
 	$(BIN)/python tests/container/run.py
 
