@@ -163,6 +163,10 @@ class ClusterError(BidsHsfError):
     """The cluster that was named cannot be reached, or its workers cannot run the app."""
 
     exit_code = 69
+    remedy = (
+        "Check that the scheduler runs and that its workers have bids-hsf of the same version, the dataset and the "
+        "output folder under the same paths; without Dask: leave --executor out."
+    )
 
 
 class OutputError(BidsHsfError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bids_hsf.bids import lookup_tables, output_dataset
+from bids_hsf.bids.derivatives import find_derivatives
 from bids_hsf.bids.provenance import KnownFile
 from bids_hsf.bids.staging import together
 from bids_hsf.bids.validation import validating
@@ -214,7 +215,19 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
     for subject in subjects:
         write_subject_report(config.output_dir, subject, order[subject])
     logger.info("%d report(s) written", len(subjects))
+    write_known_labels(config)
     return 0
+
+
+def write_known_labels(config: Config) -> None:
+    """Write label descriptions, if they were asked for, from the tables of the scans that are there."""
+    told = set()
+    for derivative in find_derivatives(config.output_dir) if config.behaviour.export_lut else ():
+        if derivative.sidecar is not None and derivative.structures and derivative.sidecar.segmentation not in told:
+            name = derivative.sidecar.segmentation
+            told.add(name)
+            labels = lookup_tables.labels_of(derivative.structures)
+            lookup_tables.write_label_files(config.output_dir, name, labels, config.behaviour.export_lut)
 
 
 def status(config: Config, terminal: Terminal) -> int:

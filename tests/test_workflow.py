@@ -64,7 +64,7 @@ def test_output_is_valid_bids_without_warnings(segmented: Segmented, tmp_path: P
     assert report is not None
     assert report["summary"]["totalFiles"] > 20
     assert report["issues"]["issues"] == []
-    assert (segmented.output_dir / ".bidsignore").read_text() == "*.html\nfigures\ngroup_*\n*_xfm.txt\n"
+    assert (segmented.output_dir / ".bidsignore").read_text() == "*.html\nfigures\ngroup_*\nseg-*\n*_xfm.txt\n"
 
 
 @pytest.mark.parametrize("scan", SCANS)
@@ -146,7 +146,9 @@ def test_pybids_opens_the_output_as_derivatives(segmented: Segmented) -> None:
     from bids import BIDSLayout
 
     layout = BIDSLayout(segmented.output_dir, validate=False, is_derivative=True)
-    found = layout.get(subject="icbm152", suffix="dseg", extension=".nii.gz", space="T2w", segmentation="longaxis")
+    found = layout.get(
+        subject="icbm152", suffix="dseg", extension=".nii.gz", space="T2w", segmentation="longaxisSingleFast"
+    )
     assert [file.filename for file in found] == ["sub-icbm152_space-T2w_seg-longaxisSingleFast_dseg.nii.gz"]
 
 

@@ -16,7 +16,7 @@ CODE_URL = "https://github.com/clementpoiret/bids-hsf"
 README = Path(__file__).parents[1] / "data" / "templates" / "dataset_README.md"
 LOOSE_MARK = ".bids-hsf"  # in the place of a dataset_description.json
 STAGING = ".bids-hsf-staging"  # where results are written; in the output folder, so that moving is renaming
-BIDSIGNORE = "*.html\nfigures\ngroup_*\n*_xfm.txt\n"
+BIDSIGNORE = "*.html\nfigures\ngroup_*\nseg-*\n*_xfm.txt\n"
 
 
 def check_mounted(output_dir: Path) -> None:

@@ -8,9 +8,28 @@ from typing import Any
 
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import UsageError
+from bids_hsf.text_table import near
 
 # As pybids reads the suffix off a name: what stands before the first dot that no hyphen separates from a "_".
 SUFFIX = re.compile(r"(?:^|_)([a-zA-Z0-9+]+)\.")
+
+# Of anatomical images, as names of files have them, and as pybids calls them.
+ENTITIES = {
+    "sub": "subject",
+    "ses": "session",
+    "acq": "acquisition",
+    "ce": "ceagent",
+    "rec": "reconstruction",
+    "run": "run",
+    "echo": "echo",
+    "inv": "inv",
+    "part": "part",
+    "space": "space",
+    "desc": "desc",
+    "datatype": "datatype",
+    "suffix": "suffix",
+    "extension": "extension",
+}
 
 
 def query(bids_dir: Path, images: Sequence[Path], selection: Selection) -> list[Path]:
@@ -38,12 +57,22 @@ def query(bids_dir: Path, images: Sequence[Path], selection: Selection) -> list[
             # The suffix only opens the choice: a filter file may say another, as nipreps ones do.
             picked |= set(layout.get(return_type="filename", **{"suffix": suffix, **filters}))
         except Exception as error:  # pybids' own, and SQLAlchemy's around those of a regular expression
-            reason = re.sub(r"\s*\[SQL:.*", "", str(error), flags=re.DOTALL)
+            # Without what pybids advises to its own callers.
+            reason = re.sub(r"\s*(\[SQL:|Did you mean|If you're sure).*", "", str(error), flags=re.DOTALL)
             message = f"--bids-filter-file, {suffix.lower()}: {' '.join(reason.split())}"
             hint = "Use pybids' names, such as session, acquisition, run, and with regex_search regular expressions."
-            raise UsageError(message, hint) from error
+            raise UsageError(message, _meant(reason) + hint) from error
     # Not through resolve(): a DataLad file is a link, and its target has no BIDS name.
     return sorted(by_name[name] for name in picked & set(by_name))
+
+
+def _meant(reason: str) -> str:
+    """Ask whether another entity was meant than the one that pybids does not know."""
+    unknown = re.match("'([^']*)' is not a recognized entity", reason)
+    if unknown is None:
+        return ""
+    short = unknown[1].lower()
+    return f"Did you mean {ENTITIES[short]}? " if short in ENTITIES else near(short, ENTITIES.values())
 
 
 def _legal(name: str) -> str:

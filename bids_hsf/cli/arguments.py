@@ -201,7 +201,7 @@ def _add_outputs(group: Group) -> None:
     text = "also write the affine transforms between the scan and MNI152 (ITK's text format)"
     add("behaviour.write_transforms", text, **SWITCH)
     add("behaviour.split_long_axis", "also write a label map of head, body and tail", **SWITCH)
-    text = f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR/logs (default: none)"
+    text = f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR (default: none)"
     add("behaviour.export_lut", text, action=Words, reading=one_of(VIEWERS), metavar="VIEWER")
     text = "group level: ratings of scans, qc.tsv as the review page exports it, for the column qc (default: none)"
     add("behaviour.ratings", text, type=path_of, metavar="QC.tsv")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.bids.covariates import Covariates, read_covariates
 from bids_hsf.bids.dataset import find_scans
-from bids_hsf.bids.derivatives import each_derivative, result_tables
+from bids_hsf.bids.derivatives import each_derivative, names_in, result_tables
 from bids_hsf.bids.entities import legal_label
 from bids_hsf.bids.group_row import FAILED, KILLED, NOT_BEGUN, GroupRow
 from bids_hsf.bids.group_table import GroupTable
@@ -113,7 +113,8 @@ def collect(config: Config) -> Cohort:
             f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
         )
     asked = _Asked(config.selection)
-    asked.check([name for name in map(parse_stem, names.stems()) if name is not None])
+    if asked.names_labels:
+        asked.check([name for name in map(parse_stem, names.stems()) if name is not None])
     cohort = Cohort(GroupTable(), LongTable(), read_covariates(config.bids_dir))
     told = _add_results(cohort, names, asked, config.output_dir)
     for row in _others(names, told):
@@ -126,15 +127,22 @@ def collect(config: Config) -> Cohort:
 
 def find_names(config: Config) -> Names:
     """List the files that tell of scans; none is read."""
-    folder = config.output_dir / "logs"
-    records = [path for pattern in ("*.json", "sub-*/*.json") for path in folder.glob(pattern)]
     failures, begun = {}, {}
-    for path in records:
-        if path.name.startswith("sub-") and path.name.endswith(FAILURE_END):
-            failures[path.name.removesuffix(FAILURE_END)] = path
-        elif path.name.startswith("sub-") and path.name.endswith(BEGUN_END):
-            begun[path.name.removesuffix(BEGUN_END)] = path
+    for folder, name in _records(str(config.output_dir / "logs")):
+        if name.startswith("sub-") and name.endswith(FAILURE_END):
+            failures[name.removesuffix(FAILURE_END)] = Path(folder, name)
+        elif name.startswith("sub-") and name.endswith(BEGUN_END):
+            begun[name.removesuffix(BEGUN_END)] = Path(folder, name)
     return Names(result_tables(config.output_dir), failures, begun, dict(_planned(config)))
+
+
+def _records(logs_dir: str) -> Iterator[tuple[str, str]]:
+    """Folder and name of what lies in ``logs/``, and in its folders of subjects."""
+    for name in names_in(logs_dir):
+        yield logs_dir, name
+        if name.startswith("sub-") and "." not in name:
+            folder = f"{logs_dir}/{name}"
+            yield from ((folder, inner) for inner in names_in(folder))
 
 
 def _planned(config: Config) -> Iterator[tuple[str, tuple[str, str]]]:
@@ -158,15 +166,18 @@ def _planned(config: Config) -> Iterator[tuple[str, tuple[str, str]]]:
 def _add_results(cohort: Cohort, names: Names, asked: "_Asked", output_dir: Path) -> dict[str, GroupRow | None]:
     """Add what has results that are whole; returns their stems, and of results that are not the row to be."""
     told: dict[str, GroupRow | None] = {}
-    wanted = [path for path in names.results if asked.takes_name(parse_stem(_stem(path)))]
+    wanted: Iterable[Path] = names.results
+    if asked.is_choosy:
+        wanted = [path for path in names.results if asked.takes_name(parse_stem(_stem(path)))]
     for found in each_derivative(wanted, output_dir):
-        sidecar, name = found.sidecar, parse_stem(found.stem)
+        sidecar = found.sidecar
         if sidecar is not None and found.fault is None:
             told[found.stem] = None
             cohort.structures.append(len(cohort.table), found.structures, sidecar.etiv_mm3)
             cohort.append(group_row(sidecar, found.structures))
             continue
         logger.warning("%s is left out: %s", found.table, found.fault)
+        name = parse_stem(found.stem)
         if name is not None:
             scan, model = (None, UNKNOWN) if sidecar is None else (sidecar.scan, sidecar.model.name)
             told[found.stem] = unfinished_row(name, FAILED, str(found.fault), model, scan)
@@ -176,9 +187,10 @@ def _add_results(cohort: Cohort, names: Names, asked: "_Asked", output_dir: Path
 def _others(names: Names, told: Mapping[str, GroupRow | None]) -> Iterator[GroupRow]:
     """Rows of the scans without whole results, sorted by name."""
     models = {stem.partition("_seg-")[2].partition("_")[0]: model for stem, (_, model) in names.planned.items()}
-    for stem in sorted({*told, *names.failures, *names.begun, *names.planned}):
+    done = {stem for stem, damaged in told.items() if damaged is None}
+    for stem in sorted({*told, *names.failures, *names.begun, *names.planned} - done):
         name, damaged = parse_stem(stem), told.get(stem)
-        if name is None or (stem in told and damaged is None):
+        if name is None:
             continue
         scan, model = names.planned.get(stem, (name.scan, models.get(name.segmentation, UNKNOWN)))
         beginning = read_beginning(names.begun[stem]) if stem in names.begun else None
@@ -207,6 +219,16 @@ class _Asked:
         self.excluded = {f"sub-{legal_label(label)}" for label in selection.excluded_participants}
         self.sessions = {f"ses-{legal_label(label)}" for label in selection.sessions}
         self.suffixes = set(selection.modalities) if selection.modalities_asked else set()
+
+    @property
+    def names_labels(self) -> bool:
+        """Whether labels were given that must be known."""
+        return bool(self.participants or self.sessions)
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether not all scans were asked for."""
+        return bool(self.names_labels or self.excluded or self.suffixes)
 
     def takes(self, participant: str, session: str | None, suffix: str) -> bool:
         """Whether a scan was asked for."""

@@ -15,7 +15,7 @@ MIN_TOLERANCE = 0.01
 
 Reference = Literal["T1w", "T2w"]
 Uncertainty = Literal["entropy", "full"]
-Viewer = Literal["itksnap", "freesurfer", "fsleyes"]
+Viewer = Literal["itksnap", "freesurfer", "fsleyes", "slicer"]
 Launcher = Literal["slurm", "pbs", "lsf", "sge", "babs", "nipoppy", "snakemake"]
 Level = Literal["participant", "group", "status"]
 Executor = Literal["local", "dask"]

@@ -114,8 +114,10 @@ def test_empty_selection_says_what_there_is(
 
 
 def test_misspelt_entity_in_a_filter_file_is_a_usage_error(dataset: Path) -> None:
-    with pytest.raises(UsageError, match=r"t1w.*acquisiton.*not a recognized entity"):
-        keys(dataset, filters={"t1w": {"acquisiton": "x"}})
+    for word, meant in (("acquisiton", "acquisition"), ("acq", "acquisition"), ("ses", "session")):
+        with pytest.raises(UsageError, match=rf"t1w: '{word}' is not a recognized entity\.$") as caught:
+            keys(dataset, filters={"t1w": {word: "x"}})
+        assert (caught.value.hint or "").startswith(f"Did you mean {meant}? Use pybids' names")
 
 
 def test_labels_are_cut_off_in_a_long_list(tmp_path: Path) -> None:
