@@ -11,7 +11,7 @@ DEMO_MODEL ?= subfields_single_fast
 CORE_COVERAGE := --lines 95 --branches 95
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test lint test-slow test-container fuzz bench clean
+.PHONY: help install demo docs test lint test-slow test-hpc test-container fuzz bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
