@@ -114,7 +114,7 @@ def main() -> None:
     chance = random.Random(2)
     failed = sum(chance.random() < FAILED for _ in range(n_scans))
     print(
-        f"{arguments.tasks} shards, {arguments.at_once} at once, {kills} killed and begun again, {failed} scans failed: "
+        f"{arguments.tasks} shards, {arguments.at_once} at once, {kills} killed, {failed} scans failed: "
         f"{seconds / 3600:.2f} h, {seconds / ideal:.3f} times what so many cores take without a loss"
     )
     twice = [label for label, times in ended.items() if times > 1]
