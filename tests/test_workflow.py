@@ -146,7 +146,8 @@ def test_pybids_opens_the_output_as_derivatives(segmented: Segmented) -> None:
     from bids import BIDSLayout
 
     layout = BIDSLayout(segmented.output_dir, validate=False, is_derivative=True)
-    found = layout.get(subject="icbm152", suffix="dseg", extension=".nii.gz", space="T2w", segmentation="longaxisSingleFast")
+    entities = {"suffix": "dseg", "extension": ".nii.gz", "space": "T2w", "segmentation": "longaxisSingleFast"}
+    found = layout.get(subject="icbm152", **entities)
     assert [file.filename for file in found] == ["sub-icbm152_space-T2w_seg-longaxisSingleFast_dseg.nii.gz"]
 
 
