@@ -30,7 +30,8 @@ from bids_hsf.segmentation.votes import Votes
 
 SHIFT = Disturbance((0.0, 0.0, 0.0), (7.0, 0.0, 0.0), (0.9, 1.2, 1.1), "LIA")
 SUBJECTS = ("sub-shifted", "sub-together")
-STEM = "space-T2w_seg-longaxisSingleFast"
+SEGMENTATION = "longaxisSingleFast"
+STEM = f"space-T2w_seg-{SEGMENTATION}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Joined:
     def path(self, subject: str, ending: str) -> Path:
         return self.output_dir / subject / "anat" / f"{subject}_{ending}"
 
-    def labels(self, subject: str, segmentation: str = "longaxis") -> np.ndarray:
+    def labels(self, subject: str, segmentation: str = SEGMENTATION) -> np.ndarray:
         ending = f"space-T2w_seg-{segmentation}_desc-multispectral_dseg.nii.gz"
         return np.asarray(nib.load(self.path(subject, ending)).dataobj)
 
@@ -111,7 +112,7 @@ def test_output_is_valid_bids_without_warnings(joined: Joined, tmp_path: Path) -
 
 
 def test_head_body_and_tail_fill_the_hippocampus(joined: Joined) -> None:
-    labels, parts = joined.labels("sub-together"), joined.labels("sub-together", "longaxisHBT")
+    labels, parts = joined.labels("sub-together"), joined.labels("sub-together", f"{SEGMENTATION}HBT")
     np.testing.assert_array_equal(labels > 0, parts > 0)
     for offset in (0, 100):
         np.testing.assert_array_equal(labels == 1 + offset, parts == 1 + offset)
@@ -124,14 +125,14 @@ def test_head_body_and_tail_fill_the_hippocampus(joined: Joined) -> None:
 def test_tables_and_reports_tell_the_maps_apart(joined: Joined) -> None:
     with (joined.output_dir / "group_volumes.tsv").open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
-    expected = {(f"{subject}_T2w+T1w", name) for subject in SUBJECTS for name in ("longaxis", "longaxisHBT")}
+    expected = {(f"{subject}_T2w+T1w", name) for subject in SUBJECTS for name in (SEGMENTATION, f"{SEGMENTATION}HBT")}
     assert {(row["scan"], row["segmentation"]) for row in rows} == expected
     for row in rows:
         columns = ("head", "body", "tail") if row["segmentation"].endswith("HBT") else ("anterior", "posterior")
         total = sum(float(row[f"L_{name}_mm3"]) for name in columns)
         assert float(row["L_total_mm3"]) == pytest.approx(total, abs=0.05)
     page = (joined.output_dir / "sub-together.html").read_text()
-    assert "T2w+T1w · longaxisHBT" in page
+    assert f"T2w+T1w · {SEGMENTATION}HBT" in page
     assert f"figures/sub-together_{STEM}_desc-multispectralentropy_dseg.svg" in page
     assert "No picture" not in page
 

@@ -23,7 +23,7 @@ def outputs_of(scan: str) -> list[str]:
     subject, suffix = scan.split("_")
     stem = f"{subject}_space-{suffix}_seg-longaxisSingleFast"
     return [
-        f"logs/{stem}_provenance.json",
+        f"logs/{subject}/{stem}_provenance.json",
         *(f"{subject}/anat/{stem}_desc-entropy_probseg{end}" for end in (".json", ".nii.gz")),
         *(f"{subject}/anat/{stem}_dseg{end}" for end in (".json", ".nii.gz", ".tsv")),
         *(f"{subject}/figures/{stem}_desc-{name}_dseg.svg" for name in FIGURES),
@@ -146,13 +146,16 @@ def test_pybids_opens_the_output_as_derivatives(segmented: Segmented) -> None:
     from bids import BIDSLayout
 
     layout = BIDSLayout(segmented.output_dir, validate=False, is_derivative=True)
-    entities = {"suffix": "dseg", "extension": ".nii.gz", "space": "T2w", "segmentation": "longaxisSingleFast"}
-    found = layout.get(subject="icbm152", **entities)
+    found = layout.get(
+        subject="icbm152", suffix="dseg", extension=".nii.gz", space="T2w", segmentation="longaxisSingleFast"
+    )
     assert [file.filename for file in found] == ["sub-icbm152_space-T2w_seg-longaxisSingleFast_dseg.nii.gz"]
 
 
 def test_provenance_names_what_ran(segmented: Segmented) -> None:
-    path = segmented.output_dir / "logs" / "sub-colin27_space-T1w_seg-longaxisSingleFast_provenance.json"
+    path = (
+        segmented.output_dir / "logs" / "sub-colin27" / "sub-colin27_space-T1w_seg-longaxisSingleFast_provenance.json"
+    )
     record = json.loads(path.read_text())
     request = record["Request"]
     assert (request["Model"], request["Seed"]) == (MODEL, 42)
@@ -199,7 +202,7 @@ def test_one_bad_scan_leaves_the_others_whole(segmented: Segmented, tmp_path: Pa
     assert main([str(bids_dir), str(output_dir), "participant", "--model", MODEL]) == 1
     made = {path.name for path in output_dir.rglob("*_dseg.nii.gz")}
     assert made == {"sub-colin27_space-T1w_seg-longaxisSingleFast_dseg.nii.gz"}
-    failure = output_dir / "logs" / "sub-broken_space-T1w_seg-longaxisSingleFast_failure.json"
+    failure = output_dir / "logs" / "sub-broken" / "sub-broken_space-T1w_seg-longaxisSingleFast_failure.json"
     assert str(broken) in json.loads(failure.read_text())["Error"]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -62,17 +63,17 @@ class Covariates:
 
     def _sessions(self, participant: str) -> dict[str, Row]:
         folder = self.folders.get(participant)
-        return {} if folder is None else _read_sessions(self.bids_dir / folder / f"{folder}_sessions.tsv")
+        return {} if folder is None else _read_sessions(f"{self.bids_dir}/{folder}/{folder}_sessions.tsv")
 
     def _acquired(self, participant: str, session: str | None) -> dict[str, str]:
         """When scans were acquired, by their keys; a session's own file or the participant's."""
         folder = self.folders.get(participant)
         if folder is None:
             return {}
-        found = _read_acquired(self.bids_dir / folder / f"{folder}_scans.tsv")
+        found = _read_acquired(f"{self.bids_dir}/{folder}/{folder}_scans.tsv")
         if session is None:
             return found
-        return found | _read_acquired(self.bids_dir / folder / session / f"{folder}_{session}_scans.tsv")
+        return found | _read_acquired(f"{self.bids_dir}/{folder}/{session}/{folder}_{session}_scans.tsv")
 
 
 def read_covariates(bids_dir: Path) -> Covariates:
@@ -117,16 +118,20 @@ def _years(description: object) -> float:
 
 
 @lru_cache(maxsize=64)
-def _read_sessions(path: Path) -> dict[str, Row]:
+def _read_sessions(path: str) -> dict[str, Row]:
     """Sessions of a participant to the other columns of their rows."""
-    return {_session(row.pop("session_id")): row for row in _read(path, "session_id")}
+    if not os.path.exists(path):  # noqa: PTH110 - most are not there, and there are many
+        return {}
+    return {_session(row.pop("session_id")): row for row in _read(Path(path), "session_id")}
 
 
 @lru_cache(maxsize=64)
-def _read_acquired(path: Path) -> dict[str, str]:
+def _read_acquired(path: str) -> dict[str, str]:
     """Keys of scans to when they were acquired."""
+    if not os.path.exists(path):  # noqa: PTH110 - as above
+        return {}
     found = {}
-    for row in _read(path, "filename"):
+    for row in _read(Path(path), "filename"):
         labels, suffix = split_name(row["filename"].rpartition("/")[2].partition(".")[0])
         key = "_".join([*(f"{name}-{label}" for name, label in in_order(labels)), suffix])
         found[key] = row.get(ACQUIRED, MISSING)

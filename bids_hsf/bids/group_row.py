@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from bids_hsf.bids.tables import MISSING, parse_number
@@ -218,6 +219,7 @@ def total_column(hemisphere: str) -> str:
     return f"{hemisphere}_{TOTAL}{VOLUME_END}"
 
 
+@cache
 def is_number(column: str) -> bool:
     """Whether a column of this app's holds numbers.
 
@@ -230,6 +232,7 @@ def is_number(column: str) -> bool:
     return of_a_side and (column.endswith((VOLUME_END, SHARE_END)) or column[2:] in SIDES.values())
 
 
+@cache
 def is_own(column: str) -> bool:
     """Whether a column is this app's; what is not comes of the raw dataset's tables."""
     return column in TEXTS or is_number(column)

@@ -19,7 +19,6 @@ from bids_hsf.bids.group_row import (
     GroupRow,
     is_number,
     is_own,
-    to_number,
     total_column,
 )
 from bids_hsf.bids.tables import MISSING, parse_number
@@ -55,6 +54,8 @@ class GroupTable(Sequence[GroupRow]):
         self._columns: dict[str, array[float] | list[str | None]] = {}
         self._known: dict[str, str] = {}
         self._length = 0
+        self._names: list[str] = []
+        self._adders: list[tuple[Any, bool]] = []
         for row in rows:
             self.append(row.cells())
 
@@ -66,18 +67,22 @@ class GroupTable(Sequence[GroupRow]):
         NotWholeError
             There is another thing than a number in the place of one.
         """
-        for name, cell in cells.items():
-            column = self._columns.get(name)
-            if column is None:
-                column = self._new_column(name)
-            if isinstance(column, list):
+        names = list(cells)
+        if names != self._names:
+            columns = [self._columns[name] if name in self._columns else self._new_column(name) for name in names]
+            self._names, self._adders = names, [(column.append, isinstance(column, list)) for column in columns]
+        known = self._known
+        for (add, is_text), cell in zip(self._adders, cells.values(), strict=True):
+            if is_text:
                 text = None if cell is None or cell in ("", MISSING) else str(cell)
-                column.append(None if text is None else self._known.setdefault(text, text))
+                add(text and known.setdefault(text, text))
+            elif cell is None:
+                add(ABSENT)
             else:
-                value = to_number(cell)
-                column.append(ABSENT if value is None else value)
+                value = parse_number(cell) if isinstance(cell, str) else cell
+                add(ABSENT if value is None else value)
         self._length += 1
-        if len(cells) < len(self._columns):
+        if len(names) < len(self._columns):
             for column in self._columns.values():
                 self._pad(column)
 
@@ -134,9 +139,9 @@ class GroupTable(Sequence[GroupRow]):
 
     def put(self, name: str, values: Sequence[Cell] | NDArray[np.float64]) -> None:
         """Set a column, which keeps its place where it is there."""
-        column = self._new_column(name)
-        del column[:]
-        column.extend(values)
+        # A new object: views of the old one may be alive, and the next row is not to be added to it.
+        column: Any = array("d", values) if is_number(name) else list(values)
+        self._columns[name], self._names = column, []
 
     def chosen(self, wanted: Sequence[bool] | NDArray[np.bool_]) -> "GroupTable":
         """Give the rows that are wanted, in a table of their own."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.bids.covariates import Covariates, read_covariates
 from bids_hsf.bids.dataset import find_scans
-from bids_hsf.bids.derivatives import each_derivative, result_tables
+from bids_hsf.bids.derivatives import each_derivative, names_in, result_tables
 from bids_hsf.bids.entities import legal_label
 from bids_hsf.bids.group_row import FAILED, KILLED, NOT_BEGUN, GroupRow
 from bids_hsf.bids.group_table import GroupTable
@@ -20,9 +20,9 @@ from bids_hsf.bids.names import ScanName, parse_stem
 from bids_hsf.bids.provenance import read_failure
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import BidsHsfError, NoInputError, NothingSelectedError
-from bids_hsf.files import is_held
 from bids_hsf.hub.models import find_card
 from bids_hsf.runs import logs, overview
+from bids_hsf.runs.beginnings import is_at_work, read_beginning
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.group_table import failed_row, group_row, unfinished_row
 from bids_hsf.runs.planning import plan_jobs, suitable_scans
@@ -30,11 +30,10 @@ from bids_hsf.segmentation.model import find_merge
 
 logger = logging.getLogger(__name__)
 
-FAILURE_END, LOCK_END = "_failure.json", ".lock"
+FAILURE_END, BEGUN_END = "_failure.json", "_started.json"
 UNKNOWN = "n/a"
 SHOWN_LABELS = 30
 NEVER_BEGUN = "it has not been segmented yet; run the participant level"
-STOPPED = "a run was stopped while it worked on it; run the participant level again"
 AT_WORK = "a run is at work on it"
 
 
@@ -80,7 +79,7 @@ class Names:
     ----------
     results : list of Path
         Tables of label maps.
-    failures, locks : dict of str to Path
+    failures, begun : dict of str to Path
         Stem to its record.
     planned : dict of str to (str, str)
         Stem to the key of the scan and the model, of what the raw dataset holds.
@@ -88,13 +87,13 @@ class Names:
 
     results: list[Path]
     failures: dict[str, Path]
-    locks: dict[str, Path]
+    begun: dict[str, Path]
     planned: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def stems(self) -> Iterator[str]:
         """All of them; one may come several times."""
         yield from map(_stem, self.results)
-        for known in (self.failures, self.locks, self.planned):
+        for known in (self.failures, self.begun, self.planned):
             yield from known
 
 
@@ -114,7 +113,8 @@ def collect(config: Config) -> Cohort:
             f"No finished scan in {config.output_dir}", "Run the participant level with the same output folder first."
         )
     asked = _Asked(config.selection)
-    asked.check([name for name in map(parse_stem, names.stems()) if name is not None])
+    if asked.names_labels:
+        asked.check([name for name in map(parse_stem, names.stems()) if name is not None])
     cohort = Cohort(GroupTable(), LongTable(), read_covariates(config.bids_dir))
     told = _add_results(cohort, names, asked, config.output_dir)
     for row in _others(names, told):
@@ -127,15 +127,22 @@ def collect(config: Config) -> Cohort:
 
 def find_names(config: Config) -> Names:
     """List the files that tell of scans; none is read."""
-    folder = config.output_dir / "logs"
-    records = [path for pattern in ("*", "sub-*/*", "sub-*/.*.lock", ".*.lock") for path in folder.glob(pattern)]
-    failures, locks = {}, {}
-    for path in records:
-        if path.name.startswith("sub-") and path.name.endswith(FAILURE_END):
-            failures[path.name.removesuffix(FAILURE_END)] = path
-        elif path.name.startswith(".sub-") and path.name.endswith(LOCK_END):
-            locks[path.name[1:].removesuffix(LOCK_END)] = path
-    return Names(result_tables(config.output_dir), failures, locks, dict(_planned(config)))
+    failures, begun = {}, {}
+    for folder, name in _records(str(config.output_dir / "logs")):
+        if name.startswith("sub-") and name.endswith(FAILURE_END):
+            failures[name.removesuffix(FAILURE_END)] = Path(folder, name)
+        elif name.startswith("sub-") and name.endswith(BEGUN_END):
+            begun[name.removesuffix(BEGUN_END)] = Path(folder, name)
+    return Names(result_tables(config.output_dir), failures, begun, dict(_planned(config)))
+
+
+def _records(logs_dir: str) -> Iterator[tuple[str, str]]:
+    """Folder and name of what lies in ``logs/``, and in its folders of subjects."""
+    for name in names_in(logs_dir):
+        yield logs_dir, name
+        if name.startswith("sub-") and "." not in name:
+            folder = f"{logs_dir}/{name}"
+            yield from ((folder, inner) for inner in names_in(folder))
 
 
 def _planned(config: Config) -> Iterator[tuple[str, tuple[str, str]]]:
@@ -159,15 +166,18 @@ def _planned(config: Config) -> Iterator[tuple[str, tuple[str, str]]]:
 def _add_results(cohort: Cohort, names: Names, asked: "_Asked", output_dir: Path) -> dict[str, GroupRow | None]:
     """Add what has results that are whole; returns their stems, and of results that are not the row to be."""
     told: dict[str, GroupRow | None] = {}
-    wanted = [path for path in names.results if asked.takes_name(parse_stem(_stem(path)))]
+    wanted: Iterable[Path] = names.results
+    if asked.is_choosy:
+        wanted = [path for path in names.results if asked.takes_name(parse_stem(_stem(path)))]
     for found in each_derivative(wanted, output_dir):
-        sidecar, name = found.sidecar, parse_stem(found.stem)
+        sidecar = found.sidecar
         if sidecar is not None and found.fault is None:
             told[found.stem] = None
             cohort.structures.append(len(cohort.table), found.structures, sidecar.etiv_mm3)
             cohort.append(group_row(sidecar, found.structures))
             continue
         logger.warning("%s is left out: %s", found.table, found.fault)
+        name = parse_stem(found.stem)
         if name is not None:
             scan, model = (None, UNKNOWN) if sidecar is None else (sidecar.scan, sidecar.model.name)
             told[found.stem] = unfinished_row(name, FAILED, str(found.fault), model, scan)
@@ -177,18 +187,22 @@ def _add_results(cohort: Cohort, names: Names, asked: "_Asked", output_dir: Path
 def _others(names: Names, told: Mapping[str, GroupRow | None]) -> Iterator[GroupRow]:
     """Rows of the scans without whole results, sorted by name."""
     models = {stem.partition("_seg-")[2].partition("_")[0]: model for stem, (_, model) in names.planned.items()}
-    for stem in sorted({*told, *names.failures, *names.locks, *names.planned}):
+    done = {stem for stem, damaged in told.items() if damaged is None}
+    for stem in sorted({*told, *names.failures, *names.begun, *names.planned} - done):
         name, damaged = parse_stem(stem), told.get(stem)
-        if name is None or (stem in told and damaged is None):
+        if name is None:
             continue
         scan, model = names.planned.get(stem, (name.scan, models.get(name.segmentation, UNKNOWN)))
-        if stem in names.failures:
+        beginning = read_beginning(names.begun[stem]) if stem in names.begun else None
+        if beginning is not None:  # later than a failure that is still recorded
+            record = names.begun[stem]
+            held = is_at_work(beginning, record, record.with_name(f".{stem}.lock"))
+            state, reason = (NOT_BEGUN, AT_WORK) if held else (KILLED, beginning.told)
+            yield unfinished_row(name, state, reason, model, scan)
+        elif stem in names.failures:
             yield failed_row(name, read_failure(names.failures[stem]), model)
         elif damaged is not None:
             yield damaged
-        elif stem in names.locks:
-            held = is_held(names.locks[stem])
-            yield unfinished_row(name, NOT_BEGUN if held else KILLED, AT_WORK if held else STOPPED, model, scan)
         else:
             yield unfinished_row(name, NOT_BEGUN, NEVER_BEGUN, model, scan)
 
@@ -205,6 +219,16 @@ class _Asked:
         self.excluded = {f"sub-{legal_label(label)}" for label in selection.excluded_participants}
         self.sessions = {f"ses-{legal_label(label)}" for label in selection.sessions}
         self.suffixes = set(selection.modalities) if selection.modalities_asked else set()
+
+    @property
+    def names_labels(self) -> bool:
+        """Whether labels were given that must be known."""
+        return bool(self.participants or self.sessions)
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether not all scans were asked for."""
+        return bool(self.names_labels or self.excluded or self.suffixes)
 
     def takes(self, participant: str, session: str | None, suffix: str) -> bool:
         """Whether a scan was asked for."""

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +14,8 @@ from bids_trees import write_scan
 from fast_app import AFFINE, SHAPE, write_card, write_dataset, write_head
 from odd_images import BAD, sound_images
 from toy_runs import Place, run_here
+
+from bids_hsf.bids.group_table import read_group_table
 
 
 @pytest.fixture
@@ -60,13 +63,16 @@ def test_bad_scans_fail_one_by_one_and_the_others_finish(mixed: Place, tmp_path:
         said = [text for text in done.stderr.splitlines() if f"ERROR sub-{label}_T1w: " in text and "hint" not in text]
         assert len(said) == 1
         assert reason in said[0]
-        failure = json.loads((out / "logs" / f"sub-{label}_space-T1w_seg-toyFast_failure.json").read_text())
+        failure = json.loads(
+            (out / "logs" / f"sub-{label}" / f"sub-{label}_space-T1w_seg-toyFast_failure.json").read_text()
+        )
         assert reason in failure["Error"]
         (line,) = [line for line in shown.stdout.splitlines() if line.startswith(f"sub-{label}_T1w")]
         assert "failed" in line
         assert reason in line
     assert "8 scan(s): 1 done, 7 failed" in shown.stdout
-    assert (out / "group_volumes.tsv").read_text().count("\n") == 2
+    states = Counter(row.status for row in read_group_table(out))
+    assert states == {"done": 1, "failed": 7}
     # The line that is ready to be pasted does the rest, once the scans are repaired.
     for label in reasons:
         path = mixed.bids_dir / f"sub-{label}/anat/sub-{label}_T1w.nii.gz"
@@ -77,7 +83,7 @@ def test_bad_scans_fail_one_by_one_and_the_others_finish(mixed: Place, tmp_path:
     again = run_here(*words)
     assert again.returncode == 0, again.stderr
     assert "7 to do" in again.stderr
-    assert not list(out.glob("logs/*_failure.json"))
+    assert not list(out.glob("logs/*/*_failure.json"))
 
 
 def test_stop_on_first_crash(mixed: Place, tmp_path: Path) -> None:
