@@ -25,6 +25,8 @@ from bids_hsf.text_table import text_table
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
+# A key of these in a sidecar contradicts the name of the table to pybids, which opens no layout then.
+ENTITIES_OF_TABLES = ("suffix", "extension")
 
 
 def judged_cohort(config: Config) -> tuple[Cohort, list[str]]:
@@ -116,7 +118,8 @@ def write_tables(cohort: Cohort, output_dir: Path) -> Path:
 def _write(path: Path, lines: Iterable[str], descriptions: Mapping[str, Any]) -> Path:
     """Write a table and its data dictionary."""
     write_lines(path, lines)
-    write_json(path.with_suffix(".json"), descriptions)
+    told = {name: text for name, text in descriptions.items() if name not in ENTITIES_OF_TABLES}
+    write_json(path.with_suffix(".json"), told)
     return path
 
 
