@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cohorts import outputs_of, write_cohort, write_result
+from report_pages import Page
 from toy_runs import contents, run_here
 
 
@@ -16,6 +17,10 @@ def group(out: Path, *words: object, bids_dir: Path | None = None):
 def rows_of(out: Path, name: str = "group_volumes.tsv") -> list[dict[str, str]]:
     with (out / name).open(newline="") as stream:
         return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def page_text(out: Path) -> str:
+    return " ".join(Page((out / "group_volumes.html").read_text()).text.split())
 
 
 def by_scan(out: Path) -> dict[str, dict[str, str]]:
@@ -85,6 +90,7 @@ def test_settings_are_columns_and_mixing_them_is_told(out: Path) -> None:
     names = ("labels", "test_time_augmentations", "derivatives", "other_settings", "model_version", "suffix")
     assert [row[name] for name in names] == ["all", "4", "freesurfer", "KeepIslands True", "1.0", "T1w"]
     assert "test_time_augmentations differs: n/a (12), 4 (1)" in done.stderr
+    assert "mixed settings toy_fast, T1w, seg-toyFast: test_time_augmentations differs" in page_text(out)
     # It is not compared with what was made in another way.
     assert row["outlier"] == "n/a"
 
