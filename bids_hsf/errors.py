@@ -91,6 +91,10 @@ class NothingSelectedError(BidsHsfError):
     )
 
 
+class EmptyShardError(NothingSelectedError):
+    """A slice of the participants has nothing to do; others may have: no reason for a job to fail."""
+
+
 class ScanError(BidsHsfError):
     """One scan cannot be processed; the others are unharmed."""
 
@@ -159,6 +163,10 @@ class ClusterError(BidsHsfError):
     """The cluster that was named cannot be reached, or its workers cannot run the app."""
 
     exit_code = 69
+    remedy = (
+        "Check that the scheduler runs and that its workers have bids-hsf of the same version, the dataset and the "
+        "output folder under the same paths; without Dask: leave --executor out."
+    )
 
 
 class OutputError(BidsHsfError):

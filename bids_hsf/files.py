@@ -189,17 +189,21 @@ def make_private(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, "It is no folder of yours", str(path))
 
 
+def is_text(path: Path, text: str) -> bool:
+    """Whether a file is there and holds a text."""
+    try:
+        return read_text(path) == text
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def write_if_changed(path: Path, text: str) -> None:
     """Leave an equal file alone: parallel jobs then never touch each other's root files."""
-    try:
-        if read_text(path) == text:
-            return
-    except (OSError, UnicodeDecodeError):
-        pass
-    write_text(path, text)
+    if not is_text(path, text):
+        write_text(path, text)
 
 
-POLL_SECONDS = 0.5
+FIRST_POLL_SECONDS, POLL_SECONDS = 0.01, 1.0  # each time twice as long, and by chance between one and a half and half
 
 
 @contextmanager
@@ -247,7 +251,7 @@ def is_held(path: Path) -> bool:
 
 def _wait_for(path: Path) -> int:
     """Open and lock a file; returns its descriptor."""
-    said = False
+    said, pause = False, FIRST_POLL_SECONDS
     while True:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         try:
@@ -262,7 +266,9 @@ def _wait_for(path: Path) -> int:
         if not said:
             logger.info("Waiting for another run that has %s", path.stem.lstrip("."))
             said = True
-        time.sleep(POLL_SECONDS)
+        # Not all at once: jobs of an array begin in one second, and would ask in step.
+        time.sleep(pause * (0.5 + secrets.randbelow(1001) / 1000))
+        pause = min(2 * pause, POLL_SECONDS)
 
 
 def _release(descriptor: int, path: Path) -> None:

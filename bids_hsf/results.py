@@ -22,7 +22,7 @@ from bids_hsf.localization.contrasts import AlignedScan, LocatedScans
 from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location
 from bids_hsf.segmentation.hippocampi import Hippocampi
 from bids_hsf.segmentation.model import Options
-from bids_hsf.segmentation.quality import Quality, judge
+from bids_hsf.segmentation.quality import Quality, confirmed, judge
 from bids_hsf.segmentation.volumes import Volumes
 
 
@@ -97,14 +97,14 @@ def judged_result(
     request: Mapping[str, Any],
 ) -> ScanResult:
     """Put together what was found in a scan, and judge it; `loaded` are its images, the segmented one first."""
-    location, scan = located.location, located.scans[0]
-    quality = judge(hippocampi, scan, location, hippocampi.volumes(location.etiv_mm3))
+    location = located.location
+    quality = judge(hippocampi, located.scans, location, card)
     of_images = [
         finding if each is loaded[0] else replace(finding, text=f"{aligned.key}: {finding.text}")
         for each, aligned in zip(loaded, located.scans, strict=True)
         for finding in each.findings
     ]
-    findings = heaviest_first([*location.findings, *quality.findings, *of_images])
+    findings = heaviest_first([*confirmed(location.findings, quality), *quality.findings, *of_images])
     return ScanResult(key, loaded[0].image, located.scans, location, hippocampi, card, request, quality, findings)
 
 

@@ -6,8 +6,9 @@ measure, write. Group level: stack the tables that the participant level left.
 """
 
 import logging
+import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,19 +16,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bids_hsf.bids import lookup_tables, output_dataset
-from bids_hsf.bids.provenance import Failure, KnownFile
-from bids_hsf.bids.sidecars import find_sidecar
+from bids_hsf.bids.derivatives import find_derivatives
+from bids_hsf.bids.provenance import KnownFile
 from bids_hsf.bids.staging import together
 from bids_hsf.bids.validation import validating
 from bids_hsf.errors import (
-    BidsHsfError,
+    EmptyShardError,
     NoInputError,
     OutputError,
     ScanError,
-    StorageError,
 )
 from bids_hsf.files import claimed, make_private, write_json
-from bids_hsf.findings import Finding, Weight, worst
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
@@ -41,33 +40,33 @@ from bids_hsf.reports.subject import (
     Neighbours,
     is_up_to_date,
     join_pages,
+    linked_neighbours,
     order_of,
     write_image_report,
     write_subject_report,
 )
 from bids_hsf.results import judged_result
-from bids_hsf.runs import announcements, logs, overview, provenance
+from bids_hsf.runs import announcements, beginnings, census, logs, overview, provenance
+from bids_hsf.runs.arrays import in_array
 from bids_hsf.runs.config import Config, Method
+from bids_hsf.runs.endings import SOME_FAILED, log_outcome, say_what_to_look_at, summarize
 from bids_hsf.runs.estimates import check_memory
-from bids_hsf.runs.group_level import judged_cohort, preview, write_tables
+from bids_hsf.runs.group_level import judged_cohort, preview, tell_what_is_missing, write_tables
 from bids_hsf.runs.heads import locate_scans
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.known_heads import KnownHeads
+from bids_hsf.runs.launches import launcher
 from bids_hsf.runs.methods import write_methods
 from bids_hsf.runs.planning import make_plan, options_of
 from bids_hsf.runs.results import Draw, draw_figures, write_result
 from bids_hsf.runs.scheduling import muster
-from bids_hsf.runs.states import State, is_done_by_now, state_of, unfinished
+from bids_hsf.runs.states import is_done_by_now, unfinished
 from bids_hsf.runs.tasks import Outcome
 from bids_hsf.segmentation.hippocampi import segment
 from bids_hsf.segmentation.long_axis import PARTS
 from bids_hsf.segmentation.model import Model
 
 logger = logging.getLogger(__name__)
-
-
-SOME_FAILED, ALL_FAILED = 1, 65
-MAX_NAMED = 20  # scans on one line
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,8 @@ def run(config: Config, terminal: Terminal | None = None, seams: Seams | None = 
         "status": status,
     }
     code = 0
-    for level in config.levels:
+    # A launcher is of the work itself, and nothing else is done then.
+    for level in config.levels if config.behaviour.launcher is None else ("participant",):
         try:
             code = max(code, levels[level](config, terminal or Terminal()))
         except NoInputError as error:
@@ -128,25 +128,23 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     """Segment the selected scans; returns 0, 1 (some failed) or 65 (all failed)."""
     if config.behaviour.reports_only and not config.images:
         return rewrite_reports(config, terminal)
-    plan = make_plan(config)
+    config = in_array(config, os.environ)
+    try:
+        plan = make_plan(config)
+    except EmptyShardError as error:
+        logger.warning("%s; there is nothing to do for this one", error.message)
+        return 0
     if config.behaviour.reports_only:
         write_reports(plan, config)
         return 0
     announcements.check_wishes(plan, config)
-    if config.behaviour.dry_run:
-        terminal.show(overview.preview(plan, config))
+    if config.behaviour.dry_run or config.behaviour.launcher is not None:
+        terminal.show(overview.preview(plan, config) if config.behaviour.launcher is None else launcher(plan, config))
         return 0
     run_id = logs.new_run_id()
-    if config.images:
-        output_dataset.prepare_loose_dir(config.output_dir)
-    else:
-        output_dataset.prepare_output_dir(config.output_dir, config.bids_dir, plan.card.license)
-    terminal.begin_log(logs.log_path(config.output_dir, run_id))
+    prepare_output(plan, config)
+    terminal.begin_log(logs.log_path(config.output_dir, run_id, plan.subjects))
     logger.debug("Command: %s", " ".join(config.command))
-    lookup_tables.write_label_files(config.output_dir, plan.segmentation, plan.labels, config.behaviour.export_lut)
-    if config.behaviour.split_long_axis:
-        name = plan.segmentation + PARTS_SUFFIX
-        lookup_tables.write_label_files(config.output_dir, name, PARTS, config.behaviour.export_lut)
     if config.behaviour.boilerplate_only:
         write_methods(plan, config)
         logger.info("Methods text: %s", config.output_dir / "logs" / "CITATION.md")
@@ -165,8 +163,22 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     say_what_to_look_at(todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
     write_reports(plan, config)
-    announcements.at_the_end(plan, config, logs.log_path(config.output_dir, run_id), code)
+    announcements.at_the_end(plan, config, logs.log_path(config.output_dir, run_id, plan.subjects), code)
     return code
+
+
+def prepare_output(plan: Plan, config: Config) -> None:
+    """Make the output folder ready for the results of a plan."""
+    if config.images:
+        output_dataset.prepare_loose_dir(config.output_dir)
+    else:
+        output_dataset.prepare_output_dir(config.output_dir, config.bids_dir, plan.card.license)
+        if config.selection.is_whole:
+            output_dataset.tidy(config.output_dir)
+    lookup_tables.write_label_files(config.output_dir, plan.segmentation, plan.labels, config.behaviour.export_lut)
+    if config.behaviour.split_long_axis:
+        name = plan.segmentation + PARTS_SUFFIX
+        lookup_tables.write_label_files(config.output_dir, name, PARTS, config.behaviour.export_lut)
 
 
 def write_reports(plan: Plan, config: Config) -> None:
@@ -177,9 +189,10 @@ def write_reports(plan: Plan, config: Config) -> None:
                 path = write_image_report(config.output_dir, job.outputs.table, job.key)
                 logger.info("%s: report %s", job.key, path)
         return
-    order = order_of(config.output_dir)
-    for subject in sorted({job.scan.subject for job in plan.jobs}):
-        neighbours = order.get(subject, Neighbours())
+    order = order_of(config.output_dir) if config.selection.is_whole else None
+    for subject in plan.subjects:
+        # Of some participants alone the neighbours are not looked for: the group level joins all pages.
+        neighbours = order.get(subject, Neighbours()) if order else linked_neighbours(config.output_dir, subject)
         if not is_up_to_date(config.output_dir, subject, neighbours):
             write_subject_report(config.output_dir, subject, neighbours)
 
@@ -202,21 +215,34 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
     for subject in subjects:
         write_subject_report(config.output_dir, subject, order[subject])
     logger.info("%d report(s) written", len(subjects))
+    write_known_labels(config)
     return 0
+
+
+def write_known_labels(config: Config) -> None:
+    """Write label descriptions, if they were asked for, from the tables of the scans that are there."""
+    told = set()
+    for derivative in find_derivatives(config.output_dir) if config.behaviour.export_lut else ():
+        if derivative.sidecar is not None and derivative.structures and derivative.sidecar.segmentation not in told:
+            name = derivative.sidecar.segmentation
+            told.add(name)
+            labels = lookup_tables.labels_of(derivative.structures)
+            lookup_tables.write_label_files(config.output_dir, name, labels, config.behaviour.export_lut)
 
 
 def status(config: Config, terminal: Terminal) -> int:
     """Tell which scans are done, failed or missing, and how to run the rest; the raw data may be gone."""
-    if not config.bids_dir.is_dir():
-        terminal.show(overview.status_of_derivatives(config.output_dir))
-        return 0
     configs, asked = [config], config.method != Method()
     if not asked:
         # Asked without a model: the settings of the last run of each are meant.
-        saved = logs.latest_configs(config.output_dir)
+        saved = logs.latest_configs(config.output_dir) if config.bids_dir.is_dir() else []
         configs = [overview.with_settings_of(config, path) for path in saved] or configs
-    terminal.show("\n\n".join(overview.status(make_plan(each), each, asked) for each in configs))
-    return 0
+    if config.bids_dir.is_dir():
+        parts = [census.status(make_plan(each), each, asked) for each in configs]
+    else:
+        parts = [census.status_of_derivatives(config.output_dir)]
+    terminal.show(census.shown(parts, config.behaviour.as_json))
+    return SOME_FAILED if config.behaviour.require_complete and not all(part.is_complete for part in parts) else 0
 
 
 def group(config: Config, terminal: Terminal) -> int:
@@ -233,7 +259,8 @@ def group(config: Config, terminal: Terminal) -> int:
         logger.info("%s", line)
     logger.info("%d row(s) -> %s", len(cohort.table), path)
     announcements.after_group(page)
-    return 0
+    is_complete = tell_what_is_missing(cohort, config)
+    return SOME_FAILED if config.behaviour.require_complete and not is_complete else 0
 
 
 def work_dir(config: Config) -> Path:
@@ -259,8 +286,7 @@ def clean_work_dir(config: Config) -> None:
 def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams: Seams) -> list[Outcome]:
     """Process scans, one or several at once; returns how each ended."""
     crew = muster(todo, plan, config, seams.allowed_cores, partial(open_worker, plan.card, plan.merge, config, seams))
-    saved = logs.config_path(config.output_dir, run_id)
-    logs.write_config(saved, replace(config, resources=crew.resources), plan.card)
+    saved = logs.save_config(replace(config, resources=crew.resources), plan.card, run_id)
     outcomes: list[Outcome] = []
     by_key = {job.key: job for job in todo}
     device = None
@@ -270,7 +296,8 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
             # Not before: of a run whose every scan is refused, another's methods would be lost.
             if device is None and outcome.device is not None:
                 device = outcome.device
-                logs.write_config(saved, replace(config, resources=crew.resources_on(device)), plan.card)
+                if saved == logs.config_path(config.output_dir, run_id):  # and not that of an earlier run
+                    logs.write_config(saved, replace(config, resources=crew.resources_on(device)), plan.card)
                 write_methods(plan, config, device.provider)
             log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
     return outcomes
@@ -315,34 +342,40 @@ def open_worker(
 
 def process_scan(job: Job, worker: Worker) -> None:
     """Segment one scan and write all its outputs, unless another run has done so by now."""
-    model, config = worker.model, worker.config
     output_dataset.check_mounted(job.outputs.output_dir)
     if job.name_fault is not None:
         raise ScanError(f"{job.key} has no results: {job.name_fault}", "Give the scan a shorter name.")
     with claimed(job.outputs.claim) as alone:
-        if not config.behaviour.force and is_done_by_now(job):
+        if not worker.config.behaviour.force and is_done_by_now(job):
             return
-        clock = provenance.Clock(job.key)
-        with clock.stage("load"):
-            check_memory(job, model.card, config, model.device.memory_bytes)
-            inputs = provenance.describe_inputs(job.inputs)
-            loaded = [load_scan(source.path) for source in job.scans]
-        with clock.stage("locate"):
-            located = locate_scans(job, loaded, inputs, worker.seams.locate, worker.heads)
-            check_unchanged(job, inputs, worker.heads)
-            release_memory()  # what registration has freed, before the networks take theirs
-        with clock.stage("segment"):
-            hippocampi = segment(located.scans, located.location, model, options_of(config))
-        result = judged_result(job.key, loaded, located, hippocampi, model.card, job.request)
-        with together(job.outputs, job.parts, alone=alone) as stage:
-            with clock.stage("write"):
-                outputs, parts = stage.outputs
-                aside = replace(job, outputs=outputs, parts=parts)
-                sidecar = write_result(aside, result, worker.seams.draw, model.device.n_threads)
-                write_json(outputs.sidecar, sidecar.to_json())
-            record = provenance.record(job.request, inputs, stage.describe(), model.device, config, clock)
-            write_json(outputs.provenance, record.to_json())
-        job.outputs.failure.unlink(missing_ok=True)
+        with beginnings.told(job):
+            segment_scan(job, worker, alone)
+
+
+def segment_scan(job: Job, worker: Worker, alone: bool) -> None:
+    """Segment one scan that nobody else is at (if `alone`), and write all its outputs."""
+    model, config = worker.model, worker.config
+    clock = provenance.Clock(job.key)
+    with clock.stage("load"):
+        check_memory(job, model.card, config, model.device.memory_bytes)
+        inputs = provenance.describe_inputs(job.inputs)
+        loaded = [load_scan(source.path) for source in job.scans]
+    with clock.stage("locate"):
+        located = locate_scans(job, loaded, inputs, worker.seams.locate, worker.heads)
+        check_unchanged(job, inputs, worker.heads)
+        release_memory()  # what registration has freed, before the networks take theirs
+    with clock.stage("segment"):
+        hippocampi = segment(located.scans, located.location, model, options_of(config))
+    result = judged_result(job.key, loaded, located, hippocampi, model.card, job.request)
+    with together(job.outputs, job.parts, alone=alone) as stage:
+        with clock.stage("write"):
+            outputs, parts = stage.outputs
+            aside = replace(job, outputs=outputs, parts=parts)
+            sidecar = write_result(aside, result, worker.seams.draw, model.device.n_threads)
+            write_json(outputs.sidecar, sidecar.to_json())
+        record = provenance.record(job.request, inputs, stage.describe(), model.device, config, clock)
+        write_json(outputs.provenance, record.to_json())
+    job.outputs.failure.unlink(missing_ok=True)
 
 
 def check_unchanged(job: Job, inputs: Sequence[KnownFile], heads: KnownHeads) -> None:
@@ -351,57 +384,3 @@ def check_unchanged(job: Job, inputs: Sequence[KnownFile], heads: KnownHeads) ->
     if changed:
         heads.forget()
         raise ScanError(f"{', '.join(changed)} changed while it was read", "Run again once nothing writes there.")
-
-
-def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
-    """One line a scan; a failure also leaves its reason for the status level."""
-    if outcome.error is None:
-        logger.info("%s: done in %.1f s (%s)", outcome.key, outcome.seconds, progress)
-        for finding in findings_of(job):
-            level = logging.WARNING if finding.is_flag else logging.INFO
-            logger.log(level, "%s: %s: %s", outcome.key, finding.weight, finding.text)
-        return
-    logger.error("%s: %s", outcome.key, outcome.error.message)
-    if outcome.error.hint:
-        logger.error("%s: hint: %s", outcome.key, outcome.error.hint)
-    if isinstance(outcome.error, StorageError | OutputError):
-        return
-    with suppress(BidsHsfError, OSError):
-        if state_of(job) is State.DONE:  # by another run; or it was to be done again, and is still as it was
-            return
-        error, model = outcome.error, str(job.request["Model"])
-        failure = Failure(error.message, error.hint, error.exit_code, job.key, model)
-        write_json(job.outputs.failure, failure.to_json())
-
-
-def findings_of(job: Job) -> tuple[Finding, ...]:
-    """Read what is to be known of a finished scan."""
-    sidecar = find_sidecar(job.outputs.sidecar)
-    return () if sidecar is None else sidecar.findings
-
-
-def say_what_to_look_at(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
-    """Name the scans of this run whose results somebody has to look at, the worst first."""
-    done = {outcome.key for outcome in outcomes if outcome.error is None}
-    weights = {job.key: worst(findings_of(job)) for job in jobs if job.key in done}
-    named = [
-        f"{key} ({each})" for each in (Weight.FAIL, Weight.CHECK) for key, weight in weights.items() if weight is each
-    ]
-    if named:
-        more = [f"{len(named) - MAX_NAMED} more"] if len(named) > MAX_NAMED else []
-        listed = ", ".join([*named[:MAX_NAMED], *more])
-        logger.warning("%d of %d scan(s) to be looked at before use: %s", len(named), len(done), listed)
-
-
-def summarize(jobs: Sequence[Job], todo: Sequence[Job], outcomes: Sequence[Outcome]) -> int:
-    """Say how the run ended; returns its exit code."""
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    n_left = len(todo) - len(outcomes)
-    n_done = len(jobs) - len(errors) - n_left
-    rest = f", {n_left} not begun" if n_left else ""
-    logger.log(logging.WARNING if errors else logging.INFO, "%d of %d scan(s) done%s", n_done, len(jobs), rest)
-    if not errors:
-        return 0
-    # A full disk or a broken model is not the fault of the scans.
-    codes = {error.exit_code for error in errors}
-    return SOME_FAILED if n_done else codes.pop() if len(codes) == 1 else ALL_FAILED

@@ -23,7 +23,7 @@ def outputs_of(scan: str) -> list[str]:
     subject, suffix = scan.split("_")
     stem = f"{subject}_space-{suffix}_seg-longaxisSingleFast"
     return [
-        f"logs/{stem}_provenance.json",
+        f"logs/{subject}/{stem}_provenance.json",
         *(f"{subject}/anat/{stem}_desc-entropy_probseg{end}" for end in (".json", ".nii.gz")),
         *(f"{subject}/anat/{stem}_dseg{end}" for end in (".json", ".nii.gz", ".tsv")),
         *(f"{subject}/figures/{stem}_desc-{name}_dseg.svg" for name in FIGURES),
@@ -64,7 +64,7 @@ def test_output_is_valid_bids_without_warnings(segmented: Segmented, tmp_path: P
     assert report is not None
     assert report["summary"]["totalFiles"] > 20
     assert report["issues"]["issues"] == []
-    assert (segmented.output_dir / ".bidsignore").read_text() == "*.html\nfigures\ngroup_*\n*_xfm.txt\n"
+    assert (segmented.output_dir / ".bidsignore").read_text() == "*.html\nfigures\ngroup_*\nseg-*\n*_xfm.txt\n"
 
 
 @pytest.mark.parametrize("scan", SCANS)
@@ -153,7 +153,9 @@ def test_pybids_opens_the_output_as_derivatives(segmented: Segmented) -> None:
 
 
 def test_provenance_names_what_ran(segmented: Segmented) -> None:
-    path = segmented.output_dir / "logs" / "sub-colin27_space-T1w_seg-longaxisSingleFast_provenance.json"
+    path = (
+        segmented.output_dir / "logs" / "sub-colin27" / "sub-colin27_space-T1w_seg-longaxisSingleFast_provenance.json"
+    )
     record = json.loads(path.read_text())
     request = record["Request"]
     assert (request["Model"], request["Seed"]) == (MODEL, 42)
@@ -200,7 +202,7 @@ def test_one_bad_scan_leaves_the_others_whole(segmented: Segmented, tmp_path: Pa
     assert main([str(bids_dir), str(output_dir), "participant", "--model", MODEL]) == 1
     made = {path.name for path in output_dir.rglob("*_dseg.nii.gz")}
     assert made == {"sub-colin27_space-T1w_seg-longaxisSingleFast_dseg.nii.gz"}
-    failure = output_dir / "logs" / "sub-broken_space-T1w_seg-longaxisSingleFast_failure.json"
+    failure = output_dir / "logs" / "sub-broken" / "sub-broken_space-T1w_seg-longaxisSingleFast_failure.json"
     assert str(broken) in json.loads(failure.read_text())["Error"]
 
 

@@ -1,18 +1,18 @@
 """Find the scans of a BIDS dataset, and make sure that each has outputs of its own."""
 
-import errno
 import json
 import logging
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bids_hsf.bids.entities import in_order, legal_label, split_name
+from bids_hsf.bids.folders import anat_folders, images_in, is_participant, known_participants
 from bids_hsf.bids.near_misses import LAYOUT, near_misses
 from bids_hsf.bids.queries import query
-from bids_hsf.bids.selection import EXTENSIONS, Selection
-from bids_hsf.errors import InvalidDatasetError, NoInputError, NothingSelectedError, StorageError, UsageError
+from bids_hsf.bids.selection import Selection
+from bids_hsf.bids.shards import Shard
+from bids_hsf.errors import EmptyShardError, InvalidDatasetError, NoInputError, NothingSelectedError, UsageError
 from bids_hsf.files import read_text
 from bids_hsf.text_table import near
 
@@ -98,8 +98,15 @@ def check_dataset(bids_dir: Path) -> None:
         raise InvalidDatasetError(f"Not a BIDS dataset: {path} holds no JSON object", hint)
 
 
-def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None = None) -> list[Scan]:
+def find_scans(bids_dir: Path, selection: Selection, *, waited_for: bool = True) -> list[Scan]:
     """Find the scans that a selection asks for, sorted by key.
+
+    Parameters
+    ----------
+    bids_dir : Path
+    selection : Selection
+    waited_for : bool
+        Whether it is worth a warning that a participant who was named has none.
 
     Raises
     ------
@@ -112,26 +119,22 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
     StorageError
         A folder of a selected participant cannot be listed, for another reason than its permissions.
     """
-    known = known_participants(bids_dir)
-    if not known:
-        hint = f"Known participants: none. {LAYOUT} {near_misses(bids_dir)}".strip()
-        raise NothingSelectedError(f"No participant is selected in {bids_dir}", hint)
-    wanted = _checked_labels("participant", selection.participants, known)
-    excluded = set(selection.excluded_participants)
-    subjects = [label for label in (wanted or known) if label not in excluded]
-    if not subjects:
-        raise NothingSelectedError(f"No participant is selected in {bids_dir}", _list_labels("participants", known))
-    folders = list(_anat_folders(bids_dir, subjects))
-    sessions = sorted({session for session, _ in folders if session is not None})
-    wanted_sessions = _checked_labels("session", selection.sessions, sessions)
-    images, closed = _images(folder for session, folder in folders if session in wanted_sessions or not wanted_sessions)
-    picked = _of_runs(query(bids_dir, images, selection, database_dir), selection.runs, bids_dir)
+    subjects = selected_participants(bids_dir, selection)
+    folders = list(anat_folders(bids_dir, subjects))
+    sessions = {session for session, _ in folders if session is not None}
+    unknown = [label for label in selection.sessions if label not in sessions]
+    if unknown:
+        raise _unknown("session", unknown, sorted(sessions))
+    wanted = set(selection.sessions)
+    images, closed = images_in(folder for session, folder in folders if session in wanted or not wanted)
+    picked = _of_runs(query(bids_dir, images, selection), selection.runs, bids_dir)
     _check_labels(picked, bids_dir)
     found = _without_twins(_without_phase([_scan(path, bids_dir) for path in picked]))
     found += [_closed_scan(folder, bids_dir, suffix) for folder in closed for suffix in selection.modalities]
     wanted_suffixes = " or ".join(selection.modalities)
     if not found:
-        raise NothingSelectedError(
+        error = NothingSelectedError if selection.shard is None else EmptyShardError
+        raise error(
             f"No {wanted_suffixes} image (.nii, .nii.gz) of {len(subjects)} participant(s) matches in {bids_dir}",
             "Scans are looked for in sub-*/[ses-*/]anat; check the filters, -m/--modalities, --session-label and "
             f"--run-label. {near_misses(bids_dir)}".strip(),
@@ -139,73 +142,10 @@ def find_scans(bids_dir: Path, selection: Selection, database_dir: Path | None =
     without = sorted(set(subjects) - {scan.participant for scan in found})
     if without:
         # Who names a participant waits for it.
-        level = logging.WARNING if wanted else logging.INFO
+        level = logging.WARNING if selection.participants and waited_for else logging.INFO
         logger.log(level, "No %s image of %d participant(s): %s", wanted_suffixes, len(without), _shortened(without))
     _check_outputs(found)
     return sorted(found, key=lambda scan: scan.key)
-
-
-def known_participants(bids_dir: Path) -> list[str]:
-    """Labels of the sub-* folders, sorted, without ``sub-``."""
-    return [name.removeprefix("sub-") for name in _folders(bids_dir) if name.startswith("sub-") and name != "sub-"]
-
-
-def _folders(parent: Path) -> list[str]:
-    """Names of the folders (and links to folders) in a folder, sorted; of those that are closed to us, too."""
-
-    def is_folder(entry: "os.DirEntry[str]") -> bool:
-        try:
-            return entry.is_dir()
-        except PermissionError:
-            return True
-        except OSError as error:
-            if error.errno == errno.ELOOP:  # a link that leads to itself is no folder
-                return False
-            raise
-
-    try:
-        with os.scandir(parent) as entries:
-            return sorted(entry.name for entry in entries if is_folder(entry))
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise _unlisted(parent, error) from error
-
-
-def _anat_folders(bids_dir: Path, subjects: Iterable[str]) -> Iterator[tuple[str | None, Path]]:
-    """Session label (or None) and path of the anat folders of some subjects, and of folders that are closed to us."""
-    for subject in subjects:
-        levels: list[tuple[str | None, Path]] = [(None, bids_dir / f"sub-{subject}")]
-        for session, folder in levels:
-            try:
-                names = _folders(folder)
-            except PermissionError:
-                yield session, folder
-                continue
-            if session is None:
-                levels += [(name.removeprefix("ses-"), folder / name) for name in names if name[:4] == "ses-" != name]
-            if "anat" in names:
-                yield session, folder / "anat"
-
-
-def _images(folders: Iterable[Path]) -> tuple[list[Path], list[Path]]:
-    """NIfTI files of some folders, broken links included: they fail by name later; and which folders are closed."""
-    images, closed = [], []
-    for folder in folders:
-        owner = next(part for part in reversed(folder.parts) if part.startswith("sub-"))
-        try:
-            names = os.listdir(folder)  # noqa: PTH208 - a third of the time of iterdir on large datasets
-        except PermissionError:
-            closed.append(folder)
-            continue
-        except OSError as error:
-            raise _unlisted(folder, error) from error
-        for name in sorted(name for name in names if name.endswith(EXTENSIONS) and not name.startswith(".")):
-            if name.startswith("sub-"):
-                images.append(folder / name)
-            else:
-                logger.warning("%s is left out: its name does not begin with %s_", folder / name, owner)
-    return images, closed
 
 
 def _closed_scan(folder: Path, bids_dir: Path, suffix: str) -> Scan:
@@ -214,19 +154,58 @@ def _closed_scan(folder: Path, bids_dir: Path, suffix: str) -> Scan:
     return Scan(folder, relative_path, suffix, in_order(_folder_labels(folder, bids_dir)))
 
 
-def _unlisted(folder: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"Cannot list {folder}: {error.strerror}",
-        "Check disks and mounts, or leave the participant out with --exclude-participant-label.",
-    )
+def selected_participants(bids_dir: Path, selection: Selection) -> list[str]:
+    """Labels of the participants that a selection asks for, as they were named, or sorted.
+
+    Raises
+    ------
+    NothingSelectedError
+        One is not known, or none is left; the known ones are listed.
+    """
+    labels = list(dict.fromkeys(selection.participants)) or known_participants(bids_dir)
+    if selection.participants:
+        # Not among those that are known: to list them all takes longer, the more there are.
+        unknown = [label for label in labels if not is_participant(bids_dir, label)]
+        if unknown:
+            known = known_participants(bids_dir)
+            if not known:
+                raise _no_participant(bids_dir, known)
+            raise _unknown("participant", unknown, known)
+    excluded = set(selection.excluded_participants)
+    subjects = [label for label in labels if label not in excluded]
+    if not subjects:
+        raise _no_participant(bids_dir, known_participants(bids_dir))
+    return subjects if selection.shard is None else _in_shard(subjects, selection.shard)
 
 
-def _checked_labels(kind: str, labels: Iterable[str], known: list[str]) -> list[str]:
-    unknown = [label for label in labels if label not in known]
-    if unknown:
-        hint = near(unknown[0], known) + _list_labels(f"{kind}s", known)
-        raise NothingSelectedError(f"Unknown {kind} label: {', '.join(unknown)}", hint)
-    return list(dict.fromkeys(labels))
+def _no_participant(bids_dir: Path, known: Sequence[str]) -> NothingSelectedError:
+    hint = _list_labels("participants", known)
+    hint = hint if known else f"{hint}. {LAYOUT} {near_misses(bids_dir)}".strip()
+    return NothingSelectedError(f"No participant is selected in {bids_dir}", hint)
+
+
+def _in_shard(subjects: Sequence[str], shard: Shard) -> list[str]:
+    """Take the participants of a shard, and say so."""
+    if shard.by_itself and shard.count > len(subjects):
+        logger.info(
+            "The array has %d tasks, the dataset %d participant(s): this run takes all of them",
+            shard.count,
+            len(subjects),
+        )
+        return list(subjects)
+    chosen = shard.of(subjects)
+    told = logging.WARNING if shard.by_itself else logging.INFO
+    logger.log(told, "Shard %s: this run takes %d of %d participant(s)", shard, len(chosen), len(subjects))
+    if shard.by_itself:
+        logger.warning("It is a task of an array; --shard 1/1 takes all participants, --participant-label those named")
+    if not chosen:
+        raise EmptyShardError(f"Shard {shard} is empty: there are {len(subjects)} participant(s)")
+    return chosen
+
+
+def _unknown(kind: str, labels: Sequence[str], known: Sequence[str]) -> NothingSelectedError:
+    hint = near(labels[0], known) + _list_labels(f"{kind}s", known)
+    return NothingSelectedError(f"Unknown {kind} label: {_shortened(labels)}", hint)
 
 
 def _of_runs(images: list[Path], runs: Sequence[str], bids_dir: Path) -> list[Path]:
@@ -240,7 +219,9 @@ def _of_runs(images: list[Path], runs: Sequence[str], bids_dir: Path) -> list[Pa
     if not runs:
         return images
     labels = {path: _number(_labels(path, bids_dir)[0].get("run", "")) for path in images}
-    wanted = _checked_labels("run", [_number(run) for run in runs], sorted(set(labels.values()) - {""}))
+    wanted, known = {_number(run) for run in runs}, set(labels.values()) - {""}
+    if not wanted <= known:
+        raise _unknown("run", sorted(wanted - known), sorted(known))
     return [path for path, run in labels.items() if run in wanted]
 
 
@@ -249,7 +230,7 @@ def _number(label: str) -> str:
     return label.lstrip("0") or "0" if label.isdecimal() else label
 
 
-def _list_labels(kind: str, known: list[str]) -> str:
+def _list_labels(kind: str, known: Sequence[str]) -> str:
     return f"Known {kind}: {_shortened(known) or 'none'}"
 
 

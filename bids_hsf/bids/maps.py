@@ -1,7 +1,8 @@
 """Label maps and soft maps, on a scan's own grid."""
 
-import gzip
+import io
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,24 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from bids_hsf.bids.gzip_stream import gzipped
 from bids_hsf.bids.names import ScanOutputs
 from bids_hsf.bids.sidecars import origin
 from bids_hsf.files import replacing, write_json
 
-SCL_SLOPE_OFFSET = 112  # in bytes, of the NIfTI-1 header
 ENTROPY_DESCRIPTION = (
     "Normalised predictive entropy of the mean class probabilities p over all passes, "
     "-sum(p ln p) / ln K for K classes with background: 0 certain, 1 all classes equally likely"
 )
 
 
-def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: float | None = None) -> None:
+def write_image(
+    path: Path,
+    data: NDArray[Any],
+    like: nib.Nifti1Image,
+    slope: float | None = None,
+    decimals: int | None = None,
+) -> None:
     """Write a map on a scan's own grid: its shape, affine and both header transforms.
 
     Parameters
@@ -34,6 +41,8 @@ def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: fl
         The scan.
     slope : float, optional
         Stored values times this are the real ones.
+    decimals : int, optional
+        To which values are rounded.
     """
     header = nib.Nifti1Header()
     source = like.header
@@ -44,19 +53,16 @@ def write_image(path: Path, data: NDArray[Any], like: nib.Nifti1Image, slope: fl
     image = nib.Nifti1Image(data, like.affine, header)
     # Volumes of structures follow no time, but validators want a unit for the fourth axis.
     image.header.set_xyzt_units("mm", "sec" if data.ndim == 4 else None)
-    content = memoryview(image.to_bytes())
-    scaling = content[SCL_SLOPE_OFFSET : SCL_SLOPE_OFFSET + 8]
-    if slope is not None:
-        # nibabel would scale the values itself on writing; here they are scaled already.
-        scaling = memoryview(np.array([slope, 0], dtype="<f4").tobytes())
-    with (
-        replacing(path) as temporary,
-        temporary.open("wb") as stream,
-        gzip.GzipFile("", "wb", compresslevel=4, fileobj=stream, mtime=0) as packed,
-    ):
-        # In pieces: a whole copy for each step would be the most memory that a scan takes.
-        for piece in (content[:SCL_SLOPE_OFFSET], scaling, content[SCL_SLOPE_OFFSET + 8 :]):
-            packed.write(piece)
+    beginning = io.BytesIO()
+    image.header["magic"] = b"n+1"
+    image.header.set_data_offset(image.header.single_vox_offset)
+    image.header.set_slope_inter(1 if slope is None else slope, 0)  # the values are scaled already
+    image.header.write_to(beginning)
+    # Slice by slice, the first axis fastest: a whole copy would be the most memory that a scan takes.
+    slices = data.reshape(*data.shape[:2], -1, order="F").T
+    parts = (np.ascontiguousarray(part if decimals is None else np.round(part, decimals)) for part in slices)
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        stream.writelines(gzipped(chain([beginning.getvalue()], map(np.ndarray.tobytes, parts))))
 
 
 def _usable_qform(like: nib.Nifti1Image) -> tuple[NDArray[np.float64], int]:
@@ -76,7 +82,7 @@ def _usable_qform(like: nib.Nifti1Image) -> tuple[NDArray[np.float64], int]:
 def write_map(outputs: ScanOutputs, name: str, data: NDArray[Any], like: nib.Nifti1Image, *sources: str) -> None:
     """Write a soft map of uncertainty, (X, Y, Z) float32 in storage order, with its sidecar."""
     # Four decimals are more than the passes carry, and let the file shrink to a quarter.
-    write_image(outputs.map(name), np.round(data, 4), like)
+    write_image(outputs.map(name), data, like, decimals=4)
     write_json(outputs.map_sidecar(name), {"Description": DESCRIPTIONS[name], **origin(sources)})
 
 

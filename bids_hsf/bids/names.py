@@ -88,17 +88,37 @@ class ScanOutputs:
     @property
     def provenance(self) -> Path:
         """Provenance with what differs between equal runs: seconds, memory, host, command."""
-        return self.output_dir / "logs" / f"{Path(self.stem).name}_provenance.json"
+        return self._record("_provenance.json")
 
     @property
     def failure(self) -> Path:
         """Why the scan failed, for the status level; removed when it succeeds."""
-        return self.output_dir / "logs" / f"{Path(self.stem).name}_failure.json"
+        return self._record("_failure.json")
+
+    @property
+    def started(self) -> Path:
+        """Who began with the scan, and when; it goes at the end, and stays of a run that was killed."""
+        return self._record("_started.json")
 
     @property
     def claim(self) -> Path:
         """Lock file of the run that works on the scan."""
-        return self.output_dir / "logs" / f".{Path(self.stem).name}.lock"
+        path = self._record(".lock")
+        return path.with_name(f".{path.name}")
+
+    def _record(self, ending: str) -> Path:
+        name = Path(self.stem).name
+        return log_folder(self.output_dir, name) / f"{name}{ending}"
+
+
+def log_folder(output_dir: Path, name: str) -> Path:
+    """Folder of what is recorded of a scan, one a subject: a folder of all would be the slower, the more there are.
+
+    >>> log_folder(Path("/out"), "sub-01_space-T1w_seg-hsf").as_posix(), log_folder(Path("/out"), "scan").as_posix()
+    ('/out/logs/sub-01', '/out/logs')
+    """
+    logs = output_dir / "logs"
+    return logs / name.partition("_")[0] if name.startswith("sub-") else logs
 
 
 def described(stem: str, description: str) -> str:

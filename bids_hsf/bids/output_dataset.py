@@ -9,14 +9,14 @@ from bids_hsf import __version__
 from bids_hsf.bids.maps import DESCRIPTIONS
 from bids_hsf.bids.names import FIGURES, MULTISPECTRAL, THUMBNAIL, ScanOutputs
 from bids_hsf.errors import OutputError, StorageError
-from bids_hsf.files import claimed, read_json, sweep, write_if_changed
+from bids_hsf.files import claimed, is_text, read_json, sweep, write_if_changed
 
 BIDS_VERSION = "1.11.1"
 CODE_URL = "https://github.com/clementpoiret/bids-hsf"
 README = Path(__file__).parents[1] / "data" / "templates" / "dataset_README.md"
 LOOSE_MARK = ".bids-hsf"  # in the place of a dataset_description.json
 STAGING = ".bids-hsf-staging"  # where results are written; in the output folder, so that moving is renaming
-BIDSIGNORE = "*.html\nfigures\ngroup_*\n*_xfm.txt\n"
+BIDSIGNORE = "*.html\nfigures\ngroup_*\nseg-*\n*_xfm.txt\n"
 
 
 def check_mounted(output_dir: Path) -> None:
@@ -97,16 +97,32 @@ def prepare_output_dir(output_dir: Path, bids_dir: Path, license_text: str) -> N
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"Cannot create the output folder {output_dir}: {reason}") from error
-    sweep(output_dir, output_dir / "logs", output_dir / STAGING)
-    # Alone: of two runs that begin at once with two models, the later would write what the earlier has not read.
-    with claimed(output_dir / "logs" / ".dataset_description.lock"):
-        earlier = (read_json(output_dir / "dataset_description.json") or {}).get("License")
-        description = dataset_description(bids_dir, _all_licenses(earlier, license_text))
-        write_if_changed(output_dir / "dataset_description.json", json.dumps(description, indent=2) + "\n")
+    sweep(output_dir / STAGING)
+    _write_description(output_dir, bids_dir, license_text)
     write_if_changed(output_dir / ".bidsignore", BIDSIGNORE)
     write_if_changed(output_dir / "README.md", README.read_text(encoding="utf-8"))
     write_if_changed(output_dir / "descriptions.tsv", DESCRIPTIONS_TSV)
     write_if_changed(output_dir / "descriptions.json", json.dumps(DESCRIPTIONS_JSON, indent=2) + "\n")
+
+
+def _write_description(output_dir: Path, bids_dir: Path, license_text: str) -> None:
+    """Write dataset_description.json, unless it is there: most jobs of an array find it so, and wait for none."""
+    path = output_dir / "dataset_description.json"
+
+    def wanted() -> str:
+        earlier = (read_json(path) or {}).get("License")
+        return json.dumps(dataset_description(bids_dir, _all_licenses(earlier, license_text)), indent=2) + "\n"
+
+    if is_text(path, wanted()):
+        return
+    # Alone: of two runs that begin at once with two models, the later would write what the earlier has not read.
+    with claimed(output_dir / "logs" / ".dataset_description.lock"):
+        write_if_changed(path, wanted())
+
+
+def tidy(output_dir: Path) -> None:
+    """Remove what killed runs left long ago in the folders of all scans; to list these takes the longer, the more."""
+    sweep(output_dir, output_dir / "logs")
 
 
 def prepare_loose_dir(output_dir: Path) -> None:

@@ -1,6 +1,5 @@
 """Let pybids pick images: everything that knows it, and which of its inner parts is built upon."""
 
-import logging
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -8,31 +7,49 @@ from pathlib import Path
 from typing import Any
 
 from bids_hsf.bids.selection import Selection
-from bids_hsf.errors import StorageError, UsageError
+from bids_hsf.errors import UsageError
+from bids_hsf.text_table import near
 
-logger = logging.getLogger(__name__)
+# As pybids reads the suffix off a name: what stands before the first dot that no hyphen separates from a "_".
+SUFFIX = re.compile(r"(?:^|_)([a-zA-Z0-9+]+)\.")
+
+# Of anatomical images, as names of files have them, and as pybids calls them.
+ENTITIES = {
+    "sub": "subject",
+    "ses": "session",
+    "acq": "acquisition",
+    "ce": "ceagent",
+    "rec": "reconstruction",
+    "run": "run",
+    "echo": "echo",
+    "inv": "inv",
+    "part": "part",
+    "space": "space",
+    "desc": "desc",
+    "datatype": "datatype",
+    "suffix": "suffix",
+    "extension": "extension",
+}
 
 
-def query(bids_dir: Path, images: Sequence[Path], selection: Selection, database_dir: Path | None) -> list[Path]:
+def query(bids_dir: Path, images: Sequence[Path], selection: Selection) -> list[Path]:
     """Pick, out of some image files, those of the wanted suffixes that pass the filters, sorted.
 
-    pybids knows the files by name alone, so that what is not asked for (functional images, other
-    subjects, metadata) costs no time.
+    pybids is asked where there are filters alone: to load it takes half a second, to fill its index a millisecond a
+    file. It knows the files by name, so that what is not asked for (functional images, other subjects, metadata)
+    costs no time.
 
     Raises
     ------
     UsageError
         A filter names an entity that pybids does not know, or is no regular expression.
-    StorageError
-        The index in `database_dir` cannot be used.
     """
-    if database_dir is None:
-        # pybids reads entities off whole paths, and a folder above the dataset may be called ses-1 or func.
-        by_name = {_legal(f"/{path.relative_to(bids_dir).as_posix()}"): path for path in images}
-        layout = _index_in_memory(list(by_name))
-    else:
-        by_name = {str(path): path for path in images}
-        layout = _open_index(bids_dir, images, database_dir)
+    if not any(selection.filters.get(suffix.lower()) for suffix in selection.modalities):
+        wanted = set(selection.modalities)
+        return sorted(path for path in images if (found := SUFFIX.search(path.name)) and found[1] in wanted)
+    # pybids reads entities off whole paths, and a folder above the dataset may be called ses-1 or func.
+    by_name = {_legal(f"/{path.relative_to(bids_dir).as_posix()}"): path for path in images}
+    layout = _index_in_memory(list(by_name))
     picked: set[str] = set()
     for suffix in selection.modalities:
         filters = _pybids_filters(selection.filters.get(suffix.lower(), {}))
@@ -40,12 +57,22 @@ def query(bids_dir: Path, images: Sequence[Path], selection: Selection, database
             # The suffix only opens the choice: a filter file may say another, as nipreps ones do.
             picked |= set(layout.get(return_type="filename", **{"suffix": suffix, **filters}))
         except Exception as error:  # pybids' own, and SQLAlchemy's around those of a regular expression
-            reason = re.sub(r"\s*\[SQL:.*", "", str(error), flags=re.DOTALL)
+            # Without what pybids advises to its own callers.
+            reason = re.sub(r"\s*(\[SQL:|Did you mean|If you're sure).*", "", str(error), flags=re.DOTALL)
             message = f"--bids-filter-file, {suffix.lower()}: {' '.join(reason.split())}"
             hint = "Use pybids' names, such as session, acquisition, run, and with regex_search regular expressions."
-            raise UsageError(message, hint) from error
+            raise UsageError(message, _meant(reason) + hint) from error
     # Not through resolve(): a DataLad file is a link, and its target has no BIDS name.
     return sorted(by_name[name] for name in picked & set(by_name))
+
+
+def _meant(reason: str) -> str:
+    """Ask whether another entity was meant than the one that pybids does not know."""
+    unknown = re.match("'([^']*)' is not a recognized entity", reason)
+    if unknown is None:
+        return ""
+    short = unknown[1].lower()
+    return f"Did you mean {ENTITIES[short]}? " if short in ENTITIES else near(short, ENTITIES.values())
 
 
 def _legal(name: str) -> str:
@@ -71,56 +98,6 @@ def _index_in_memory(names: Sequence[str]) -> Any:
         indexer = NamedFilesIndexer(validate=False, index_metadata=False)
         # With the entities of derivatives, so that filters know desc-. The root is that of the names.
         return BIDSLayout("/", validate=False, indexer=indexer, config=["bids", "derivatives"])
-
-
-def _open_index(bids_dir: Path, images: Sequence[Path], database_dir: Path) -> Any:
-    """Open the complete index that the user keeps in a folder, or make it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from bids import BIDSLayout, BIDSLayoutIndexer
-
-        class OwnEntitiesIndexer(BIDSLayoutIndexer):  # type: ignore[misc]
-            """Read entities off the part of a path that lies in the dataset."""
-
-            def _index_file(self, path: Any, entities: Mapping[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
-                file, _ = super()._index_file(path, {})
-                below = Path(file.path).relative_to(bids_dir).as_posix()
-                _, tags = super()._index_file(f"/{below}", entities)
-                return file, [{**tag, "file_path": file.path} for tag in tags]
-
-        try:
-            layout = BIDSLayout(
-                bids_dir, validate=False, database_path=database_dir, indexer=OwnEntitiesIndexer(validate=False)
-            )
-            indexed = layout.files
-        except Exception as error:  # SQLAlchemy's tree of errors, and pybids' own
-            raise StorageError(
-                f"--bids-database-dir {database_dir} cannot be used: {' '.join(str(error).split())}",
-                "Delete it to have it made anew, or leave the flag out.",
-            ) from error
-    known = {str(path): path for path in indexed}
-    missing = [path for path in images if str(path) not in known]
-    if missing:
-        logger.warning(
-            "--bids-database-dir %s does not know %d image(s), first %s; delete it to have it made anew",
-            database_dir,
-            len(missing),
-            missing[0],
-        )
-    _check_entities([indexed[known[str(path)]] for path in images if str(path) in known], database_dir)
-    return layout
-
-
-def _check_entities(files: Sequence[Any], database_dir: Path) -> None:
-    """Make sure that an index was not made of the folders above the dataset; the first image tells."""
-    for file in files[:1]:
-        found = file.entities.get("datatype")
-        if found != "anat":
-            raise StorageError(
-                f"--bids-database-dir {database_dir} takes {file.path} for {found or 'no data type'}, expected anat: "
-                "it was made by a pybids that reads the names of the folders above the dataset",
-                "Delete it to have it made anew, or leave the flag out.",
-            )
 
 
 def _pybids_filters(filters: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bids_hsf.bids.shards import Shard
+
 # Per suffix, BIDS entity (pybids name) to wanted value; None for "absent", "*" for "any".
 Filters = Mapping[str, Mapping[str, Any]]
 EXTENSIONS = (".nii", ".nii.gz")
@@ -29,6 +31,8 @@ class Selection:
         True where the user named them; a model that cannot handle one is then an error.
     filters : Filters
         The content of ``--bids-filter-file``, keys in lower case.
+    shard : Shard or None
+        Slice of the participants that are left; None for all of them.
     """
 
     participants: tuple[str, ...] = ()
@@ -38,3 +42,9 @@ class Selection:
     modalities: tuple[str, ...] = ("T1w", "T2w")
     modalities_asked: bool = False
     filters: Filters = field(default_factory=dict)
+    shard: Shard | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all participants are asked for."""
+        return not self.participants and self.shard is None

@@ -23,6 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ SECONDS_A_SUBJECT = 0.2  # forty times what an idle machine needs
 GRACE_SECONDS = 10.0
 SUBJECTS_AT_ONCE = 500
 SHOWN_FINDINGS = 8
-ROOT_FILES = ("README", "README.md", "CHANGES", "LICENSE")
+ROOT_FILES = ("dataset_description.json", "README", "README.md", "README.rst", "README.txt", "CHANGES", "LICENSE")
+MAX_ENTITIES = 6  # that sidecars in the root are looked for by
 
 # The validator takes texts whole, and some 10 bytes for each of theirs. Sidecars have some kB.
 MAX_SIDECAR_BYTES = 16 << 20
@@ -176,23 +178,48 @@ def link_subjects(bids_dir: Path, subjects: Iterable[str], tree: Path) -> None:
     What it would wait for (pipes, devices) or not fit into its memory (endless sidecars) is left out with a warning.
     """
     tree.mkdir(parents=True)
-    for path in bids_dir.iterdir():
-        if path.name in ROOT_FILES or (path.suffix == ".json" and path.name != "participants.json"):
-            _link_file(path, tree / path.name)
+    names = set(ROOT_FILES)
     for subject in subjects:
         folder = bids_dir / f"sub-{subject}"
         for anat in [folder / "anat", *folder.glob("ses-*/anat")]:
             if os.path.isdir(anat):  # noqa: PTH112 - is_dir() raises where the folder is closed to us
-                _link_folder(anat, tree / anat.relative_to(bids_dir))
+                linked = _link_folder(anat, tree / anat.relative_to(bids_dir))
+                names |= {inherited for name in linked for inherited in _inherited_sidecars(name)}
+    # By name: to list the root of a large dataset takes longer than all else.
+    for name in sorted(names):
+        _link_file(bids_dir / name, tree / name)
 
 
-def _link_folder(folder: Path, copy: Path) -> None:
-    """Make a folder with links to the files of another one; links to folders, which may go in circles, are left out."""
+def _inherited_sidecars(name: str) -> Iterator[str]:
+    """Names that a sidecar in the root may have which holds for an image: of its entities, any but those of folders.
+
+    >>> list(_inherited_sidecars("sub-01_acq-x_T1w.nii.gz"))
+    ['T1w.json', 'acq-x_T1w.json']
+    >>> list(_inherited_sidecars("sub-01_acq-x_T1w.json"))
+    []
+    """
+    if not name.endswith((".nii", ".nii.gz")):
+        return
+    *pairs, suffix = name.removesuffix(".gz").removesuffix(".nii").split("_")
+    entities = [pair for pair in pairs if not pair.startswith(("sub-", "ses-"))][:MAX_ENTITIES]
+    for length in range(len(entities) + 1):
+        for chosen in combinations(entities, length):
+            yield "_".join([*chosen, f"{suffix}.json"])
+
+
+def _link_folder(folder: Path, copy: Path) -> set[str]:
+    """Make a folder with links to the files of another one, whose names are returned.
+
+    Links to folders, which may go in circles, are left out.
+    """
+    linked = set()
     for place, _, names in os.walk(folder):
         target = copy / os.path.relpath(place, folder)
         target.mkdir(parents=True)
         for name in names:
             _link_file(Path(place, name), target / name)
+        linked.update(names)
+    return linked
 
 
 def _link_file(path: Path, link: Path) -> None:

@@ -8,8 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bids_hsf.bids.shards import Shard
 from bids_hsf.cli.console import show
 from bids_hsf.errors import UsageError
+from bids_hsf.runs.arrays import shard_of
 from bids_hsf.text_table import near
 
 SUFFIXES = {"t1w": "T1w", "t2w": "T2w", "unit1": "UNIT1", "t1": "T1w", "t2": "T2w"}
@@ -174,3 +176,8 @@ def one_of(choices: Sequence[str]) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def shard_here(text: str) -> Shard:
+    """Read a shard; "auto" is that of the scheduler's task which this process is."""
+    return shard_of(text, os.environ)

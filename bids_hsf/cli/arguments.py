@@ -19,6 +19,7 @@ from bids_hsf.cli.actions import (
     number_or_auto,
     one_of,
     path_of,
+    shard_here,
     suffix_of,
 )
 from bids_hsf.cli.habits import add_habits, take_habits
@@ -26,7 +27,17 @@ from bids_hsf.cli.parser import POSITIONALS, Parser
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
 from bids_hsf.hub import DEFAULT_MODEL, OFFLINE_MODEL
 from bids_hsf.runs.command_line import FLAGS
-from bids_hsf.runs.config import EXECUTORS, LEVELS, REFERENCES, UNCERTAINTIES, VIEWERS, Config, Method, config_from
+from bids_hsf.runs.config import (
+    EXECUTORS,
+    LAUNCHERS,
+    LEVELS,
+    REFERENCES,
+    UNCERTAINTIES,
+    VIEWERS,
+    Config,
+    Method,
+    config_from,
+)
 from bids_hsf.text_table import near
 
 USAGE = (
@@ -118,6 +129,12 @@ def _add_selection(group: Group) -> None:
     text = "participants to process, with or without sub-, with spaces or commas between them (default: all)"
     add("selection.participants", text, reading=label("sub-"), **LABELS)
     add("selection.excluded_participants", "participants to leave out (default: none)", reading=label("sub-"), **LABELS)
+    text = (
+        "the K-th of N slices of the participants; auto: as the task of an array of Slurm, SGE or LSF has it; auto/N: "
+        "of PBS, too, with an array of 1 to N (default: auto for a task of an array that names no participants; "
+        "1/1 is all of them)"
+    )
+    add("selection.shard", text, type=shard_here, metavar="K/N|auto")
     text = "sessions to process, with or without ses- (default: all)"
     add("selection.sessions", text, reading=label("ses-"), **LABELS)
     text = "runs to process, with or without run- (default: all, also images without a run)"
@@ -129,9 +146,7 @@ def _add_selection(group: Group) -> None:
         "(default: none)"
     )
     add("selection.filters", text, type=read_filters, metavar="FILE")
-    text = (
-        "pybids index to reuse; a complete one is made if the folder has none (default: only what is needed, in memory)"
-    )
+    text = "accepted, and not used any more: to list folders takes less time than an index (default: none)"
     add("bids_database_dir", text, type=path_of, metavar="DIR")
     add("behaviour.validate", "do not run the BIDS validator on the input", action="store_false")
 
@@ -186,7 +201,7 @@ def _add_outputs(group: Group) -> None:
     text = "also write the affine transforms between the scan and MNI152 (ITK's text format)"
     add("behaviour.write_transforms", text, **SWITCH)
     add("behaviour.split_long_axis", "also write a label map of head, body and tail", **SWITCH)
-    text = f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR/logs (default: none)"
+    text = f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR (default: none)"
     add("behaviour.export_lut", text, action=Words, reading=one_of(VIEWERS), metavar="VIEWER")
     text = "group level: ratings of scans, qc.tsv as the review page exports it, for the column qc (default: none)"
     add("behaviour.ratings", text, type=path_of, metavar="QC.tsv")
@@ -230,6 +245,10 @@ def _add_run(group: Group) -> None:
     add("behaviour.dry_run", "print which scans would be processed, with time and memory; write nothing", **SWITCH)
     add("behaviour.clean_work_dir", "first remove what earlier runs left in the scratch folder", **SWITCH)
     add("behaviour.stop_on_first_crash", "start no further scan after the first failure", **SWITCH)
+    text = "print a script, or settings, that run this on a cluster, and run nothing (default: run it)"
+    add("behaviour.launcher", text, choices=LAUNCHERS)
+    add("behaviour.as_json", "status level: print JSON, with the settings and all scans", **SWITCH)
+    add("behaviour.require_complete", "status and group level: exit with 1 where scans are not done", **SWITCH)
     text = "settings of a saved run, OUTPUT_DIR/logs/config_*.toml; what the command line says wins (default: none)"
     group.add_argument("--config-file", type=path_of, metavar="FILE", help=text)
     add("behaviour.verbosity", "more log on the terminal: -v stages, -vv also other packages", action="count")

@@ -60,6 +60,7 @@ ELSEWHERE: Mapping[str, str] = {
     "--i": "Images are given by name: bids-hsf IMAGE.nii.gz OUTPUT_DIR",
     "-o": "The output folder is given by name: bids-hsf IMAGE.nii.gz OUTPUT_DIR",
     "--o": "The output folder is given by name: bids-hsf IMAGE.nii.gz OUTPUT_DIR",
+    "--list-models": "`hsf-hub list` shows all models",
     "--gpu": "--device cuda computes on a GPU, --device list tells what is here",
     "--cpu": "--device cpu computes on the CPU",
 }

@@ -104,7 +104,8 @@ def dataset_run(root: Path, images: Sequence[Path], options: Sequence[str], *, j
     UsageError
         The selection cannot tell them from others.
     """
-    from bids_hsf.bids.dataset import find_scans, known_participants
+    from bids_hsf.bids.dataset import find_scans
+    from bids_hsf.bids.folders import known_participants
 
     named = {image: split_name(_stem(image)) for image in images}
     participants = sorted({image.relative_to(root).parts[0].removeprefix("sub-") for image in images})

@@ -14,7 +14,7 @@ from bids_hsf import __version__
 from bids_hsf.cli import quantize
 from bids_hsf.cli.actions import PrintCompletion
 from bids_hsf.cli.answers import Answer, plain, print_answer, report_error
-from bids_hsf.cli.console import Advice, OneLine, exit_code_of, settle_streams
+from bids_hsf.cli.console import Advice, Console, OneLine, exit_code_of, settle_streams
 from bids_hsf.cli.hub_list import list_models
 from bids_hsf.cli.parser import HubParser
 from bids_hsf.errors import BidsHsfError, UsageError
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     settle_streams()
     options = build_parser().parse_args(argv)
-    handler = logging.StreamHandler()
+    handler = Console()
     handler.setFormatter(OneLine("%(levelname)s: %(message)s"))
     levels = {"bids_hsf": logging.WARNING, "bids_hsf.hub.download": logging.INFO}
     for name, level in levels.items():

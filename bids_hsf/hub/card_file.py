@@ -144,6 +144,33 @@ class AugmentationRecipe:
         return self.flip_probability == 1 and self.affine_probability == 1 and still
 
 
+Weight = Annotated[float, _number(-100, 100)]
+
+
+@dataclass(frozen=True)
+class DiceWeights:
+    """How the Dice with the truth is told from a result: its logit is a weighted sum of these figures."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "allow_inf_nan": False,
+        "use_attribute_docstrings": True,
+    }
+
+    intercept: Weight
+    """Of the sum."""
+    certainty: Weight
+    """Logit of the Dice that the label map has with the networks' mean probabilities."""
+    entropy: Weight
+    """Logarithm of the median of the normalised entropy over the labelled voxels."""
+    main_share: Weight
+    """Share of the labelled voxels in one piece."""
+    overlap: Weight
+    """Share of the located template's hippocampus that is labelled; 0 in a ready-made crop."""
+    unplaced: Weight
+    """1 in a ready-made crop, which nothing was located in, else 0."""
+
+
 def _refuse_unknown(known: Sequence[str], content: Any) -> Any:
     """Name the field that is likely meant by an unknown one."""
     for key in content if isinstance(content, dict) else ():
@@ -264,6 +291,13 @@ class SharedForm(Form):
         BeforeValidator(partial(_refuse_unknown, [field.name for field in fields(AugmentationRecipe)])),
     ] = _left_out()
     """How a sample is drawn; optional."""
+    predicted_dice: Annotated[
+        DiceWeights,
+        BeforeValidator(partial(_refuse_unknown, [field.name for field in fields(DiceWeights)])),
+    ] = _left_out()
+    """How the Dice with the truth is told from a result; optional."""
+    max_entropy: Share = _left_out()
+    """Mean normalised entropy over a whole hippocampus; with more a result is worth a look; optional."""
     precision: Annotated[Literal["float32", "int8"], Expected("float32 or int8")] = _left_out()
     """Of the weights; optional, float32."""
     sparsity: Share = _left_out()

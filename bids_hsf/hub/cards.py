@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from bids_hsf.hub.card_file import (
     MAX_MODEL_BYTES,
     AugmentationRecipe,
+    DiceWeights,
     FamilyForm,
     LabelForm,
     MemberForm,
@@ -101,6 +102,10 @@ class ModelCard:
         "float32" or "int8"; int8 pays where the CPU has VNNI or AMX.
     sparsity : float
         Share of weights that are zero.
+    predicted_dice : DiceWeights or None
+        How the Dice with the truth is told from a result; None where nothing was learnt.
+    max_entropy : float or None
+        Mean over a whole hippocampus; with more a result is worth a look.
     """
 
     name: str
@@ -128,6 +133,8 @@ class ModelCard:
     minimum_app_version: str = "0"
     precision: str = "float32"
     sparsity: float = 0.0
+    predicted_dice: DiceWeights | None = None
+    max_entropy: float | None = None
 
 
 def load_cards(path: Path) -> list[ModelCard]:

@@ -4,7 +4,6 @@ A slab, and a scan that is doubtful by itself, is located through another scan; 
 joined are brought into one space.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -20,8 +19,6 @@ from bids_hsf.localization.locate import locate
 from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location, is_limited
 from bids_hsf.localization.locator import Locator
 from bids_hsf.localization.own_hippocampi import carried_by_image
-
-logger = logging.getLogger(__name__)
 
 # Of two intracranial volumes of one head: T2w alone are measured to some percent.
 MAX_SIZE_DIFFERENCE = 0.12
@@ -171,23 +168,24 @@ def _located(scan: HeadScan, guide: Guide | None, locator: Locator) -> Location:
         return _located_alone(scan, locator)
     borrows = guide.has_hippocampi and scan.hippocampi is None
     if is_limited(scan.grid) or borrows:
-        return _located_through(guide, scan, locator) or _located_alone(scan, locator)
+        return _through_or_alone(guide, scan, locator, None)
     alone = _located_alone(scan, locator)
     if alone.doubtful:
-        return _located_through(guide, scan, locator) or alone
-    return _with_size_of(guide, alone, scan, locator)
+        return _through_or_alone(guide, scan, locator, alone)
+    return _with_size_of(guide, alone, locator)
 
 
-def _with_size_of(guide: Guide, location: Location, scan: HeadScan, locator: Locator) -> Location:
+def _with_size_of(guide: Guide, location: Location, locator: Locator) -> Location:
     """Take the intracranial volume of the guide: in T2w the skull's inside is hardly told from what is around it."""
     try:
         there = guide.found or _located_alone(guide.read(), locator)
     except (ScanError, StorageError) as error:
-        logger.warning("%s has its own eTIV and not that of %s: %s", scan.key, guide.key, error.message)
-        return location
+        return _with(
+            location, Finding("guide-unused", Weight.NOTE, f"the eTIV is not that of {guide.key}: {error.message}")
+        )
     if there.etiv_mm3 is None:
-        logger.info("%s has its own eTIV, since %s has none: %s", scan.key, guide.key, there.etiv_reason)
-        return location
+        text = f"the eTIV is not that of {guide.key}, which has none: {there.etiv_reason}"
+        return _with(location, Finding("guide-unused", Weight.NOTE, text))
     etiv_mm3, reason, findings = there.etiv_mm3, there.etiv_reason, location.findings
     if location.etiv_mm3 is not None and abs(location.etiv_mm3 / etiv_mm3 - 1) > MAX_SIZE_DIFFERENCE:
         sizes = f"{location.etiv_mm3 / 1e6:.2f} l in this scan, {etiv_mm3 / 1e6:.2f} l in {guide.key}"
@@ -216,26 +214,32 @@ def _located_by_itself(scan: HeadScan, locator: Locator) -> Location:
     )
 
 
-def _located_through(guide: Guide, scan: HeadScan, locator: Locator) -> Location | None:
-    """Find the hippocampi in the guide and carry them over; None where that cannot be trusted."""
+def _with(location: Location, finding: Finding) -> Location:
+    return replace(location, findings=(*location.findings, finding))
+
+
+def _through_or_alone(guide: Guide, scan: HeadScan, locator: Locator, alone: Location | None) -> Location:
+    """Find the hippocampi through the guide; where that cannot be trusted, `alone`, with the reason."""
+    found = _located_through(guide, scan, locator)
+    if isinstance(found, Location):
+        return found
+    return _with(_located_alone(scan, locator) if alone is None else alone, found)
+
+
+def _located_through(guide: Guide, scan: HeadScan, locator: Locator) -> Location | Finding:
+    """Find the hippocampi in the guide and carry them over, or say why that cannot be trusted."""
     try:
         other = guide.read()
         there = guide.found or _located_alone(other, locator)
     except (ScanError, StorageError) as error:
-        logger.warning("%s is located without %s: %s", scan.key, guide.key, error.message)
-        return None
+        return Finding("guide-unused", Weight.CHECK, f"located without {guide.key}: {error.message}")
     together = coregister(scan.data, scan.grid, other.data, other.grid)
     if there.doubtful or not together.is_usable():
-        logger.warning(
-            "%s is located without %s: quality there %.2f, of the coregistration %.2f (expected %g and %g or more)",
-            scan.key,
-            guide.key,
-            there.quality,
-            together.quality,
-            DOUBTFUL_QUALITY,
-            MIN_QUALITY,
+        text = (
+            f"located without {guide.key}: quality there {there.quality:.2f}, of the coregistration "
+            f"{together.quality:.2f} (expected {DOUBTFUL_QUALITY:g} and {MIN_QUALITY:g} or more)"
         )
-        return None
+        return Finding("guide-unused", Weight.CHECK, text, round(together.quality, 4), MIN_QUALITY)
     location = locator(scan.data, scan.grid, reference=there.moved(together.reference_from_second))
     through = {"Through": guide.key, "CoregistrationQuality": round(together.quality, 4)}
     return replace(location, provenance={**there.provenance, **through})

@@ -25,6 +25,7 @@ from bids_hsf.localization.search import SearchSettings, search
 # noise in both; two different heads 0.18 to 0.26; what does not fit at all below 0.06, or a second search ends
 # elsewhere.
 MIN_JOINED_QUALITY = 0.28  # two heads' votes must never be joined, whatever that costs noisy scans
+GOOD_QUALITY = 0.33  # with less it is worth a look
 MIN_QUALITY = 0.1  # to look for the hippocampi where the other scan has them: the place is judged afterwards
 MAX_DISAGREEMENT_MM = 3.0
 

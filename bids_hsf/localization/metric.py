@@ -1,6 +1,7 @@
 """How well a transform carries the template into a scan: mutual information, and the normalised gradient field."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -25,15 +26,15 @@ class BinnedIntensities:
 
     Attributes
     ----------
-    expected : array, (N,) int64
+    expected : array, (N,) int16
         Bin of the template at each of the metric's points.
-    observed : array, (X + 2, Y + 2, Z + 2) int64
+    observed : array, (X + 2, Y + 2, Z + 2) int16
         Bins of the scan, with a border of `n_bins` that means outside the field of view.
     n_bins : int
     """
 
-    expected: NDArray[np.int64]
-    observed: NDArray[np.int64]
+    expected: NDArray[np.int16]
+    observed: NDArray[np.int16]
     n_bins: int
 
 
@@ -55,6 +56,11 @@ class MutualInformation:
     binned: tuple[BinnedIntensities, ...]
     grid: Grid
 
+    @cached_property
+    def _rows(self) -> FloatArray:
+        """The points, (3, N) float32."""
+        return np.asarray(self.points.T.astype(np.float32))
+
     def scores(self, matrices: Matrix) -> Matrix:
         """Mutual information in nats, summed over `binned`, times the share of points in view; (B,)."""
         batches = [matrices[first : first + BATCH] for first in range(0, len(matrices), BATCH)]
@@ -63,19 +69,22 @@ class MutualInformation:
     def _batch_scores(self, matrices: Matrix) -> Matrix:
         """Scores of so few transforms that all points of all fit the cache."""
         to_voxels = (np.linalg.inv(self.grid.affine) @ matrices).astype(np.float32)
-        indices = to_voxels[:, :3, :3] @ self.points.T.astype(np.float32) + to_voxels[:, :3, 3:] + np.float32(1.5)
-        shape = self.binned[0].observed.shape
-        x, y, z = (np.clip(indices[:, axis].astype(np.int32), 0, shape[axis] - 1) for axis in range(3))
-        flat = ((x * shape[1] + y) * shape[2] + z).astype(np.intp)
+        indices = to_voxels[:, :3, :3] @ self._rows
+        indices += to_voxels[:, :3, 3:]
+        indices += np.float32(1.5)
+        flat = np.zeros((len(matrices), len(self.points)), dtype=np.int32)
+        for axis, length in enumerate(self.binned[0].observed.shape):
+            flat *= length
+            flat += np.clip(indices[:, axis], 0, length - 1).astype(np.int32)
         return np.asarray(sum(_information(binned, flat) for binned in self.binned))
 
 
-def _information(binned: BinnedIntensities, flat: NDArray[np.intp]) -> Matrix:
+def _information(binned: BinnedIntensities, flat: NDArray[np.int32]) -> Matrix:
     """Mutual information times the share in view, for each row of voxel indices (B, N)."""
     n_bins = binned.n_bins
     # All indices are within: "clip" only spares take's check of each, and a copy.
     keys = binned.observed.ravel().take(flat, mode="clip")
-    keys += binned.expected * (n_bins + 1)
+    keys += binned.expected * np.int16(n_bins + 1)
     counts = np.array([np.bincount(row, minlength=n_bins * (n_bins + 1)) for row in keys])
     counts = counts.reshape(-1, n_bins, n_bins + 1)[..., :n_bins]
     n_seen = counts.sum(axis=(1, 2))
@@ -104,9 +113,9 @@ def bin_intensities(
 ) -> BinnedIntensities:
     """Sort intensities of the template (N,) and of a scan (X, Y, Z) into bins, given the inner edges of these."""
     n_bins = len(observed_edges) + 1
-    bordered = np.full([n + 2 for n in observed.shape], n_bins, dtype=np.int64)
+    bordered = np.full([n + 2 for n in observed.shape], n_bins, dtype=np.int16)
     bordered[1:-1, 1:-1, 1:-1] = np.searchsorted(observed_edges, observed)
-    return BinnedIntensities(np.searchsorted(expected_edges, expected).astype(np.int64), bordered, n_bins)
+    return BinnedIntensities(np.searchsorted(expected_edges, expected).astype(np.int16), bordered, n_bins)
 
 
 def normalised_gradient_field(

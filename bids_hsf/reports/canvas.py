@@ -206,20 +206,27 @@ def _simplify(line: Vector, tolerance: float) -> Vector:
     keep = np.zeros(len(line), bool)
     middle = len(line) // 2
     keep[[0, middle, -1]] = True  # a closed line has no chord between its ends
-    pending = [(0, middle), (middle, len(line) - 1)]
-    while pending:
-        first, last = pending.pop()
-        if last - first < 2:
-            continue
+    first, last = np.array([0, middle]), np.array([middle, len(line) - 1])
+    # All chords of a level at once: one after the other takes three times as long.
+    while len(first):
+        long = last - first >= 2
+        first, last = first[long], last[long]
+        if not len(first):
+            break
+        counts = last - first - 1
+        offsets = np.concatenate([[0], np.cumsum(counts)[:-1]])
         chord = line[last] - line[first]
-        between = line[first + 1 : last] - line[first]
-        length = max(float(np.hypot(*chord)), 1e-9)
-        distances = np.abs(chord[0] * between[:, 1] - chord[1] * between[:, 0]) / length
-        farthest = int(distances.argmax())
-        if distances[farthest] > tolerance:
-            split = first + 1 + farthest
-            keep[split] = True
-            pending += [(first, split), (split, last)]
+        owner = np.repeat(np.arange(len(first)), counts)
+        inner = np.arange(counts.sum()) - offsets[owner] + first[owner] + 1
+        between = line[inner] - line[first][owner]
+        length = np.maximum(np.hypot(chord[:, 0], chord[:, 1]), 1e-9)[owner]
+        distances = np.abs(chord[owner, 0] * between[:, 1] - chord[owner, 1] * between[:, 0]) / length
+        farthest = np.maximum.reduceat(distances, offsets)
+        hits = np.flatnonzero(distances == farthest[owner])
+        split = inner[hits[np.searchsorted(owner[hits], np.arange(len(first)))]]
+        far = farthest > tolerance
+        keep[split[far]] = True
+        first, last = np.concatenate([first[far], split[far]]), np.concatenate([split[far], last[far]])
     return line[keep]
 
 

@@ -32,6 +32,7 @@ from bids_hsf.reports.planes import (
     percentile_window,
     thin_out,
 )
+from bids_hsf.reports.splines import SplinedPart
 
 BOX_COLORS = {"L": "#5cc8ff", "R": "#ffa24c"}
 
@@ -51,6 +52,8 @@ class Mosaic:
         The scan in each panel, as data addresses.
     structures : tuple of Structures
         The label map, one hemisphere each.
+    shares : tuple of tuple of (array, (K, I, J) float32, or None)
+        Of each panel: the masks of each of these there, interpolated; None where it does not meet them.
     note : str
         How the scan is cut.
     """
@@ -59,12 +62,18 @@ class Mosaic:
     coronals: tuple[Plane, ...]
     greys: tuple[str, ...]
     structures: tuple["Structures", ...]
+    shares: tuple[tuple[NDArray[np.float32] | None, ...], ...]
     note: str
 
-    def __iter__(self) -> Iterator[tuple[Plane, Place, str]]:
-        """Yield each panel's plane, place and grey values."""
-        for (plane, place), grey in zip(self.panels, self.greys, strict=True):
-            yield plane, place, grey
+    def __iter__(self) -> Iterator[tuple[Plane, Place, str, list["Cut"]]]:
+        """Yield each panel's plane, place and grey values, and the structures that it meets."""
+        for (plane, place), grey, shares in zip(self.panels, self.greys, self.shares, strict=True):
+            met = [
+                Cut(structures.indices, share, structures.grid.voxel_sizes.min())
+                for structures, share in zip(self.structures, shares, strict=True)
+                if share is not None
+            ]
+            yield plane, place, grey, met
 
 
 def cut_mosaic(image: FloatArray, label_map: NDArray[np.uint8], grid: Grid, pool: Executor | None = None) -> Mosaic:
@@ -85,12 +94,14 @@ def cut_mosaic(image: FloatArray, label_map: NDArray[np.uint8], grid: Grid, pool
     rows, frame = mosaic(labelled, grid)
     window = _zoom_window(image, frame, grid)
     panels = lay_out(rows)
-    greys = (pool.map if pool else map)(
-        lambda panel: _grey(image, grid, panel[0].tiles(1 / panel[1].scale), window), panels
-    )
+    tiles = [plane.tiles(1 / place.scale) for plane, place in panels]
+    part = SplinedPart.around(image, grid, tiles)
+    spread = pool.map if pool else map
+    greys = spread(lambda cut: grey_jpeg(part.cut(cut, window[0])[..., 0], window), tiles)
     coronals = tuple(plane for row in rows[1:] for plane in row)
     structures = tuple(_structures(label_map, found, grid) for found in labelled.values())
-    return Mosaic(tuple(panels), coronals, tuple(greys), structures, describe_cut(frame))
+    shares = spread(lambda panel: tuple(each.cut(panel[0]) for each in structures), panels)
+    return Mosaic(tuple(panels), coronals, tuple(greys), structures, tuple(shares), describe_cut(frame))
 
 
 def draw_segmentation(cut: Mosaic, labels: Sequence[Label]) -> str:
@@ -100,9 +111,9 @@ def draw_segmentation(cut: Mosaic, labels: Sequence[Label]) -> str:
     """
     colors = {label.index: label.color for label in labels}
     canvas = Canvas("Outlines of the segmented structures on the scan", cut.panels)
-    for plane, place, grey in cut:
+    for plane, place, grey, met in cut:
         canvas.add_raster(place, grey)
-        for index, lines in _outlines(cut.structures, plane):
+        for index, lines in _outlines(met, plane):
             color = colors.get(index % RIGHT_OFFSET, INK)
             canvas.add_lines(place, lines, {"stroke": color, "data-index": str(index)})
         canvas.add_marks(place, plane, cut.coronals)
@@ -112,13 +123,12 @@ def draw_segmentation(cut: Mosaic, labels: Sequence[Label]) -> str:
 
 def draw_entropy(cut: Mosaic, entropy: FloatArray, grid: Grid) -> str:
     """Draw an entropy map (X, Y, Z), 0-1, over the slices of `draw_segmentation`; returns an SVG document."""
-    wholes = [structures.joined() for structures in cut.structures]
     canvas = Canvas("Normalised predictive entropy over the scan", cut.panels)
-    for plane, place, grey in cut:
+    for plane, place, grey, met in cut:
         canvas.add_raster(place, grey)
         values = resample(entropy, grid, plane.tiles(0.5), order=1)[..., 0]
         canvas.add_raster(place, heat_png(values), "overlay")
-        for _, lines in _outlines(wholes, plane):
+        for _, lines in _outlines([each.joined() for each in met], plane):
             canvas.add_lines(place, lines, {"stroke": INK, "stroke-opacity": "0.75", "stroke-width": "0.9"})
         canvas.add_marks(place, plane, cut.coronals)
     canvas.add_color_bar("entropy: 0 certain, 1 all classes equally likely", cut.note)
@@ -148,7 +158,8 @@ def draw_localization(
     panels = lay_out([head_planes(image, grid, boxes)])
     canvas = Canvas("Outline of the template's brain and the boxes of both hippocampi on the scan", panels)
     for plane, place in panels:
-        canvas.add_raster(place, _grey(image, grid, plane.tiles(1 / place.scale), window, order=1))
+        values = resample(image, grid, plane.tiles(1 / place.scale), fill=window[0])[..., 0]
+        canvas.add_raster(place, grey_jpeg(values, window))
         shares = resample(np.asarray(brain, np.float32), brain_grid, plane.tiles(1.0))[..., 0]
         canvas.add_lines(place, _level_lines(shares, 0.5, plane), {"stroke": BRAIN_COLOR, "data-outline": "brain"})
         for side, box in boxes.items():
@@ -181,9 +192,39 @@ class Structures:
     masks: NDArray[np.float32]
     grid: Grid
 
-    def joined(self) -> "Structures":
+    def cut(self, plane: Plane) -> NDArray[np.float32] | None:
+        """Interpolate the masks on pixels (K, I, J) of a plane; None where it does not meet them."""
+        if cross_section(self.grid, plane) is None:
+            return None
+        return resample(self.masks, self.grid, plane.tiles(_spacing(self.grid.voxel_sizes.min())))[..., 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """The structures of one hemisphere in a plane.
+
+    Attributes
+    ----------
+    indices : tuple of int
+        Bilateral indices.
+    shares : array, (K, I, J) float32
+        Of each.
+    voxel_mm : float
+        Smallest side of a voxel.
+    """
+
+    indices: tuple[int, ...]
+    shares: NDArray[np.float32]
+    voxel_mm: float
+
+    def joined(self) -> "Cut":
         """All of them as one."""
-        return replace(self, indices=self.indices[:1], masks=self.masks.sum(axis=0, keepdims=True))
+        return replace(self, indices=self.indices[:1], shares=self.shares.sum(axis=0, keepdims=True))
+
+
+def _spacing(voxel_mm: float) -> float:
+    """Side of the pixels on which outlines are drawn."""
+    return float(np.clip(voxel_mm / 2, 0.25, 0.5))
 
 
 def _structures(label_map: NDArray[np.uint8], found: NDArray[np.int64], grid: Grid) -> Structures:
@@ -195,23 +236,19 @@ def _structures(label_map: NDArray[np.uint8], found: NDArray[np.int64], grid: Gr
     return Structures(tuple(indices.tolist()), masks, grid.subgrid(box.start, box.stop))
 
 
-def _outlines(structures: Sequence[Structures], plane: Plane) -> Iterator[tuple[int, list[Vector]]]:
+def _outlines(cuts: Sequence[Cut], plane: Plane) -> Iterator[tuple[int, list[Vector]]]:
     """Outlines in a plane of every label that it cuts, as lines (N, 2) in mm from the top left corner.
 
     The masks are interpolated linearly, and an outline runs where its label stops being the largest
     of all, so that neighbours share a line and sheets of one voxel survive. Corners of voxels are
     rounded off by a Gaussian of half a voxel; no line strays from its voxels by more than that.
     """
-    for hemisphere in structures:
-        if cross_section(hemisphere.grid, plane) is None:
-            continue
-        voxel = hemisphere.grid.voxel_sizes.min()
-        spacing = float(np.clip(voxel / 2, 0.25, 0.5))
-        shares = resample(hemisphere.masks, hemisphere.grid, plane.tiles(spacing))[..., 0]
-        stack = np.concatenate([1 - shares.sum(axis=0, keepdims=True), shares])
+    for cut in cuts:
+        sigma = 0.5 * cut.voxel_mm / _spacing(cut.voxel_mm)
+        stack = np.concatenate([1 - cut.shares.sum(axis=0, keepdims=True), cut.shares])
         second, best = np.partition(stack, len(stack) - 2, axis=0)[-2:]
-        for index, share in zip(hemisphere.indices, shares, strict=True):
-            lead = ndimage.gaussian_filter(share - np.where(share >= best, second, best), 0.5 * voxel / spacing)
+        for index, share in zip(cut.indices, cut.shares, strict=True):
+            lead = ndimage.gaussian_filter(share - np.where(share >= best, second, best), sigma)
             yield index, _level_lines(lead, 0.0, plane)
 
 
@@ -231,8 +268,3 @@ def _zoom_window(image: FloatArray, frame: Frame, grid: Grid) -> tuple[float, fl
     start = np.clip(np.floor(voxels.min(axis=0) - margin), 0, np.array(grid.shape) - 1).astype(int)
     stop = np.maximum(np.ceil(voxels.max(axis=0) + margin).astype(int), start + 1)
     return percentile_window(image[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))])
-
-
-def _grey(image: FloatArray, grid: Grid, tiles: Grid, window: tuple[float, float], order: int = 3) -> str:
-    """Cut a plane out of the scan; returns its pixels as a data address."""
-    return grey_jpeg(resample(image, grid, tiles, order=order, fill=window[0])[..., 0], window)

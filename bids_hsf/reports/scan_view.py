@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bids_hsf.bids.derivatives import Derivative
-from bids_hsf.bids.names import described
+from bids_hsf.bids.names import described, log_folder
 from bids_hsf.bids.provenance import Provenance, read_provenance
 from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.tables import Structure
@@ -120,7 +120,7 @@ class ScanView:
 def view_scan(output_dir: Path, found: Derivative, album: Album) -> ScanView:
     """Collect what is known of a scan from its table and the files beside it."""
     table, stem, sidecar = found.table, found.stem, found.sidecar
-    logged = read_provenance(output_dir / "logs" / f"{stem}_provenance.json")
+    logged = read_provenance(log_folder(output_dir, stem) / f"{stem}_provenance.json")
     scan, model, segmentation = stem, UNKNOWN, ""
     if sidecar is not None:
         scan, model, segmentation = sidecar.scan, sidecar.model.name, sidecar.segmentation
@@ -250,7 +250,7 @@ def _links(output_dir: Path, table: Path, stem: str) -> Iterator[tuple[str, str]
         "volumes": table,
         "sidecar": folder / f"{stem}_dseg.json",
         "entropy map": folder / f"{described(stem, 'entropy')}_probseg.nii.gz",
-        "provenance": output_dir / "logs" / f"{stem}_provenance.json",
+        "provenance": log_folder(output_dir, stem) / f"{stem}_provenance.json",
     }
     for name, path in wanted.items():
         if path.exists():

@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from glob import escape
 from pathlib import Path
+from urllib.parse import unquote
 
 from bids_hsf import __version__
 from bids_hsf.bids.derivatives import find_derivatives, read_derivative, result_files
+from bids_hsf.bids.names import log_folder
 from bids_hsf.bids.provenance import read_failure
 from bids_hsf.files import read_text, write_text
 from bids_hsf.reports.embedding import Album
@@ -51,6 +52,23 @@ def order_of(output_dir: Path) -> dict[str, Neighbours]:
     }
 
 
+def linked_neighbours(output_dir: Path, subject: str) -> Neighbours:
+    """Tell which neighbours the page of a subject leads to now, without a look at the others."""
+    pages = {way: Path(unquote(href)).name for way, href in _links(output_dir, subject).items()}
+    labels = {way: page.removeprefix("sub-").removesuffix(".html") for way, page in pages.items()}
+    return Neighbours(labels.get("prev", ""), labels.get("next", ""))
+
+
+def _links(output_dir: Path, subject: str) -> dict[str, str]:
+    """Addresses of the neighbours in the head of a subject's page; none where there is no page."""
+    try:
+        with (output_dir / f"sub-{subject}.html").open("rb") as stream:
+            head = stream.read(HEAD_BYTES).decode(errors="replace")
+    except OSError:
+        return {}
+    return dict(re.findall(r'<link rel="(prev|next)" href="([^"]*)">', head))
+
+
 def write_subject_report(output_dir: Path, subject: str, neighbours: Neighbours | None = None) -> Path:
     """Write ``sub-<subject>.html`` with all scans of a subject, all sessions and runs; returns its path.
 
@@ -75,12 +93,8 @@ def join_pages(output_dir: Path) -> int:
     """Write the pages again that lack a link to a neighbour, which has come since; returns their number."""
     n_written = 0
     for subject, neighbours in order_of(output_dir).items():
-        try:
-            with (output_dir / f"sub-{subject}.html").open("rb") as stream:
-                head = stream.read(HEAD_BYTES).decode(errors="replace")
-        except OSError:
-            continue
-        if dict(re.findall(r'<link rel="(prev|next)" href="([^"]*)">', head)) != neighbours.hrefs:
+        page = output_dir / f"sub-{subject}.html"
+        if page.exists() and _links(output_dir, subject) != neighbours.hrefs:
             write_subject_report(output_dir, subject, neighbours)
             n_written += 1
     return n_written
@@ -159,7 +173,7 @@ def subject_page(output_dir: Path, subject: str, neighbours: Neighbours | None =
 
 
 def _failure_records(output_dir: Path, subject: str) -> list[Path]:
-    return sorted((output_dir / "logs").glob(f"sub-{escape(subject)}_*_failure.json"))
+    return sorted(log_folder(output_dir, f"sub-{subject}").glob("*_failure.json"))
 
 
 def _failures(output_dir: Path, subject: str) -> Iterator[tuple[str, str, str]]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bids_hsf.errors import DeviceError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged, member_path
-from bids_hsf.networks.device import candidates
+from bids_hsf.networks.device import candidates, wanted_providers
 from bids_hsf.runs.command_line import FLAGS
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.jobs import Job, Plan
@@ -24,7 +25,9 @@ def check_wishes(plan: Plan, config: Config) -> None:
     ------
     DeviceError
     """
-    candidates(config.resources.device)
+    wanted_providers(config.resources.device)
+    if not (config.behaviour.dry_run or config.resources.executor == "dask"):  # what is here will not be there
+        candidates(config.resources.device)
     asked, given = config.method.n_augmentations, number_of_augmentations(plan.card, config.method)
     if isinstance(asked, int) and isinstance(given, int) and given < asked:
         logger.warning(
@@ -65,7 +68,12 @@ def _files(card: ModelCard) -> str:
 def of_device(config: Config) -> str:
     """One line on what the networks will run on; the choice itself needs the networks."""
     request = config.resources.device
-    names = [provider.name for provider in candidates(request)]
+    if config.resources.executor == "dask":
+        return f"Device: {request}, as each of Dask's workers has it"
+    try:
+        names = [provider.name for provider in candidates(request)]
+    except DeviceError as error:
+        return f"Device: none here: {error.message}"
     if len(names) == 1:
         return f"Device: {names[0]}"
     return f"Device: {request}: the first of {', '.join(names)} that agrees with the CPU provider on the model"

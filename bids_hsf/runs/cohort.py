@@ -20,9 +20,9 @@ from bids_hsf.bids.names import ScanName, parse_stem
 from bids_hsf.bids.provenance import read_failure
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import BidsHsfError, NoInputError, NothingSelectedError
-from bids_hsf.files import is_held
 from bids_hsf.hub.models import find_card
 from bids_hsf.runs import logs, overview
+from bids_hsf.runs.beginnings import is_at_work, read_beginning
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.group_table import failed_row, group_row, unfinished_row
 from bids_hsf.runs.planning import plan_jobs, suitable_scans
@@ -30,11 +30,10 @@ from bids_hsf.segmentation.model import find_merge
 
 logger = logging.getLogger(__name__)
 
-FAILURE_END, STARTED_END, LOCK_END = "_failure.json", "_started.json", ".lock"
+FAILURE_END, BEGUN_END = "_failure.json", "_started.json"
 UNKNOWN = "n/a"
 SHOWN_LABELS = 30
 NEVER_BEGUN = "it has not been segmented yet; run the participant level"
-STOPPED = "a run was stopped while it worked on it; run the participant level again"
 AT_WORK = "a run is at work on it"
 
 
@@ -80,7 +79,7 @@ class Names:
     ----------
     results : list of Path
         Tables of label maps.
-    failures, locks : dict of str to Path
+    failures, begun : dict of str to Path
         Stem to its record.
     planned : dict of str to (str, str)
         Stem to the key of the scan and the model, of what the raw dataset holds.
@@ -88,13 +87,13 @@ class Names:
 
     results: list[Path]
     failures: dict[str, Path]
-    locks: dict[str, Path]
+    begun: dict[str, Path]
     planned: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def stems(self) -> Iterator[str]:
         """All of them; one may come several times."""
         yield from map(_stem, self.results)
-        for known in (self.failures, self.locks, self.planned):
+        for known in (self.failures, self.begun, self.planned):
             yield from known
 
 
@@ -128,17 +127,13 @@ def collect(config: Config) -> Cohort:
 
 def find_names(config: Config) -> Names:
     """List the files that tell of scans; none is read."""
-    failures, locks = {}, {}
+    failures, begun = {}, {}
     for folder, name in _records(str(config.output_dir / "logs")):
         if name.startswith("sub-") and name.endswith(FAILURE_END):
             failures[name.removesuffix(FAILURE_END)] = Path(folder, name)
-        # A record of a beginning, or the lock alone: both go with the run that ends.
-        elif name.startswith("sub-") and name.endswith(STARTED_END):
-            stem = name.removesuffix(STARTED_END)
-            locks[stem] = Path(folder, f".{stem}{LOCK_END}")
-        elif name.startswith(".sub-") and name.endswith(LOCK_END):
-            locks[name[1:].removesuffix(LOCK_END)] = Path(folder, name)
-    return Names(result_tables(config.output_dir), failures, locks, dict(_planned(config)))
+        elif name.startswith("sub-") and name.endswith(BEGUN_END):
+            begun[name.removesuffix(BEGUN_END)] = Path(folder, name)
+    return Names(result_tables(config.output_dir), failures, begun, dict(_planned(config)))
 
 
 def _records(logs_dir: str) -> Iterator[tuple[str, str]]:
@@ -193,18 +188,21 @@ def _others(names: Names, told: Mapping[str, GroupRow | None]) -> Iterator[Group
     """Rows of the scans without whole results, sorted by name."""
     models = {stem.partition("_seg-")[2].partition("_")[0]: model for stem, (_, model) in names.planned.items()}
     done = {stem for stem, damaged in told.items() if damaged is None}
-    for stem in sorted({*told, *names.failures, *names.locks, *names.planned} - done):
+    for stem in sorted({*told, *names.failures, *names.begun, *names.planned} - done):
         name, damaged = parse_stem(stem), told.get(stem)
         if name is None:
             continue
         scan, model = names.planned.get(stem, (name.scan, models.get(name.segmentation, UNKNOWN)))
-        if stem in names.failures:
+        beginning = read_beginning(names.begun[stem]) if stem in names.begun else None
+        if beginning is not None:  # later than a failure that is still recorded
+            record = names.begun[stem]
+            held = is_at_work(beginning, record, record.with_name(f".{stem}.lock"))
+            state, reason = (NOT_BEGUN, AT_WORK) if held else (KILLED, beginning.told)
+            yield unfinished_row(name, state, reason, model, scan)
+        elif stem in names.failures:
             yield failed_row(name, read_failure(names.failures[stem]), model)
         elif damaged is not None:
             yield damaged
-        elif stem in names.locks:
-            held = is_held(names.locks[stem])
-            yield unfinished_row(name, NOT_BEGUN if held else KILLED, AT_WORK if held else STOPPED, model, scan)
         else:
             yield unfinished_row(name, NOT_BEGUN, NEVER_BEGUN, model, scan)
 

@@ -11,6 +11,7 @@ from bids_hsf.runs.config import Config
 FLAGS: Mapping[str, tuple[str, ...]] = {
     "selection.participants": ("--participant-label", "--participant-labels"),
     "selection.excluded_participants": ("--exclude-participant-label",),
+    "selection.shard": ("--shard",),
     "selection.sessions": ("--session-label", "--session-id"),
     "selection.runs": ("--run-label", "--run-id"),
     "selection.modalities": ("-m", "--modalities", "--modality"),
@@ -51,6 +52,9 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "behaviour.dry_run": ("--dry-run",),
     "behaviour.clean_work_dir": ("--clean-workdir",),
     "behaviour.stop_on_first_crash": ("--stop-on-first-crash",),
+    "behaviour.launcher": ("--print-launcher",),
+    "behaviour.as_json": ("--json",),
+    "behaviour.require_complete": ("--require-complete",),
     "behaviour.verbosity": ("-v", "--verbose"),
 }
 

@@ -15,7 +15,8 @@ MIN_TOLERANCE = 0.01
 
 Reference = Literal["T1w", "T2w"]
 Uncertainty = Literal["entropy", "full"]
-Viewer = Literal["itksnap", "freesurfer", "fsleyes"]
+Viewer = Literal["itksnap", "freesurfer", "fsleyes", "slicer"]
+Launcher = Literal["slurm", "pbs", "lsf", "sge", "babs", "nipoppy", "snakemake"]
 Level = Literal["participant", "group", "status"]
 Executor = Literal["local", "dask"]
 
@@ -23,6 +24,7 @@ REFERENCES: tuple[Reference, ...] = get_args(Reference)
 UNCERTAINTIES: tuple[Uncertainty, ...] = get_args(Uncertainty)
 VIEWERS: tuple[Viewer, ...] = get_args(Viewer)
 LEVELS: tuple[Level, ...] = get_args(Level)
+LAUNCHERS: tuple[Launcher, ...] = get_args(Launcher)
 EXECUTORS: tuple[Executor, ...] = get_args(Executor)
 
 
@@ -136,6 +138,12 @@ class Behaviour:
         Of scans, by those who looked at them, for the group table.
     leave_out_excluded : bool
         Leave scans that are rated "exclude" out of the group's tables.
+    as_json : bool
+        Of the status level.
+    require_complete : bool
+        Let status and group levels end as failed where scans are not done.
+    launcher : str or None
+        What is to be written instead of a run: a script that starts it on a cluster.
     """
 
     validate: bool = True
@@ -153,6 +161,9 @@ class Behaviour:
     verbosity: Whole = 0
     ratings: Path | None = None
     leave_out_excluded: bool = False
+    as_json: bool = False
+    require_complete: bool = False
+    launcher: Launcher | None = None
 
     @property
     def full_uncertainty(self) -> bool:

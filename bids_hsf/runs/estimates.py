@@ -18,6 +18,7 @@ from bids_hsf.runs.planning import options_of
 
 # Headers that are read before a run: those of ten thousand scans would take minutes.
 SAMPLED_SCANS = 20
+USUAL_VOXELS = 8_000_000  # a head of 1 mm
 FLOP_PER_VOXEL_AND_WEIGHT_BYTE = 0.018
 FLOP_PER_SECOND_AND_CORE = 40e9
 SECONDS_BESIDE_THE_NETWORK = 7.0  # localization, files, figures of a 1 mm scan on two cores
@@ -34,7 +35,7 @@ def seconds(n_voxels: int, card: ModelCard, n_augmentations: int, n_threads: int
     """Seconds of one scan on the CPU, both hippocampi."""
     passes = 2 * (1 + n_augmentations)
     flop = passes * USUAL_CROP_VOXELS * FLOP_PER_VOXEL_AND_WEIGHT_BYTE * sum(member_sizes(card))
-    size = max(1.0, n_voxels / 8e6)
+    size = max(1.0, n_voxels / USUAL_VOXELS)
     return SECONDS_BESIDE_THE_NETWORK * math.sqrt(size) + flop / (FLOP_PER_SECOND_AND_CORE * n_threads)
 
 

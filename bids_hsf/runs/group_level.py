@@ -69,6 +69,26 @@ def _counts(table: GroupTable) -> list[str]:
     return said
 
 
+def tell_what_is_missing(cohort: Cohort, config: Config) -> bool:
+    """Name the first scans that are not done; returns whether none is missing, as far as is known."""
+    columns = [cohort.table.texts(name) for name in ("scan", "status", "status_reason")]
+    rows = [row for row in zip(*columns, strict=True) if row[1] != DONE]
+    for scan, status, reason in rows[:SHOWN]:
+        logger.warning("%s is %s: %s", scan, status, reason)
+    if len(rows) > SHOWN:
+        logger.warning("%d further scan(s) are not done; the status level lists them", len(rows) - SHOWN)
+    is_known = config.bids_dir.is_dir()
+    if not is_known:
+        logger.log(
+            logging.ERROR if config.behaviour.require_complete else logging.INFO,
+            "The BIDS folder %s is not there: whether scans are missing is not known",
+            config.bids_dir,
+        )
+    if rows and config.behaviour.require_complete:
+        logger.error("%d of %d scan(s) are not done", len(rows), len(cohort.table))
+    return is_known and not rows
+
+
 def preview(cohort: Cohort, said: Iterable[str], output_dir: Path) -> str:
     """Say what would be written, with the scans that are not done."""
     table = cohort.table

@@ -120,6 +120,11 @@ class Plan:
         return self.merge.labels if self.merge else self.card.labels
 
     @property
+    def subjects(self) -> list[str]:
+        """Labels of all subjects, sorted; none of images that belong to no dataset."""
+        return sorted({job.scan.subject for job in self.jobs if not job.scan.is_loose})
+
+    @property
     def segmentation(self) -> str:
         """The ``seg-`` entity of the outputs."""
         return segmentation_name(self.card, self.merge)

@@ -1,10 +1,11 @@
 """What one run leaves in ``logs/``: its log, its settings."""
 
+import hashlib
 import logging
 import secrets
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import tomli_w
 
 from bids_hsf import __version__
+from bids_hsf.bids.names import log_folder
 from bids_hsf.errors import UsageError
-from bids_hsf.files import read_text, write_text
+from bids_hsf.files import read_json, read_text, write_json, write_text
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.provenance import package_versions
@@ -24,6 +26,18 @@ logger = logging.getLogger(__name__)
 MAX_CONFIG_BYTES = 2**20
 SECTIONS = ("selection", "method", "resources", "behaviour")
 
+# Settings that concern one run alone.
+OF_ONE_RUN = (
+    "dry_run",
+    "reports_only",
+    "boilerplate_only",
+    "force",
+    "clean_work_dir",
+    "as_json",
+    "require_complete",
+    "launcher",
+)
+LATEST = "latest_configs.json"  # the settings that were saved last, by model
 CONFIG_NOTE = "# Settings of one run of bids-hsf; to run it again: bids-hsf --config-file THIS_FILE\n"
 
 
@@ -32,9 +46,10 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%S')}_{secrets.token_hex(2)}"
 
 
-def log_path(output_dir: Path, run_id: str) -> Path:
-    """Where the log of a run goes."""
-    return output_dir / "logs" / f"run_{run_id}.log"
+def log_path(output_dir: Path, run_id: str, subjects: Collection[str] = ()) -> Path:
+    """Where the log of a run goes: beside all that is known of its subject, where that is the only one."""
+    folder = log_folder(output_dir, f"sub-{next(iter(subjects))}") if len(subjects) == 1 else output_dir / "logs"
+    return folder / f"run_{run_id}.log"
 
 
 def config_path(output_dir: Path, run_id: str) -> Path:
@@ -42,8 +57,36 @@ def config_path(output_dir: Path, run_id: str) -> Path:
     return output_dir / "logs" / f"config_{run_id}.toml"
 
 
+def save_config(config: Config, card: ModelCard, run_id: str) -> Path:
+    """Save the settings of a run; returns their path.
+
+    Runs on some participants alone, such as the jobs of an array, share one file as long as they differ in nothing
+    else but their scratch folders: it is that of the first of them.
+    """
+    path, latest = config_path(config.output_dir, run_id), config.output_dir / "logs" / LATEST
+    everybody = replace(config.selection, participants=(), excluded_participants=(), shard=None)
+    shared = _text_of(replace(config, selection=everybody, command=(), work_dir=None), card)
+    digest = hashlib.sha256(shared.encode("utf-8", "replace")).hexdigest()[:16]
+    known = read_json(latest) or {}
+    model = f"{card.name} {config.method.ca_mode}"
+    match known.get(model):
+        case {"Digest": str(same), "Name": str(name)} if same == digest and config.selection != everybody:
+            saved = latest.with_name(Path(name).name)
+            if saved.is_file():
+                return saved
+    write_config(path, config, card)
+    write_json(latest, {**known, model: {"Name": path.name, "Digest": digest}})
+    return path
+
+
 def write_config(path: Path, config: Config, card: ModelCard) -> None:
     """Save the settings of a run, with the checksums of the model's files, for ``--config-file``."""
+    # TOML knows no bytes that are no text: a folder of such a name has to be given again.
+    write_text(path, CONFIG_NOTE + _text_of(config, card).encode("utf-8", "replace").decode("utf-8"))
+
+
+def _text_of(config: Config, card: ModelCard) -> str:
+    """Write settings as TOML."""
     members = {member.filename: member.sha256 or member.xxh3_64 or "" for member in card.members}
     record = replace(config, method=replace(config.method, members=members)).as_record()
     # TOML has no null, which filters may hold.
@@ -51,11 +94,10 @@ def write_config(path: Path, config: Config, card: ModelCard) -> None:
     if filters:
         record["selection"]["filters"] = _nulls_to_words(filters)
     run = {"version": __version__, "command": record.pop("command"), "packages": package_versions()}
-    for name in ("dry_run", "reports_only", "boilerplate_only", "force", "clean_work_dir"):
+    for name in OF_ONE_RUN:
         record["behaviour"].pop(name)
-    text = tomli_w.dumps({**_without_none(record), "run": run})
-    # TOML knows no bytes that are no text: a folder of such a name has to be given again.
-    write_text(path, CONFIG_NOTE + text.encode("utf-8", "replace").decode("utf-8"))
+    record["selection"].pop("shard")  # of an array's jobs, which share their settings
+    return tomli_w.dumps({**_without_none(record), "run": run})
 
 
 def read_config(path: Path) -> dict[str, Any]:

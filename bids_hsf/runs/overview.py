@@ -1,30 +1,24 @@
-"""Tables for people: what a run would do, and where the scans of a dataset stand."""
+"""What a run would do, as a table for people; and the settings of a saved run, to ask where its scans stand."""
 
 import logging
 import math
-import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from bids_hsf.bids.derivatives import find_derivatives
-from bids_hsf.bids.provenance import read_failure
-from bids_hsf.bids.sidecars import Sidecar, find_sidecar
-from bids_hsf.errors import NoInputError, StorageError, UnreadableImageError
-from bids_hsf.findings import flags
+from bids_hsf.errors import StorageError, UnreadableImageError
 from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
 from bids_hsf.runs import announcements, estimates
-from bids_hsf.runs.command_line import command_line
 from bids_hsf.runs.config import Config, config_from
-from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
+from bids_hsf.runs.jobs import Job, Plan
 from bids_hsf.runs.logs import read_config
 from bids_hsf.runs.planning import number_of_augmentations
 from bids_hsf.runs.scheduling import share_cores
-from bids_hsf.runs.states import State, changed, difference, judged, replaced, state_of
+from bids_hsf.runs.states import State, difference, state_of
 from bids_hsf.text_table import text_table
 
 logger = logging.getLogger(__name__)
@@ -33,7 +27,6 @@ COARSE_MM = 1.6
 
 # A head from ear to ear, and from the nose to the back; less in a direction may miss a hippocampus.
 SMALL_EXTENT_MM = 100.0
-SHOWN_LABELS = 200
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ def _row(job: Job, config: Config) -> Row:
     if state in (State.REPLACED, State.CHANGED):
         remarks.insert(0, str(state))
     todo = config.behaviour.force or state is not State.DONE
-    action = "done before" if not todo else "to do" if state is State.MISSING else "to do again"
+    action = "done before" if not todo else "to do" if state in (State.MISSING, State.RUNNING) else "to do again"
     return Row(job.key, action, size, "; ".join(remarks), math.prod(shape), todo)
 
 
@@ -158,6 +151,7 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         participants=asked.participants,
         excluded_participants=asked.excluded_participants,
         sessions=asked.sessions,
+        shard=asked.shard,
         runs=asked.runs,
         modalities=asked.modalities if asked.modalities_asked else saved.selection.modalities,
         filters=asked.filters or saved.selection.filters,
@@ -171,107 +165,3 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         export_lut=saved.behaviour.export_lut,
     )
     return replace(config, selection=selection, method=saved.method, behaviour=behaviour)
-
-
-def status(plan: Plan, config: Config, asked: bool = False) -> str:
-    """List the scans that failed (with the reason) or are missing, and write a line that runs them.
-
-    What was made with other settings is whole, and is only to be replaced by who asks for settings (`asked`) himself:
-    those of the last run may have been meant for a few scans.
-    """
-    states, rows, doubts = {}, [], []
-    for job in plan.jobs:
-        sidecar = find_sidecar(job.outputs.sidecar)
-        states[job.key] = state = judged(job, sidecar)
-        if state is not State.DONE:
-            rows.append((job.key, str(state), _reason(job, state)))
-        elif sidecar is not None:
-            doubts += _to_look_at(job.key, sidecar)
-    rest = [job for job in plan.jobs if states[job.key] is not State.DONE]
-    counts = Counter(states.values())
-    lines = [*text_table(("scan", "state", "reason"), rows + doubts), ""] if rows or doubts else []
-    summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
-    looks = f", {len(doubts)} of these to be looked at" if doubts else ""
-    lines.append(f"{plan.card.name} (seg-{plan.segmentation}): {len(plan.jobs)} scan(s): {summary}{looks}")
-    return "\n".join([*lines, *_advice(rest, states, config, asked)])
-
-
-def _advice(rest: Sequence[Job], states: Mapping[str, State], config: Config, asked: bool) -> list[str]:
-    """Lines on what to type for the scans that are not done."""
-    different = [job for job in rest if states[job.key] is State.DIFFERENT]
-    unfinished = [job for job in rest if states[job.key] is not State.DIFFERENT]
-    lines = []
-    if unfinished:
-        others = {job.scan.participant for job in different}
-        force = any(job.scan.participant in others for job in unfinished)  # else the run would refuse these
-        lines += ["To run the rest:", f"  {rest_line(unfinished, config, force=force)}"]
-    if different and asked:
-        lines += ["To replace what was made with other settings:", f"  {rest_line(different, config, force=True)}"]
-    elif different:
-        lines.append(
-            f"The {len(different)} made with other settings than the last run are whole, and stay as they are. "
-            "To make all alike, ask for status with the settings that you want, such as --model NAME."
-        )
-    return lines
-
-
-def status_of_derivatives(output_dir: Path) -> str:
-    """List the same without the raw data: nobody can tell then what is missing.
-
-    Raises
-    ------
-    NoInputError
-        There are no derivatives.
-    """
-    # Head, body and tail are no scan of their own.
-    found = [scan for scan in find_derivatives(output_dir) if f"{PARTS_SUFFIX}_" not in scan.table.name]
-    done = [derivative for derivative in found if derivative.fault is None]
-    damaged = [derivative for derivative in found if derivative.fault is not None]
-    records = sorted((output_dir / "logs").glob("*_failure.json"))
-    failures = [path for path in records if not path.name.startswith(".")]  # macOS leaves ._ files beside others
-    if not found and not failures:
-        raise NoInputError(f"No derivatives in {output_dir}", "Run the participant level first.")
-    rows = [(path.name.removesuffix("_failure.json"), "failed", read_failure(path).error) for path in failures]
-    rows += [(derivative.stem, "not whole", str(derivative.fault)) for derivative in damaged]
-    doubts = [row for scan in done if scan.sidecar is not None for row in _to_look_at(scan.stem, scan.sidecar)]
-    lines = [*text_table(("scan", "state", "reason"), rows + doubts), ""] if rows or doubts else []
-    looks = f" ({len(doubts)} to be looked at)" if doubts else ""
-    not_whole = f", {len(damaged)} not whole" if damaged else ""
-    counts = f"{len(done)} done{looks}, {len(failures)} failed{not_whole}"
-    lines.append(f"{counts}; the BIDS folder is not there, missing scans are not known")
-    return "\n".join(lines)
-
-
-def _to_look_at(name: str, sidecar: Sidecar) -> list[tuple[str, str, str]]:
-    """Row of a finished scan whose results somebody has to look at; none of any other."""
-    found = flags(sidecar.findings)
-    return [(name, f"done, {found[0].weight}", "; ".join(finding.text for finding in found))] if found else []
-
-
-def _reason(job: Job, state: State) -> str:
-    if state is State.DIFFERENT:
-        return difference(job)
-    if state is State.REPLACED:
-        return f"{', '.join(replaced(job))} is not the image of last time"
-    if state is State.CHANGED:
-        return f"{', '.join(changed(job))} is not as it was written"
-    if job.name_fault is not None:
-        return job.name_fault
-    return read_failure(job.outputs.failure).error
-
-
-def rest_line(rest: Sequence[Job], config: Config, force: bool = False) -> str:
-    """Command line that processes the participants of some scans, with the settings of the present one."""
-    labels = tuple(sorted({job.scan.participant for job in rest}))
-    # Without labels the same line does what is missing, too; a longer one would not fit a shell.
-    selection = replace(config.selection, participants=labels if len(labels) <= SHOWN_LABELS else ())
-    behaviour = replace(
-        config.behaviour,
-        force=force or config.behaviour.force,
-        dry_run=False,
-        reports_only=False,
-        boilerplate_only=False,
-        clean_work_dir=False,
-    )
-    todo = replace(config, levels=("participant",), selection=selection, behaviour=behaviour)
-    return shlex.join(command_line(todo))

@@ -15,7 +15,7 @@ from bids_hsf.bids.label_maps import check_folders, find_label_map, places_of
 from bids_hsf.bids.loose_images import loose_scans
 from bids_hsf.bids.names import MULTISPECTRAL, ScanOutputs, loose_outputs, scan_outputs
 from bids_hsf.bids.sidecars import find_sidecar
-from bids_hsf.errors import InvalidDatasetError, ModelError, NothingSelectedError, UsageError
+from bids_hsf.errors import EmptyShardError, InvalidDatasetError, ModelError, NothingSelectedError, UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import find_card
 from bids_hsf.labels import Merge
@@ -35,7 +35,11 @@ def make_plan(config: Config) -> Plan:
         scans = loose_scans(config.images, config.selection)
     else:
         check_dataset(config.bids_dir)
-        scans = find_scans(config.bids_dir, config.selection, config.bids_database_dir)
+        if config.bids_database_dir is not None:
+            logger.warning(
+                "--bids-database-dir is not used any more: to list the folders takes less time than an index"
+            )
+        scans = find_scans(config.bids_dir, config.selection)
     output_dataset.check_output_dir(config.output_dir)
     card = find_card(config.method.model, config.hub_dirs)
     merge = find_merge(card, config.method.ca_mode)
@@ -52,9 +56,11 @@ def t1w_scans(scans: Sequence[Scan], config: Config) -> list[Scan]:
     if config.images or not any(contrast_of(scan.suffix) == "T2w" for scan in scans):
         return []
     if selection.runs or not {"T1w", "UNIT1"} & set(selection.modalities):
-        wanted = replace(selection, modalities=("T1w",), runs=())  # runs are counted for each contrast by itself
+        known = tuple(dict.fromkeys(scan.participant for scan in scans))
+        # Runs are counted for each contrast by itself.
+        wanted = replace(selection, modalities=("T1w",), runs=(), participants=known, shard=None)
         try:
-            scans = find_scans(config.bids_dir, wanted, config.bids_database_dir)
+            scans = find_scans(config.bids_dir, wanted, waited_for=False)
         except NothingSelectedError:
             return []
         except (UsageError, InvalidDatasetError) as error:  # of images that nobody asked for
@@ -252,5 +258,6 @@ def suitable_scans(scans: Sequence[Scan], card: ModelCard, config: Config) -> li
         logger.info("%s is left out: %s", scan.key, offered)
     suited = [scan for scan in scans if scan.suffix in contrasts]
     if not suited:
-        raise NothingSelectedError(f"No scan suits the model: {offered}", "See `hsf-hub list` for other models.")
+        error = NothingSelectedError if config.selection.shard is None else EmptyShardError
+        raise error(f"No scan suits the model: {offered}", "See `hsf-hub list` for other models.")
     return suited

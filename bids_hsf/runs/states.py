@@ -8,6 +8,7 @@ from bids_hsf import __version__
 from bids_hsf.bids.provenance import Provenance, changed_files, read_provenance
 from bids_hsf.bids.sidecars import Sidecar, find_sidecar
 from bids_hsf.errors import OutputError
+from bids_hsf.runs.beginnings import is_at_work, read_beginning
 from bids_hsf.runs.jobs import Job
 from bids_hsf.runs.provenance import replaced_inputs
 
@@ -19,6 +20,8 @@ class State(StrEnum):
 
     DONE = "done"
     FAILED = "failed"
+    KILLED = "killed"
+    RUNNING = "running"
     MISSING = "missing"
     DIFFERENT = "made with other settings"
     REPLACED = "made of another image"
@@ -35,7 +38,7 @@ def judged(job: Job, sidecar: Sidecar | None) -> State:
     if job.name_fault is not None:
         return State.FAILED
     if sidecar is None:
-        return State.FAILED if job.outputs.failure.exists() else State.MISSING
+        return _state_of_nothing(job)
     if sidecar.request != dict(job.request):
         return State.DIFFERENT
     if not all(path.exists() for path in job.expected_files):
@@ -44,6 +47,14 @@ def judged(job: Job, sidecar: Sidecar | None) -> State:
     if _changed(job, known):
         return State.CHANGED
     return State.REPLACED if _replaced(job, known) else State.DONE
+
+
+def _state_of_nothing(job: Job) -> State:
+    """Where a scan without results stands: the latest record counts, that of a beginning."""
+    beginning = read_beginning(job.outputs.started)
+    if beginning is not None:
+        return State.RUNNING if is_at_work(beginning, job.outputs.started, job.outputs.claim) else State.KILLED
+    return State.FAILED if job.outputs.failure.exists() else State.MISSING
 
 
 def replaced(job: Job) -> list[str]:

@@ -276,7 +276,10 @@ class CountedPredictor:
 def join_sides(sides: Sequence[Hippocampus], grid: Grid, labels: tuple[Label, ...], options: Options) -> Hippocampi:
     """Put both hippocampi into arrays of the scan's canonical shape."""
     names = ("entropy", *(FURTHER_MAPS if options.full_uncertainty else ()))
-    maps = {name: np.full(grid.shape, CERTAIN.get(name, 0.0), dtype=np.float32) for name in names}
+    # Zeros that nobody has written take no memory.
+    maps = {name: np.zeros(grid.shape, dtype=np.float32) for name in names}
+    for name in set(names) & set(CERTAIN):
+        maps[name].fill(CERTAIN[name])
     label_map = np.zeros(grid.shape, dtype=np.uint8)
     probabilities = np.zeros((*grid.shape, 2 * len(labels)), dtype=np.float32) if options.probabilities else None
     spreads: dict[int, Mapping[str, float]] = {}

@@ -1,30 +1,64 @@
-"""Whether a result can be believed: what is measured of a segmentation, and what is odd about it."""
+"""Whether a result can be believed: findings on a segmentation, and the overlap with the truth that is to be expected.
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+What is held against each threshold is measured in `measures`; tests/benchmarks/failures.py measures the thresholds, on
+spoilt scans of known truth.
+"""
 
-import numpy as np
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from bids_hsf.findings import Finding, Weight
-from bids_hsf.labels import SIDE_NAMES
+from bids_hsf.findings import Finding, Weight, flags
+from bids_hsf.hub.cards import ModelCard
+from bids_hsf.labels import HEMISPHERES, SIDE_NAMES
 from bids_hsf.localization.contrasts import AlignedScan
-from bids_hsf.localization.location import WHOLE_HIPPOCAMPUS_SHARE, Location
+from bids_hsf.localization.coregistration import GOOD_QUALITY
+from bids_hsf.localization.location import DOUBTFUL, WHOLE_HIPPOCAMPUS_SHARE, Location
 from bids_hsf.segmentation.hippocampi import Hippocampi
-from bids_hsf.segmentation.presence import doubts, look_of
+from bids_hsf.segmentation.measures import SideMeasures, measure_side
+from bids_hsf.segmentation.predicted_dice import predict_dice
+from bids_hsf.segmentation.presence import doubts
 from bids_hsf.segmentation.volumes import Volumes, asymmetry_index
 
 
 @dataclass(frozen=True)
 class QualitySettings:
-    """What results there are.
+    """What results there are; a pair holds what is to be looked at, and what is not to be used before.
 
     Attributes
     ----------
-    max_asymmetry : float
-        Between the two hippocampi, per cent of their mean: healthy ones differ by a few.
+    predicted_dice : tuple of float, (2,)
+        Below it.
+    volume_range_mm3, per_mille_range : tuple of float, (2,)
+        Of one whole hippocampus: the most shrunken have 1,000 mm3; by the intracranial volume.
+    asymmetry : tuple of float, (2,)
+        Between the two hippocampi, per cent of their mean: what is worth a note, healthy ones differ by a few, and
+        what is to be looked at.
+    min_main_share : float
+        Of a hippocampus in its largest piece.
+    tiny_share : float
+        Of a structure against the other side's.
+    max_distance_mm, min_overlap : float
+        Between what was found and where the hippocampus was located.
+    max_wild_share, max_step, min_snr, min_sharpness : tuple of float, (2,)
+        Of the image around it, see `SideMeasures`: what is worth a note, and what is to be looked at.
+    confirming_dice : float
+        If that much is predicted of both hippocampi, and nothing else is wrong with them, they were found: then it
+        does not matter that the registration was doubtful.
     """
 
-    max_asymmetry: float = 15.0
+    predicted_dice: tuple[float, float] = (0.78, 0.65)
+    volume_range_mm3: tuple[float, float] = (1000.0, 7500.0)
+    per_mille_range: tuple[float, float] = (0.8, 5.0)
+    asymmetry: tuple[float, float] = (15.0, 35.0)
+    min_main_share: float = 0.95
+    tiny_share: float = 0.2
+    max_distance_mm: float = 6.0
+    min_overlap: float = 0.5
+    max_step: tuple[float, float] = (0.35, 1.2)
+    max_wild_share: tuple[float, float] = (0.005, 0.05)
+    min_snr: tuple[float, float] = (6.0, 3.45)
+    min_sharpness: tuple[float, float] = (0.14, 0.105)
+    confirming_dice: float = 0.8
 
 
 QUALITY = QualitySettings()
@@ -40,77 +74,218 @@ class Quality:
         What a reader of the result should know; empty where all is well.
     predicted_dice : mapping of str to float
         Hemisphere to the Dice that its label map is thought to have with the truth; empty where nothing was learnt.
+    measures : mapping of str to SideMeasures
+        Hemisphere to what both rest on.
     """
 
     findings: tuple[Finding, ...]
     predicted_dice: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, SideMeasures] = field(default_factory=dict)
 
 
 def judge(
-    found: Hippocampi, scan: AlignedScan, location: Location, volumes: Volumes, settings: QualitySettings = QUALITY
+    found: Hippocampi,
+    scans: Sequence[AlignedScan],
+    location: Location | None,
+    card: ModelCard,
+    settings: QualitySettings = QUALITY,
 ) -> Quality:
-    """Ask whether what was found looks like two hippocampi.
+    """Ask whether what was found looks like two hippocampi, in an image that shows them.
 
     Parameters
     ----------
     found : Hippocampi
-    scan : AlignedScan
-        The scan that was segmented.
+    scans : sequence of AlignedScan
+        The scan that was segmented, and a second one whose votes were joined.
     location : Location
-        Where they lie in it.
-    volumes : Volumes
-        Of `found`.
+        Where they lie in the first; None for a ready-made crop, of which less can be told.
+    card : ModelCard
+        Of the model that found them; it tells how its figures go with the truth.
     settings : QualitySettings
     """
+    measures = {side.hemisphere: measure_side(side, scans[0], location) for side in found.sides}
+    predicted = predict_dice(card.predicted_dice, measures)
+    etiv_mm3, coverage = (None, {}) if location is None else (location.etiv_mm3, location.coverage)
+    whole = {side for side, share in coverage.items() if share >= WHOLE_HIPPOCAMPUS_SHARE}
     findings = [
-        *_presence(found, scan, location),
-        *_empty(volumes),
-        *_pieces(found),
-        *_asymmetry(volumes, settings),
-        *_size_of_head(location),
+        *_predicted(predicted, settings),
+        *_entropy(measures, card.max_entropy),
+        *_presence(measures, whole),
+        *_structures(found.volumes(etiv_mm3), settings),
+        *_pieces(found, measures, settings),
+        *_place(measures, settings),
+        *_size(measures, whole, etiv_mm3, settings),
+        *_asymmetry(measures, whole, settings),
+        *_image(measures, settings),
+        *_coregistration(scans),
     ]
-    return Quality(tuple(findings))
+    if location is not None and location.etiv_mm3 is None and location.etiv_reason is not None:
+        findings.append(Finding("etiv-refused", Weight.NOTE, f"no intracranial volume: {location.etiv_reason}"))
+    return Quality(tuple(findings), predicted, measures)
 
 
-def _presence(found: Hippocampi, scan: AlignedScan, location: Location) -> tuple[Finding, ...]:
-    """Ask whether there is a hippocampus where one was found."""
-    looks, volumes_mm3 = {}, {}
-    for side in found.sides:
-        inside = np.zeros(found.grid.shape, dtype=bool)
-        inside[side.slices] = side.segmentation.labels > 0
-        looks[side.hemisphere] = look_of(scan.data, inside, found.grid.voxel_sizes)
-        if location.coverage.get(side.hemisphere, 0.0) >= WHOLE_HIPPOCAMPUS_SHARE:
-            volumes_mm3[side.hemisphere] = float(inside.sum()) * found.grid.voxel_volume
-    return doubts(looks, volumes_mm3)
+def confirmed(
+    findings: Sequence[Finding], quality: Quality, settings: QualitySettings = QUALITY
+) -> tuple[Finding, ...]:
+    """Make a note of a doubt about the localization where the segmentation shows that it was right.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        Of the location.
+    quality : Quality
+        Of what was segmented there.
+    settings : QualitySettings
+    """
+    predicted = quality.predicted_dice.values()
+    if len(predicted) < len(HEMISPHERES) or min(predicted) < settings.confirming_dice or flags(quality.findings):
+        return tuple(findings)
+    return tuple(replace(each, weight=Weight.NOTE) if each.code == DOUBTFUL else each for each in findings)
 
 
-def _empty(volumes: Volumes) -> Iterator[Finding]:
-    """Find structures without a voxel."""
+def _predicted(predicted: Mapping[str, float], settings: QualitySettings) -> Iterator[Finding]:
+    """Find label maps that are thought to be poor."""
+    check, fail = settings.predicted_dice
+    for side, dice in predicted.items():
+        if dice < check:
+            text = (
+                f"the {SIDE_NAMES[side]} hippocampus is thought to be segmented poorly (predicted Dice {dice:.2f}, "
+                f"expected {check:g} or more)"
+            )
+            yield Finding("predicted-dice", Weight.FAIL if dice < fail else Weight.CHECK, text, dice, check, side)
+
+
+def _entropy(measures: Mapping[str, SideMeasures], limit: float | None) -> Iterator[Finding]:
+    """Find label maps of which the networks are unsure."""
+    for side, each in measures.items():
+        if limit is not None and each.entropy > limit:
+            text = (
+                f"the networks are unsure of the {SIDE_NAMES[side]} hippocampus (entropy {each.entropy:.2f}, expected "
+                f"{limit:g} or less)"
+            )
+            yield Finding("entropy", Weight.CHECK, text, round(each.entropy, 3), limit, side)
+
+
+def _presence(measures: Mapping[str, SideMeasures], whole: set[str]) -> Iterator[Finding]:
+    """Ask whether there is a hippocampus; if the two are unlike, the one that fills its place less is meant."""
+    looks = {side: each.look for side, each in measures.items()}
+    for finding in doubts(looks, {side: measures[side].volume_mm3 for side in measures if side in whole}):
+        yield replace(finding, hemisphere=finding.hemisphere or _emptier(measures))
+
+
+def _emptier(measures: Mapping[str, SideMeasures]) -> str:
+    """Hemisphere whose hippocampus fills less of the place where it was located."""
+    return min(measures, key=lambda side: measures[side].overlap or 0.0)
+
+
+def _structures(volumes: Volumes, settings: QualitySettings) -> Iterator[Finding]:
+    """Find structures without a voxel, or with hardly any."""
+    voxels = {structure.abbreviation: structure.voxels for structure in volumes}
     for structure in volumes:
+        side, name = structure.hemisphere, structure.abbreviation
+        other = voxels.get(HEMISPHERES[side == HEMISPHERES[0]] + name[1:], 0)
         if structure.voxels == 0:
-            text = f"{structure.name} is empty"
-            side, name = structure.hemisphere, structure.abbreviation
-            yield Finding("structure-empty", Weight.FAIL, text, 0.0, None, side, name)
+            yield Finding("structure-empty", Weight.FAIL, f"{structure.name} is empty", 0.0, 0.0, side, name)
+        elif structure.voxels < settings.tiny_share * other:
+            share = structure.voxels / other
+            text = f"{structure.name} has {share:.0%} of the size of the other side's"
+            yield Finding("structure-tiny", Weight.CHECK, text, round(share, 3), settings.tiny_share, side, name)
 
 
-def _pieces(found: Hippocampi) -> Iterator[Finding]:
+def _pieces(found: Hippocampi, measures: Mapping[str, SideMeasures], settings: QualitySettings) -> Iterator[Finding]:
     """Find hippocampi that came out in several pieces, islands and all."""
     for side in found.sides:
+        share, name = measures[side.hemisphere].main_share, SIDE_NAMES[side.hemisphere]
+        if 0 < share < settings.min_main_share:
+            text = f"only {share:.0%} of the {name} hippocampus are of one piece"
+            yield Finding("broken", Weight.CHECK, text, round(share, 3), settings.min_main_share, side.hemisphere)
         if side.n_components > 1:
-            text = f"the {SIDE_NAMES[side.hemisphere]} hippocampus came out in {side.n_components} pieces"
+            text = f"the {name} hippocampus came out in {side.n_components} pieces"
             yield Finding("pieces", Weight.NOTE, text, side.n_components, 1, side.hemisphere)
 
 
-def _asymmetry(volumes: Volumes, settings: QualitySettings) -> Iterator[Finding]:
-    """Compare the two sides."""
-    left, right = (sum(v.volume_mm3 for v in volumes if v.hemisphere == side) for side in SIDE_NAMES)
-    difference = asymmetry_index(left, right)
-    if difference is not None and abs(difference) >= settings.max_asymmetry:
-        text = f"the {'left' if difference > 0 else 'right'} hippocampus is larger by {abs(difference):.0f} %"
-        yield Finding("asymmetry", Weight.NOTE, text, round(difference, 1), settings.max_asymmetry)
+def _place(measures: Mapping[str, SideMeasures], settings: QualitySettings) -> Iterator[Finding]:
+    """Compare what was found with where it was looked for."""
+    for side, each in measures.items():
+        name, away, limit = SIDE_NAMES[side], each.distance_mm, settings.max_distance_mm
+        if away is not None and away > limit:
+            text = f"the middle of the {name} hippocampus lies {away:.0f} mm from where it was located"
+            yield Finding("off-place", Weight.CHECK, text, round(away, 1), limit, side)
+        if each.overlap is not None and each.overlap < settings.min_overlap:
+            text = f"only {each.overlap:.0%} of the place of the {name} hippocampus are labelled"
+            yield Finding("place-empty", Weight.CHECK, text, round(each.overlap, 3), settings.min_overlap, side)
 
 
-def _size_of_head(location: Location) -> Iterator[Finding]:
-    """Say why there is no intracranial volume."""
-    if location.etiv_mm3 is None and location.etiv_reason is not None:
-        yield Finding("etiv-refused", Weight.NOTE, f"no intracranial volume: {location.etiv_reason}")
+def _size(
+    measures: Mapping[str, SideMeasures], whole: set[str], etiv_mm3: float | None, settings: QualitySettings
+) -> Iterator[Finding]:
+    """Find volumes that no person has."""
+    for side in sorted(whole & measures.keys()):
+        volume, name = measures[side].volume_mm3, SIDE_NAMES[side]
+        low, high = settings.volume_range_mm3
+        if not low <= volume <= high:
+            text = f"the {name} hippocampus has {volume:.0f} mm3 (expected {low:g} to {high:g})"
+            limit = low if volume < low else high
+            yield Finding("volume-range", Weight.FAIL, text, round(volume, 1), limit, side)
+        if etiv_mm3 is not None:
+            share, (low, high) = 1000 * volume / etiv_mm3, settings.per_mille_range
+            if not low <= share <= high:
+                text = f"the {name} hippocampus has {share:.2f} ‰ of the head's volume (expected {low:g} to {high:g})"
+                limit = low if share < low else high
+                yield Finding("volume-by-etiv", Weight.CHECK, text, round(share, 3), limit, side)
+
+
+def _asymmetry(measures: Mapping[str, SideMeasures], whole: set[str], settings: QualitySettings) -> Iterator[Finding]:
+    """Compare the two sides, if both are whole; the one that fills its place less is to be looked at."""
+    if not set(HEMISPHERES) <= whole & measures.keys():
+        return
+    difference = asymmetry_index(*(measures[side].volume_mm3 for side in HEMISPHERES))
+    note, check = settings.asymmetry
+    if difference is not None and abs(difference) >= note:
+        weight, limit = (Weight.CHECK, check) if abs(difference) >= check else (Weight.NOTE, note)
+        text = f"the {SIDE_NAMES['L' if difference > 0 else 'R']} hippocampus is larger by {abs(difference):.0f} %"
+        yield Finding("asymmetry", weight, text, round(difference, 1), limit, _emptier(measures))
+
+
+def _image(measures: Mapping[str, SideMeasures], settings: QualitySettings) -> Iterator[Finding]:
+    """Find images that do not show a hippocampus well: noise, blur, stripes, wild voxels."""
+    for side, each in measures.items():
+        around = f"around the {SIDE_NAMES[side]} hippocampus"
+        # Figures that are too low, and, with a minus, those that are too high.
+        rules = (
+            ("noise", each.snr, settings.min_snr, f"the image is noisy {around} (signal to noise {{:.1f}})"),
+            (
+                "blur",
+                each.sharpness,
+                settings.min_sharpness,
+                f"the image is blurred {around} ({{:.2f}} of its range a mm)",
+            ),
+            (
+                "stripe",
+                each.step,
+                settings.max_step,
+                f"slices {around} differ by {{:.0%}} of the range from the next ones",
+            ),
+            (
+                "wild-voxels",
+                each.wild_share,
+                settings.max_wild_share,
+                f"{{:.1%}} of the voxels {around} are no tissue's",
+            ),
+        )
+        for code, figure, (note, check), words in rules:
+            sign = 1 if note > check else -1
+            if figure is not None and sign * figure < sign * note:
+                weight, limit = (Weight.CHECK, check) if sign * figure < sign * check else (Weight.NOTE, note)
+                yield Finding(code, weight, words.format(figure), round(figure, 4), limit, side)
+
+
+def _coregistration(scans: Sequence[AlignedScan]) -> Iterator[Finding]:
+    """Find contrasts that hardly come together."""
+    for scan in scans:
+        if scan.coregistration is not None and scan.coregistration.quality < GOOD_QUALITY:
+            quality = scan.coregistration.quality
+            text = (
+                f"{scan.key} hardly fits the other contrast (quality {quality:.2f}, expected {GOOD_QUALITY:g} or more)"
+            )
+            yield Finding("coregistration", Weight.CHECK, text, round(quality, 4), GOOD_QUALITY)

@@ -2,28 +2,51 @@
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from typing import Any
 
-from bids_hsf.bids import group_table, provenance, sidecars
+from bids_hsf.bids import provenance, sidecars
+from bids_hsf.bids.group_dictionary import CHANGES
 from bids_hsf.bids.maps import DESCRIPTIONS
 from bids_hsf.bids.tables import TSV_COLUMNS
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged, list_cards, member_path
 from bids_hsf.labels import bilateral
+from bids_hsf.reports.review import KEYS
 from extension.markdown import cell, code, plain, table
 
 
 def dseg_columns(_: str) -> str:
     """Columns of the table of a scan."""
-    rows = [(code(name), plain(how["Description"]), how.get("Units", "")) for name, how in TSV_COLUMNS.items()]
+    return described_columns(TSV_COLUMNS)
+
+
+def described_columns(columns: Mapping[str, Any]) -> str:
+    """Columns of a table by its data dictionary; words that stand in it are explained."""
+    rows = []
+    for name, how in columns.items():
+        levels = "; ".join(f"{word}: {what}" for word, what in how.get("Levels", {}).items())
+        rows.append(
+            (code(name), plain(". ".join(filter(None, [how.get("Description"), levels]))), how.get("Units", ""))
+        )
     return table(["column", "what", "unit"], rows)
+
+
+def review_keys(_: str) -> str:
+    """Keys of the page on which scans are rated."""
+    return table(["key", "what it does"], [(" ".join(map(code, keys.split())), plain(text)) for keys, text in KEYS])
+
+
+def changes(_: str) -> str:
+    """Columns of the table of changes between sessions."""
+    return described_columns(CHANGES)
 
 
 def attributes(name: str) -> str:
     """Fields of a dataclass as its docstring explains them: ``sidecars.Sidecar``."""
     module, _, of = name.rpartition(".")
-    kind = getattr({"sidecars": sidecars, "provenance": provenance, "group_table": group_table}[module], of)
+    kind = getattr({"sidecars": sidecars, "provenance": provenance}[module], of)
     return table(["field", "kind", "what"], [(code(n), plain(k), plain(t)) for n, k, t in described(kind)])
 
 
@@ -119,7 +142,9 @@ def family_facts(family: str) -> str:
 
 
 MAKERS = {
+    "review-keys": review_keys,
     "dseg-columns": dseg_columns,
+    "changes": changes,
     "attributes": attributes,
     "map-descriptions": map_descriptions,
     "labels": labels,

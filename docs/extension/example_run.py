@@ -18,6 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 import bids_hsf
+from extension.code_tables import described_columns
 from extension.markdown import code, plain, table
 
 HERE = Path(__file__).parents[1]
@@ -96,6 +97,11 @@ def rows_of(words: str) -> str:
     return table([code(name) for name in names], [[plain(row[name]) for name in names] for row in rows])
 
 
+def dictionary(words: str) -> str:
+    """Show the data dictionary of a table of the run, the JSON file beside it."""
+    return described_columns(json.loads(_only(words).read_text(encoding="utf-8")))
+
+
 def columns_of(words: str) -> str:
     """Names of the columns of a table of the run."""
     with _only(words).open(newline="") as stream:
@@ -140,6 +146,7 @@ MAKERS = {
     "reports": report_links,
     "rows": rows_of,
     "columns": columns_of,
+    "dictionary": dictionary,
     "tree": tree,
     "seconds": seconds,
 }

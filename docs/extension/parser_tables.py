@@ -4,6 +4,7 @@ import argparse
 import re
 
 from bids_hsf.cli.arguments import build_parser
+from bids_hsf.cli.comparing import build_parser as build_compare_parser
 from bids_hsf.cli.hsf import PASSED_OVER
 from bids_hsf.cli.hub import build_parser as build_hub_parser
 from extension.markdown import code, plain, table
@@ -27,6 +28,11 @@ def usage(_: str) -> str:
     """How a line of ``bids-hsf`` is built."""
     text = build_parser().format_usage().removeprefix("usage: ")
     return f"```text\n{re.sub(r'^ {7}', '', text, flags=re.MULTILINE).rstrip()}\n```\n"
+
+
+def compare(_: str) -> str:
+    """All arguments of ``bids-hsf compare``."""
+    return _rows(build_compare_parser()._actions)
 
 
 def hub_commands(_: str) -> str:
@@ -81,4 +87,10 @@ def _sentence(text: str) -> str:
     return plain(text[:1].upper() + text[1:]) + ("" if text.endswith(".") else ".")
 
 
-MAKERS = {"options": options, "usage": usage, "hub-commands": hub_commands, "hsf-answers": hsf_answers}
+MAKERS = {
+    "compare": compare,
+    "options": options,
+    "usage": usage,
+    "hub-commands": hub_commands,
+    "hsf-answers": hsf_answers,
+}

@@ -65,4 +65,10 @@ def _mean(numbers: list[float]) -> str:
     return f"{statistics.mean(numbers):.3f} ({statistics.stdev(numbers):.3f})" if len(numbers) > 1 else "n/a"
 
 
-MAKERS = {"section": section, "page": page, "scores": scores}
+def figures(name: str) -> str:
+    """Show a table as a benchmark wrote it."""
+    heads, *rows = [line.split("\t") for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
+    return table(heads, rows)
+
+
+MAKERS = {"section": section, "page": page, "scores": scores, "figures": figures}

@@ -1,7 +1,7 @@
 r"""Leave one CoBrALab brain out, on synthetic images of its manual labels; onnxruntime and torch.
 
     python judge_cobralab.py COBRALAB_SUBFIELDS SYNTHSEG_CONTEXT HIPPUNFOLD_SUBFIELDS MNI_HIPPOCAMPUS_LABELS \
-        --networks NET.onnx ... [--figures DIR]
+        --networks NET.onnx ... [--before NET.onnx ...] [--every 2] [--figures DIR]
 
 No network has seen a label of CoBrALab's: each of its brains is left out. Theirs is another protocol, so what can be
 reached is how well the two agree on one brain, MNI 2009c, printed as a line of its own; merges are compared where the
@@ -16,15 +16,16 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import nibabel as nib
 import numpy as np
 import torch
 from fitting import carried, filled, fit, grid_points
 from judge_crops import Confidence, Networks
+from judge_intervals import KINDS, image_of
 from judge_scans import dice, hippunfold_labels, mosaic
 from pool import ATLAS_MM, MARGIN_MM, POOL_MM, cut_around, put, shape_field
 from scipy import ndimage
-from synthesis import T1W, T2W, known_means, rendered
 from torch.nn import functional as F
 
 MERGES = {
@@ -61,10 +62,12 @@ def at_atlas_mm(numbers: np.ndarray, voxel_mm: float, side: str) -> np.ndarray:
 
 
 def manual_labels(path: Path) -> np.ndarray:
-    """Labels of a whole brain, RAS; slab by slab, since as floats they are gigabytes."""
-    image = nib.load(path)
-    data = np.stack([np.rint(image.dataobj[x]).astype(np.uint8) for x in range(image.shape[0])])
-    return np.asarray(nib.as_closest_canonical(nib.Nifti1Image(data, image.affine)).dataobj)
+    """Labels of a brain, RAS, cut to what is labelled; as stored, since the floats of a whole one are gigabytes."""
+    with h5py.File(path) as stored:
+        data = stored["minc-2.0/image/0/image"][()]
+    held = tuple(np.flatnonzero(data.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    cut = data[tuple(slice(h[0], h[-1] + 1) for h in held)]
+    return np.asarray(nib.as_closest_canonical(nib.Nifti1Image(cut, nib.load(path).affine)).dataobj)
 
 
 def brains(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -129,33 +132,39 @@ def main() -> None:
     for name in ("cobralab", "context", "hippunfold", "mni"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--networks", type=Path, nargs="+", required=True)
+    parser.add_argument("--before", type=Path, nargs="*", default=[], help="of an earlier version, to compare")
+    parser.add_argument("--every", type=int, default=1, help="2: one side of each brain")
     parser.add_argument("--figures", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    networks, confidence, rows = Networks(arguments.networks), Confidence(), Rows()
+    ensembles = {"networks": Networks(arguments.networks)}
+    if arguments.before:
+        ensembles["networks before"] = Networks(arguments.before)
+    rows, confidence = Rows(), {title: Confidence() for title in ensembles}
     contexts = sorted(arguments.context.glob("*.nii.gz"))
     mni = templates(arguments.hippunfold, arguments.mni)
     rows.add("the protocols, on MNI 2009c", agreement(arguments.hippunfold, arguments.mni))
-    for index, (name, labels) in enumerate(brains(arguments.cobralab)):
+    for index, (name, labels) in list(enumerate(brains(arguments.cobralab)))[:: arguments.every]:
         for protocol, template in mni.items():
             rows.add(f"best affine, {protocol}'s MNI labels", row(by_affine(template, labels), labels))
         head = np.asarray(nib.as_closest_canonical(nib.load(contexts[index])).dataobj).astype(int)
         context = cut_around(np.where(head == 53, 3, head), 17, MARGIN_MM)
         tissues, _ = put(labels, context, np.random.default_rng(index))
-        for kind, table, blur_mm in (("T1w", T1W, 0.8), ("T2w", T2W, 0.5)):
-            generator = torch.Generator().manual_seed(index)
-            means = known_means(table, kind == "T2w", generator)
-            image = rendered(torch.from_numpy(tissues), means, blur_mm, generator)
-            found = networks.probabilities(image, POOL_MM, grid_points(tissues.shape, POOL_MM, POOL_MM))
-            cut = tuple(slice(n) for n in found.shape[1:])
-            truth = np.where(tissues < 7, tissues, 0)[cut]
-            rows.add(f"networks, {kind}-like", row(found.argmax(0).numpy(), truth))
-            confidence.add(found, truth, {3: 4})
-            if arguments.figures:
-                arguments.figures.mkdir(parents=True, exist_ok=True)
-                mosaic(arguments.figures / f"{name}_{kind}.png", image.numpy()[cut], found.argmax(0).numpy(), truth)
+        points = grid_points(tissues.shape, POOL_MM, POOL_MM)
+        truth = np.where(tissues < 7, tissues, 0)[tuple(slice(n) for n in points.shape[:3])]
+        for kind in KINDS:
+            image = image_of(tissues, kind, index)
+            for title, networks in ensembles.items():
+                probabilities = networks.probabilities(image, POOL_MM, points)
+                found = probabilities.argmax(0).numpy()
+                rows.add(f"{title}, {kind}-like", row(found, truth))
+                confidence[title].add(probabilities, truth, {3: 4})
+                if arguments.figures and title == "networks":
+                    arguments.figures.mkdir(parents=True, exist_ok=True)
+                    mosaic(arguments.figures / f"{name}_{kind}.png", image.numpy(), found, truth)
     rows.show()
-    print(f"entropy, wrong against right voxels: area under the curve {confidence.area():.3f}")
+    for title, counted in confidence.items():
+        print(f"{title}: entropy, wrong against right voxels, area under the curve {counted.area():.3f}")
 
 
 if __name__ == "__main__":

@@ -31,12 +31,17 @@ def volumes_of(labels: np.ndarray, voxel_mm: float) -> np.ndarray:
     return np.array([counts[list(members)].sum() for members in GROUPS.values()])
 
 
-def measured(labels: np.ndarray, kind: str, seed: int, networks: Networks) -> tuple[np.ndarray, np.ndarray]:
-    """Measure one synthetic image: true volumes (groups,) and those of each pass (passes, groups)."""
+def image_of(labels: np.ndarray, kind: str, seed: int) -> torch.Tensor:
+    """Synthetic image of a label map of pool.py, T1w- or T2w-like."""
     table, blur_mm = KINDS[kind]
     generator = torch.Generator().manual_seed(seed)
-    image = rendered(torch.from_numpy(labels), known_means(table, kind == "T2w", generator), blur_mm, generator)
-    passes = [volumes_of(found.argmax(0), VOXEL_MM) for found in networks.passes(image, POOL_MM)]
+    return rendered(torch.from_numpy(labels), known_means(table, kind == "T2w", generator), blur_mm, generator)
+
+
+def measured(labels: np.ndarray, kind: str, seed: int, networks: Networks) -> tuple[np.ndarray, np.ndarray]:
+    """Measure one synthetic image: true volumes (groups,) and those of each pass (passes, groups)."""
+    found = networks.passes(image_of(labels, kind, seed), POOL_MM)
+    passes = [volumes_of(probabilities.argmax(0), VOXEL_MM) for probabilities in found]
     return volumes_of(np.where(labels < 7, labels, 0), POOL_MM), np.array(passes)
 
 

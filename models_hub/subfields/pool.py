@@ -23,6 +23,7 @@ MARGIN_MM = 10
 # How much of the alveus, which FreeSurfer takes in and HippUnfold leaves out, lies upon each label (0 to 6).
 ALVEUS_ON = np.array([0, 0.1, 1.0, 1.0, 0.9, 0.5, 0.5])
 ALVEUS_MM = (0.0, 0.7)
+OVERLAY_MM = (0.0, 1.1)  # thickness upon CA1 to CA3 over what the head has there; the greater of both holds
 BEYOND_FREESURFER = (0.0, 0.35)  # share of the subiculum, from its medial end, that FreeSurfer may not take in
 MEAN_SCALE, SCALE_SD = 1.05, 0.06  # of an axis; the averages are of small heads
 # Knots of the deformations that atlas and head share, in mm, and the standard deviation of their displacement.
@@ -88,6 +89,22 @@ def composed(hippocampus: np.ndarray, surroundings: np.ndarray) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
+def with_alveus(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
+    """Cover the outside of CA1 to CA3 with alveus in a label map at POOL_MM; the fold and the amygdala stay."""
+    box = ndimage.find_objects(((labels > 0) & (labels < FIRST_TISSUE)).astype(int))[0]
+    near = tuple(slice(max(0, s.start - 4), s.stop + 4) for s in box)
+    part = labels[near].copy()
+    hippocampus = (part > 0) & (part < FIRST_TISSUE)
+    distance, nearest = ndimage.distance_transform_edt(~hippocampus, return_indices=True)
+    layer = thickness_mm * ALVEUS_ON[part[tuple(nearest)]] / POOL_MM
+    free = ~filled(hippocampus, POOL_MM, 1.0) & ~np.isin(part, (NUMBER["amygdala"], NUMBER["cortex"]))
+    # The middle of the first voxel lies half of one beyond the border.
+    part[free & (distance - 0.5 < layer - 0.25)] = NUMBER["alveus"]
+    covered = labels.copy()
+    covered[near] = part
+    return covered
+
+
 def shape_field(mask: np.ndarray, voxel_mm: float) -> torch.Tensor:
     return torch.from_numpy(signed_distance(mask, voxel_mm))[None]
 
@@ -145,7 +162,8 @@ def around(atlas: np.ndarray, context: np.ndarray, mapping: Map, rng: np.random.
     shape = [round(n * MEAN_SCALE) for n in atlas.shape]
     points = bent(grid_points(shape, ATLAS_MM, POOL_MM), rng)
     hippocampus = carried(atlas, ATLAS_MM, lambda at: at, points).argmax(0)
-    return composed(hippocampus, resampled(tissues_of(context), CONTEXT_MM, mapping(points)))
+    both = composed(hippocampus, resampled(tissues_of(context), CONTEXT_MM, mapping(points)))
+    return with_alveus(both, rng.uniform(*OVERLAY_MM))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ LIMITS = {"seconds": 60, "mb": 1000}
 VALIDATE = """
 import logging, sys
 from pathlib import Path
-from bids_hsf.bids.dataset import known_participants
+from bids_hsf.bids.folders import known_participants
 from bids_hsf.bids.validation import validating
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 bids_dir, work_dir, *labels = sys.argv[1:]

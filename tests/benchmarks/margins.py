@@ -1,6 +1,6 @@
 """What the margin of the crop does to labels and to work: how much context the networks need.
 
-    python tests/benchmarks/margins.py [--models NAME ...] [--scans FILE ...] [--margins 2 3 4 5 6 8]
+    python tests/benchmarks/margins.py [--models NAME ...] [--scans FILE ...] [--margins 2 3 4 5 6 8] [--tsv FILE]
 
 Each margin's labels are held against those of the model's own margin, without test-time augmentation: the share of
 hippocampal voxels with another label, the largest error of a volume (of structures that make up a tenth of their
@@ -49,11 +49,14 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--scans", nargs="+", type=Path, default=SCANS)
     parser.add_argument("--margins", nargs="+", type=float, default=(2, 3, 4, 5, 6, 8))
+    parser.add_argument("--tsv", type=Path, help="write the table there")
     options = parser.parse_args()
     located = list(read(options.scans))
-    for name in options.models:
-        model = open_ensemble(fetch(find_card(name)))
-        print(table(list(rows(model, located, options))))
+    found = [row for name in options.models for row in rows(open_ensemble(fetch(find_card(name))), located, options)]
+    print(table(found))
+    if options.tsv:
+        lines = ["\t".join(map(str, row.values())) for row in found]
+        options.tsv.write_text("\n".join(["\t".join(found[0]), *lines, ""]))
 
 
 def read(paths: Sequence[Path]) -> Iterator[tuple[AlignedScan, Location]]:

@@ -1,7 +1,8 @@
 """Error of labels and volumes against the number of random views, for ways to draw them.
 
     python tests/benchmarks/sampling.py [--models longaxis_bagging_fast ...] [--seeds 6] [--reference 256]
-                                        [--scan FILE:T1w ...] [--recipe-of NAME] [--csv FILE]
+                                        [--scans FILE ...] [--recipe-of NAME] [--csv FILE]
+    python tests/benchmarks/sampling.py --read FILE.csv ... [--tsv FILE]
 
 For each model, scan and hippocampus, the reference is the vote over many views of a Sobol sequence whose seed no trial
 shares. Each trial votes as the app does; after 2, 4, ... 20 looks its labels and volumes are held against the
@@ -145,7 +146,18 @@ def main() -> None:
     parser.add_argument("--reference", type=int, default=256, help="looks of a single network; shared between several")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--csv", type=Path, help="write every trial there")
+    parser.add_argument("--read", type=Path, nargs="+", help="trials of earlier calls, instead of new ones")
+    parser.add_argument("--tsv", type=Path, help="write the table there")
     options = parser.parse_args()
+    rows = list(medians(read_csv(options.read) if options.read else run(options)))
+    print(table(rows))
+    if options.tsv:
+        lines = ["\t".join(map(str, row.values())) for row in rows]
+        options.tsv.write_text("\n".join(["\t".join(rows[0]), *lines, ""]))
+
+
+def run(options: argparse.Namespace) -> list[Trial]:
+    """Try all ways on all scans."""
     recipe = find_card(options.recipe_of).recipe
     trials: list[Trial] = []
     for name in options.models:
@@ -155,7 +167,7 @@ def main() -> None:
             print(f"{name}: {crop.scan.key} {crop.hemisphere}", file=sys.stderr, flush=True)
             if options.csv:
                 write_csv(options.csv, trials)
-    print(table(list(medians(trials))))
+    return trials
 
 
 def crops_of(scans: Sequence[Path], model: Model) -> Iterator[Crop]:
@@ -238,6 +250,12 @@ def write_csv(path: Path, trials: Sequence[Trial]) -> None:
         writer = csv.writer(stream)
         writer.writerow(Trial.__dataclass_fields__)
         writer.writerows([getattr(trial, name) for name in Trial.__dataclass_fields__] for trial in trials)
+
+
+def read_csv(paths: Sequence[Path]) -> list[Trial]:
+    rows = [row for path in paths for row in csv.DictReader(path.read_text().splitlines())]
+    kinds = Trial.__annotations__
+    return [Trial(**{name: kinds[name](value) for name, value in row.items()}) for row in rows]
 
 
 if __name__ == "__main__":

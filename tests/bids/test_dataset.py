@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from bids_trees import write_tree
 
-from bids_hsf.bids.dataset import Scan, check_dataset, find_scans, known_participants
+from bids_hsf.bids.dataset import Scan, check_dataset, find_scans
+from bids_hsf.bids.folders import known_participants
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import InvalidDatasetError, NoInputError, NothingSelectedError, StorageError, UsageError
 
@@ -113,8 +114,10 @@ def test_empty_selection_says_what_there_is(
 
 
 def test_misspelt_entity_in_a_filter_file_is_a_usage_error(dataset: Path) -> None:
-    with pytest.raises(UsageError, match=r"t1w.*acquisiton.*not a recognized entity"):
-        keys(dataset, filters={"t1w": {"acquisiton": "x"}})
+    for word, meant in (("acquisiton", "acquisition"), ("acq", "acquisition"), ("ses", "session")):
+        with pytest.raises(UsageError, match=rf"t1w: '{word}' is not a recognized entity\.$") as caught:
+            keys(dataset, filters={"t1w": {word: "x"}})
+        assert (caught.value.hint or "").startswith(f"Did you mean {meant}? Use pybids' names")
 
 
 def test_labels_are_cut_off_in_a_long_list(tmp_path: Path) -> None:
@@ -348,7 +351,7 @@ def test_what_is_not_asked_for_is_not_walked(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(os, name, noting(getattr(os, name)))
     assert len(find_scans(root, Selection(participants=("0007",)))) == 1
     # Libraries that are imported meanwhile look elsewhere.
-    assert [path for path in walked if path.is_relative_to(root)] == [root, root / "sub-0007", root / "sub-0007/anat"]
+    assert [path for path in walked if path.is_relative_to(root)] == [root / "sub-0007", root / "sub-0007/anat"]
 
 
 def test_key_is_in_bids_order() -> None:

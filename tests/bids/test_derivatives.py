@@ -67,7 +67,7 @@ def test_what_is_not_as_it_was_written_is_found_with_its_fault(tmp_path: Path) -
     label_map = table.with_suffix(".nii.gz")
     label_map.write_text("labels")
     written = [describe_file(path.relative_to(tmp_path).as_posix(), path) for path in (table, label_map)]
-    record = tmp_path / "logs" / f"{table.name.removesuffix('_dseg.tsv')}_provenance.json"
+    record = tmp_path / "logs" / "sub-01" / f"{table.name.removesuffix('_dseg.tsv')}_provenance.json"
     write_json(record, Provenance(outputs=tuple(written)).to_json())
 
     def fault() -> str | None:

@@ -20,9 +20,9 @@ def test_entities_stand_in_bids_order() -> None:
 def test_what_differs_between_equal_runs_lies_in_logs() -> None:
     outputs = names.scan_outputs(Path("/out"), [("sub", "01")], "T1w", "toy", names.MULTISPECTRAL)
     stem = "sub-01_space-T1w_seg-toy_desc-multispectral"
-    assert outputs.provenance == Path(f"/out/logs/{stem}_provenance.json")
-    assert outputs.failure == Path(f"/out/logs/{stem}_failure.json")
-    assert outputs.claim == Path(f"/out/logs/.{stem}.lock")
+    assert outputs.provenance == Path(f"/out/logs/sub-01/{stem}_provenance.json")
+    assert outputs.failure == Path(f"/out/logs/sub-01/{stem}_failure.json")
+    assert outputs.claim == Path(f"/out/logs/sub-01/.{stem}.lock")
     assert outputs.map("entropy").name == f"{stem}entropy_probseg.nii.gz"
     assert outputs.segmentation == "toy"
 

@@ -35,7 +35,7 @@ def test_temporary_files_of_killed_runs_go_once_they_are_old(tmp_path: Path) -> 
         path.touch()
     for path in old + kept[:-1]:
         os.utime(path, (0, 0))
-    output_dataset.prepare_output_dir(out, tmp_path, "CC0")
+    output_dataset.tidy(out)
     assert [path.exists() for path in old + kept] == [False, False, True, True, True]
 
 

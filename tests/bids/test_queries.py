@@ -1,17 +1,17 @@
 """What pybids is asked, and that it still has the inner parts that are overridden."""
 
 import inspect
-import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bids_trees import write_tree
+from bids_trees import DATA, write_tree
 
 from bids_hsf.bids.queries import query
 from bids_hsf.bids.selection import Selection
-from bids_hsf.errors import StorageError, UsageError
+from bids_hsf.errors import UsageError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -24,20 +24,18 @@ NAMES = [
 ]
 
 
-def pick(root: Path, filters: dict[str, Any] | None = None, database_dir: Path | None = None) -> list[str]:
+def pick(root: Path, filters: dict[str, Any] | None = None) -> list[str]:
     images = [root / name for name in NAMES]
-    found = query(root, images, Selection(modalities=("T1w",), filters={"t1w": filters or {}}), database_dir)
+    found = query(root, images, Selection(modalities=("T1w",), filters={"t1w": filters or {}}))
     return [path.relative_to(root).as_posix() for path in found]
 
 
 ABOVE = ["plain", "ses-9/bids", "func/bids", "sub-x_task-rest/run-7/bids", "acq-a_desc-preproc/bids"]
 
 
-@pytest.mark.parametrize("with_index", [False, True])
 @pytest.mark.parametrize("above", ABOVE)
-def test_folders_above_the_dataset_do_not_matter(tmp_path: Path, above: str, with_index: bool) -> None:
+def test_folders_above_the_dataset_do_not_matter(tmp_path: Path, above: str) -> None:
     root = write_tree(tmp_path / above, NAMES)
-    database_dir = tmp_path / "index" if with_index else None
 
     for filters, expected in (
         ({}, NAMES),
@@ -49,35 +47,25 @@ def test_folders_above_the_dataset_do_not_matter(tmp_path: Path, above: str, wit
         ({"datatype": "func"}, []),
         ({"subject": "02"}, NAMES[2:]),
     ):
-        assert pick(root, filters, database_dir) == expected
+        assert pick(root, filters) == expected
 
 
-def test_an_index_of_another_software_that_read_the_folders_above_is_refused(tmp_path: Path) -> None:
-    root = write_tree(tmp_path / "func/bids", NAMES)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        BIDSLayout(root, validate=False, database_path=tmp_path / "index")
-    with pytest.raises(StorageError, match="takes .* for func, expected anat") as caught:
-        pick(root, {}, tmp_path / "index")
-    assert "Delete it" in (caught.value.hint or "")
-
-
-def test_index_in_a_folder_is_made_and_reused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root, database_dir = write_tree(tmp_path / "bids", NAMES[:2]), tmp_path / "index"
-    with caplog.at_level(logging.WARNING):
-        assert pick(root, {}, database_dir) == NAMES[:2]
-        assert any(database_dir.iterdir())
-        write_tree(root, NAMES[2:])
-        assert pick(root, {}, database_dir) == NAMES[:2]
-    assert f"does not know 1 image(s), first {root / NAMES[2]}" in caplog.text
-
-
-def test_damaged_index_is_a_storage_error(tmp_path: Path) -> None:
-    root = write_tree(tmp_path / "bids", NAMES)
-    (tmp_path / "index").mkdir()
-    (tmp_path / "index" / "layout_index.sqlite").write_text("not a database")
-    with pytest.raises(StorageError, match="--bids-database-dir"):
-        pick(root, {}, tmp_path / "index")
+def test_without_filters_pybids_is_not_asked_and_would_say_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [line for line in (DATA / "bids_examples_files.txt").read_text().splitlines() if line.endswith(".nii.gz")]
+    names += [
+        f"x/sub-01/anat/sub-01_{name}.nii.gz" for name in ("acq-1.5_T1w", "acq-T1w", "T1w_T2w", "T1w.old", "x-T1w")
+    ]
+    names += ["x/sub-01/anat/sub-01_run.1_T1w.nii", "x/sub-01/anat/sub-01T1w.nii", "x/sub-01/anat/sub-01_T1w+.nii"]
+    images = [tmp_path / name for name in names]
+    kinds = ("T1w", "T2w", "UNIT1")
+    by_pybids = query(
+        tmp_path, images, Selection(modalities=kinds, filters={k.lower(): {"subject": "*"} for k in kinds})
+    )
+    assert len(by_pybids) > 4
+    monkeypatch.setitem(sys.modules, "bids", None)  # to import it is an error now
+    assert query(tmp_path, images, Selection(modalities=kinds)) == by_pybids
 
 
 def test_filters_that_pybids_does_not_understand_are_usage_errors(tmp_path: Path) -> None:

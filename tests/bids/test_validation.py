@@ -142,7 +142,7 @@ def test_what_would_keep_the_validator_for_ever_is_not_shown_to_it(
     dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     anat = dataset / "sub-01/ses-1/anat"
-    for path in (dataset / "T2w.json", anat / "sub-01_ses-1_T1w.json"):
+    for path in (dataset / "T1w.json", anat / "sub-01_ses-1_T1w.json"):
         with path.open("wb") as stream:
             stream.truncate(6 << 30)  # sparse: nothing on the disk
     os.mkfifo(anat / "sub-01_ses-1_run-2_T1w.json")
@@ -151,7 +151,7 @@ def test_what_would_keep_the_validator_for_ever_is_not_shown_to_it(
     messages = [record.getMessage() for record in caplog.records]
     assert messages[-1] == "BIDS validator: no errors"
     assert sorted(message.split()[2].rsplit("/", 1)[1] for message in messages[:-1]) == [
-        "T2w.json",
+        "T1w.json",
         "sub-01_ses-1_T1w.json",
         "sub-01_ses-1_run-2_T1w.json",
     ]

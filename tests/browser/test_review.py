@@ -203,7 +203,7 @@ def test_enlarged_scans_are_gone_through_by_key(page, output_dir):
     dialog = page.locator("dialog")
     assert dialog.get_by_role("heading").inner_text() == "sub-03_ses-2_T1w"
     page.keyboard.press("v")
-    assert "desc-entropy_dseg.svg" in dialog.locator("#large-picture").get_attribute("src")
+    assert "desc-entropy_dseg.svg" in dialog.locator("img").get_attribute("src")
     page.keyboard.press("x")
     assert dialog.get_by_role("heading").inner_text() == titles(page)[2]
     dialog.get_by_role("button", name="Previous").click()

@@ -78,6 +78,7 @@ class TestFlags:
     def test_every_flag_in_both_spellings(self) -> None:
         values = {
             "resources.mem_mb": "4G",
+            "behaviour.launcher": "slurm",
             "behaviour.uncertainty": "full",
             "behaviour.export_lut": "itksnap",
             "selection.modalities": "T1w",

@@ -284,8 +284,8 @@ def sidecars(fuzzer: Fuzzer, count: int) -> Iterator[Callable[[], object]]:
     for name, content in originals.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_bytes(content)
-    (out / "logs").mkdir(exist_ok=True)
-    failure = Path("logs/sub-01_T1w_failure.json")
+    (out / "logs/sub-01").mkdir(parents=True, exist_ok=True)
+    failure = Path("logs/sub-01/sub-01_T1w_failure.json")
     originals[failure] = b'{"Scan": "sub-01_T1w", "Error": "x", "Hint": "y", "Class": "z"}'
     (out / failure).write_bytes(originals[failure])
     names = sorted(originals)

@@ -1,6 +1,5 @@
 """Views of one head: which is located by itself, which through another, and what is said of it."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -181,16 +180,16 @@ def test_a_whole_head_in_t2w_has_the_size_that_its_t1w_shows(
     assert any("are they of one person?" in each.text for each in found.findings) is warned
 
 
-def test_a_guide_that_cannot_be_read_leaves_the_scan_its_own_size(
-    t2w: HeadScan, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_guide_that_cannot_be_read_leaves_the_scan_its_own_size(t2w: HeadScan) -> None:
     def stale() -> HeadScan:
         raise StorageError("Cannot read sub-01_T1w.nii.gz: Stale file handle")
 
     for read in (stale, damaged):
         found = locate_head(t2w, guide=Guide("sub-01_T1w", False, read), locator=sized({id(t2w.data): 1.5e6}))
         assert found.location.etiv_mm3 == 1.5e6
-    assert "sub-01_T2w has its own eTIV and not that of sub-01_T1w: Cannot read" in caplog.text
+        (finding,) = found.location.findings
+        assert (finding.code, finding.weight) == ("guide-unused", "note")
+        assert finding.text.startswith("the eTIV is not that of sub-01_T1w: ")
 
 
 def test_a_slab_is_located_through_the_guide(slab: HeadScan, t1w: HeadScan) -> None:
@@ -224,44 +223,42 @@ def test_the_label_map_of_the_guide_is_borrowed_unless_the_scan_has_its_own(t2w:
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        ("missing", "sub-01_T2w is located without sub-01_T1w: sub-01_T1w.nii.gz does not exist"),
-        ("damaged", "sub-01_T2w is located without sub-01_T1w: aseg.mgz is not a readable label map: truncated"),
-        ("nowhere", "sub-01_T2w is located without sub-01_T1w: both hippocampi lie outside the field of view"),
+        ("missing", "located without sub-01_T1w: sub-01_T1w.nii.gz does not exist"),
+        ("damaged", "located without sub-01_T1w: aseg.mgz is not a readable label map: truncated"),
+        ("nowhere", "located without sub-01_T1w: both hippocampi lie outside the field of view"),
     ],
 )
-def test_a_guide_that_cannot_be_used_is_told(
-    case: str, expected: str, slab: HeadScan, t1w: HeadScan, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_guide_that_cannot_be_used_is_told(case: str, expected: str, slab: HeadScan, t1w: HeadScan) -> None:
     def read() -> HeadScan:
         if case == "missing":
             raise UnreadableImageError("sub-01_T1w.nii.gz does not exist")
         return labelled(t1w, damaged) if case == "damaged" else t1w
 
     locator = StandIn({id(t1w.data): -1.0} if case == "nowhere" else {})
-    with caplog.at_level(logging.WARNING):
-        found = locate_head(slab, guide=Guide(t1w.key, case == "damaged", read), locator=locator)
-    assert caplog.messages == [expected]
+    found = locate_head(slab, guide=Guide(t1w.key, case == "damaged", read), locator=locator)
+    assert [(each.code, each.weight, each.text) for each in found.location.findings] == [
+        ("guide-unused", "check", expected)
+    ]
     assert found.location.provenance == {}
     assert locator.calls[-1]["data"] is slab.data
 
 
-def test_a_doubtful_guide_is_not_followed(slab: HeadScan, t1w: HeadScan, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_doubtful_guide_is_not_followed(slab: HeadScan, t1w: HeadScan) -> None:
     locator = StandIn({id(t1w.data): 0.3})
-    with caplog.at_level(logging.WARNING):
-        found = locate_head(slab, guide=Guide(t1w.key, False, lambda: t1w), locator=locator)
-    (message,) = caplog.messages
-    assert message.startswith("sub-01_T2w is located without sub-01_T1w: quality there 0.30, of the coregistration 0.")
-    assert message.endswith("(expected 0.45 and 0.1 or more)")
+    found = locate_head(slab, guide=Guide(t1w.key, False, lambda: t1w), locator=locator)
+    (finding,) = found.location.findings
+    assert finding.text.startswith("located without sub-01_T1w: quality there 0.30, of the coregistration 0.")
+    assert finding.text.endswith("(expected 0.45 and 0.1 or more)")
     assert found.location.provenance == {}
 
 
-def test_a_guide_of_another_head_is_not_followed(t2w: HeadScan, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_guide_of_another_head_is_not_followed(t2w: HeadScan) -> None:
     """The answer that is doubtful by itself is kept, and not searched for again."""
     noise = np.random.default_rng(1).normal(100, 10, WHOLE.shape).astype(np.float32)
     locator = StandIn({id(t2w.data): 0.2})
     guide = Guide("sub-01_T1w", False, lambda: HeadScan("sub-01_T1w", noise, WHOLE, "T1w"))
-    with caplog.at_level(logging.WARNING):
-        found = locate_head(t2w, guide=guide, locator=locator)
-    assert "sub-01_T2w is located without sub-01_T1w: quality there 0.90" in caplog.text
+    found = locate_head(t2w, guide=guide, locator=locator)
+    (finding,) = found.location.findings
+    assert finding.text.startswith("located without sub-01_T1w: quality there 0.90")
     assert found.location.quality == 0.2
     assert len(locator.calls) == 2

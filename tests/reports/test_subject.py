@@ -93,7 +93,7 @@ def test_names_from_files_are_escaped(tmp_path):
     )
     table = next(tmp_path.glob("**/*_dseg.tsv"))
     table.write_text(table.read_text(encoding="utf-8").replace("#2ca02c", "red;background:url(//x)"), encoding="utf-8")
-    write_json(tmp_path / "logs" / "sub-<b>_T1w_failure.json", {"Error": attack, "Hint": attack})
+    write_json(tmp_path / "logs" / "sub-<b>" / "sub-<b>_T1w_failure.json", {"Error": attack, "Hint": attack})
     write_group(tmp_path, 9, scan=f"{attack}_T1w", model=attack, findings=attack, participant_id='sub-"><i>')
     for text in (subject_page(tmp_path, "<b>"), group_page(tmp_path)):
         scripts = re.findall(r"<script", text)
@@ -109,7 +109,7 @@ def test_whatever_is_missing_is_left_out(tmp_path):
     write_scan(tmp_path, figures=False)
     table = next(tmp_path.glob("**/*_dseg.tsv"))
     table.with_suffix(".json").unlink()
-    next(tmp_path.glob("logs/*_provenance.json")).unlink()
+    next(tmp_path.glob("logs/*/*_provenance.json")).unlink()
     page = Page(subject_page(tmp_path, "01"))
     assert "n/a" in page.text
     assert "Not done: it has no sidecar; run the participant level again" in page.text
@@ -133,7 +133,9 @@ def test_remarks_name_what_is_wrong(tmp_path):
             for weight, text in (("fail", "left DG is empty"), ("check", "83% of it"), ("note", "in 3 pieces"))
         ],
     )
-    write_json(tmp_path / "logs" / "sub-01_ses-9_T1w_failure.json", {"Error": "truncated file", "Hint": "fetch it"})
+    write_json(
+        tmp_path / "logs" / "sub-01" / "sub-01_ses-9_T1w_failure.json", {"Error": "truncated file", "Hint": "fetch it"}
+    )
     html = subject_page(tmp_path, "01")
     text = Page(html).text
     for level, remark in (("bad", "left DG is empty"), ("warn", "83% of it"), ("note", "in 3 pieces")):

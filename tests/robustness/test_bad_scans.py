@@ -63,7 +63,9 @@ def test_bad_scans_fail_one_by_one_and_the_others_finish(mixed: Place, tmp_path:
         said = [text for text in done.stderr.splitlines() if f"ERROR sub-{label}_T1w: " in text and "hint" not in text]
         assert len(said) == 1
         assert reason in said[0]
-        failure = json.loads((out / "logs" / f"sub-{label}_space-T1w_seg-toyFast_failure.json").read_text())
+        failure = json.loads(
+            (out / "logs" / f"sub-{label}" / f"sub-{label}_space-T1w_seg-toyFast_failure.json").read_text()
+        )
         assert reason in failure["Error"]
         (line,) = [line for line in shown.stdout.splitlines() if line.startswith(f"sub-{label}_T1w")]
         assert "failed" in line
@@ -81,7 +83,7 @@ def test_bad_scans_fail_one_by_one_and_the_others_finish(mixed: Place, tmp_path:
     again = run_here(*words)
     assert again.returncode == 0, again.stderr
     assert "7 to do" in again.stderr
-    assert not list(out.glob("logs/*_failure.json"))
+    assert not list(out.glob("logs/*/*_failure.json"))
 
 
 def test_stop_on_first_crash(mixed: Place, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def put_foreign_files(folder: Path) -> None:
     (anat / "sub-01_desc-aseg_dseg.json").write_text('{"Sources": ["bids:raw:sub-01/anat/sub-01_T1w.nii.gz"]}')
     (anat / "sub-01_dseg.tsv").write_text("index\tname\n1\tx\n")
     (anat / "sub-01_desc-aparcaseg_dseg.tsv").write_bytes(b"\xff\xfe\x00")
-    for path in (anat, folder / "logs"):
+    for path in (anat, folder / "logs" / "sub-01"):
         (path / f"._sub-01_{STEM}_dseg.json").write_bytes(b"\x00\x05\x16\x07")
         (path / f"._sub-01_{STEM}_failure.json").write_bytes(b"\x00\x05\x16\x07")
         os.mkfifo(path / f"sub-01_desc-pipe_{STEM}_dseg.json")
@@ -219,13 +219,13 @@ def test_whoever_is_refused_leaves_no_failure_and_no_methods(place: Place, tmp_p
     out, gate = tmp_path / "out", tmp_path / "gate"
     first = place.start(out, "participant", gate=gate)
     wait_for(first, "scan(s) at once")
-    wait_until(lambda: any(out.glob("logs/.sub-01*.lock")))
+    wait_until(lambda: any(out.glob("logs/*/.sub-01*.lock")))
     second = place.start(out, "participant", "--random-seed", 7, gate=gate)
     wait_for(second, "Waiting for another run")
     gate.touch()
     codes = [process.communicate(timeout=HANG_SECONDS) and process.returncode for process in (first, second)]
     assert codes[0] == 0
-    assert list(out.glob("logs/*_failure.json")) == []
+    assert list(out.glob("logs/*/*_failure.json")) == []
     assert contents(out) == {
         name: content for name, content in contents(place.reference).items() if not name.startswith("group")
     }
@@ -238,7 +238,7 @@ def test_a_page_of_another_clock_hides_no_scan(place: Place, out: Path) -> None:
     assert page.read_bytes() == whole
     for path in out.glob("sub-02/anat/*"):
         path.unlink()
-    failure = out / f"logs/sub-02_{STEM}_failure.json"
+    failure = out / f"logs/sub-02/sub-02_{STEM}_failure.json"
     failure.write_text('{"Error": "x"}')
     assert place.run(out, "participant", "--reports-only").returncode == 0
     assert f"{STEM}_dseg.json" not in page.read_text()

@@ -147,16 +147,23 @@ def test_boilerplate_alone(place: Place, tmp_path: Path) -> None:
         "CITATION.html",
         "CITATION.md",
         *(f"seg-toyFast_CITATION.{ending}" for ending in ("bib", "html", "md")),
-        "seg-toyFast_freesurfer.txt",
-        "seg-toyFast_fsleyes.lut",
-        "seg-toyFast_itksnap.txt",
     ]
     assert "toy" in (out / "logs/CITATION.md").read_text()
     assert str(out / "logs/CITATION.md") in done.stderr
-    assert '101 255 0 0 1 1 1 "Right Front"' in (out / "logs/seg-toyFast_itksnap.txt").read_text()
-    assert "2 Left-Back 0 255 0 0" in (out / "logs/seg-toyFast_freesurfer.txt").read_text()
-    assert "102 0.00000 1.00000 0.00000 Right Back" in (out / "logs/seg-toyFast_fsleyes.lut").read_text()
+    assert '101 255 128 128 1 1 1 "Right Front"' in (out / "seg-toyFast_itksnap.txt").read_text()
+    assert "2 Left-Back 0 255 0 0" in (out / "seg-toyFast_freesurfer.txt").read_text()
+    assert "102 0.00000 0.60000 0.00000 Right Back" in (out / "seg-toyFast_fsleyes.lut").read_text()
     assert not list(out.glob("sub-*"))
+
+
+def test_label_descriptions_of_what_is_there_need_no_model(place: Place, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(place.reference, out)
+    done = place.run(out, "participant", "--reports-only", "--export-lut", "slicer")
+    assert done.returncode == 0, done.stderr
+    assert "101 Right_Front 255 128 128 255" in (out / "seg-toyFast_slicer.ctbl").read_text()
+    before = (out / "sub-01/anat/sub-01_space-T1w_seg-toyFast_dseg.json").stat().st_mtime_ns
+    assert before == (place.reference / "sub-01/anat/sub-01_space-T1w_seg-toyFast_dseg.json").stat().st_mtime_ns
 
 
 def test_run_leaves_its_log_and_one_line_a_scan(place: Place) -> None:

@@ -41,12 +41,12 @@ def test_results_of_earlier_names_keep_them(place: Place, tmp_path: Path) -> Non
     out = shutil.copytree(place.reference, tmp_path / "out")
     for path in sorted(out.rglob("*seg-toyFast*")):
         path.rename(path.with_name(path.name.replace("seg-toyFast", "seg-toy")))
-    for path in out.glob("logs/*_provenance.json"):
+    for path in out.glob("logs/*/*_provenance.json"):
         path.write_text(path.read_text().replace("seg-toyFast", "seg-toy"))
     for path in out.glob("sub-*/anat/*_dseg.json"):
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "Segmentation": "toy"}))
-        provenance = out / "logs" / path.name.replace("_dseg.json", "_provenance.json")
+        provenance = out / "logs" / path.parts[-3] / path.name.replace("_dseg.json", "_provenance.json")
         record = json.loads(provenance.read_text())
         record["Outputs"] = [known for known in record["Outputs"] if not known["Path"].endswith("_dseg.json")]
         provenance.write_text(json.dumps(record))

@@ -73,7 +73,7 @@ def test_output_of_all_options_two_models_and_failures_is_valid(tmp_path: Path) 
     for model, words in ((f"{card}:toy_fast", ("--multispectral",)), (f"{other}:other_voting", ())):
         done = run_here(*common, "--model", model, *options, *words)
         assert done.returncode == 1, done.stderr  # sub-bad is empty
-    assert len(list(out.glob("logs/*_failure.json"))) == 2
+    assert len(list(out.glob("logs/*/*_failure.json"))) == 2
     assert len(list(out.glob("sub-01/anat/*desc-multispectral_dseg.nii.gz"))) == 2  # the map and its long axis
     assert len(list(out.glob("sub-01/anat/*seg-other*_from-T2w_to-MNI152NLin2009cSym_mode-image_xfm.txt"))) == 1
     report = run_validator(out, tmp_path)

@@ -79,6 +79,20 @@ def test_devices_that_would_be_tried() -> None:
     assert re.fullmatch(r"Device: (cpu|auto: the first of .*cpu that agrees .*)", announcements.of_device(config))
 
 
+def test_machines_that_are_not_this_one(place: Place, tmp_path: Path) -> None:
+    config = Config(
+        Path("/b"),
+        Path("/o"),
+        ("participant",),
+        resources=Resources(device="coreml", executor="dask", dask_scheduler="tcp://host:1"),
+    )
+    assert announcements.of_device(config) == "Device: coreml, as each of Dask's workers has it"
+    words = [str(place.bids_dir), str(tmp_path / "out"), "participant", "--model", f"{place.card}:toy_fast"]
+    shown = run_here(*words, "--device", "coreml", "--dry-run")  # on a login node, say
+    assert (shown.returncode, "Device: none here: --device coreml: n" in shown.stdout) == (0, True), shown.stderr
+    assert run_here(*words, "--device", "coremel", "--dry-run").returncode == 69
+
+
 def test_device_is_refused_before_anything_is_validated(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,9 +41,9 @@ def test_scans_without_results_are_rows_with_their_reason(out: Path) -> None:
         path = outputs_of(out, scan).failure
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({**failure, "Scan": scan}))
-    claim = outputs_of(out, "sub-y_ses-2_T2w").claim
-    claim.parent.mkdir(parents=True, exist_ok=True)
-    claim.touch()
+    started = outputs_of(out, "sub-y_ses-2_T2w").started
+    started.parent.mkdir(parents=True, exist_ok=True)
+    started.write_text(json.dumps({"Started": "today", "Host": "node7", "Job": "12_3", "EndedBy": "SIGTERM"}))
     outputs_of(out, "sub-00004_T1w").table.write_text("")
     done = group(out)
     assert done.returncode == 0, done.stderr
@@ -54,7 +54,7 @@ def test_scans_without_results_are_rows_with_their_reason(out: Path) -> None:
     status, reason = told.pop("sub-00004_T1w")
     assert (status, "table" in reason) == ("failed", True)
     status, reason = told.pop("sub-y_ses-2_T2w")
-    assert (status, "stopped" in reason) == ("killed", True)
+    assert (status, "job 12_3 on node7 began it at today and was ended by SIGTERM" in reason) == ("killed", True)
     # It failed once, and has results: done.
     assert told == {}
     assert (rows["sub-y_ses-2_T2w"]["session_id"], rows["sub-y_ses-2_T2w"]["suffix"]) == ("ses-2", "T2w")

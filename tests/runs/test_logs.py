@@ -6,6 +6,7 @@ from bids_trees import model_card
 
 from bids_hsf import __version__
 from bids_hsf.bids.selection import Selection
+from bids_hsf.bids.shards import Shard
 from bids_hsf.errors import UsageError
 from bids_hsf.runs import logs
 from bids_hsf.runs.config import Behaviour, Config, Method, Resources, config_from
@@ -22,7 +23,9 @@ def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
         Path("/bids été"),
         tmp_path / 'a "quoted" folder',
         ("participant",),
-        Selection(("01",), ("02",), ("1",), ("T1w",), True, {"t1w": {"run": [1, None], "acq": None, "session": "*"}}),
+        Selection(
+            ("01",), ("02",), ("1",), (), ("T1w",), True, {"t1w": {"run": [1, None], "acq": None, "session": "*"}}
+        ),
         Method(
             "toy_fast",
             "whole",
@@ -107,3 +110,33 @@ def test_latest_settings_of_each_model(tmp_path: Path) -> None:
     for name, text in names.items():
         (tmp_path / "logs" / name).write_text(text)
     assert [path.name[7:11] for path in logs.latest_configs(tmp_path)] == ["2027", "2025", "2024"]
+
+
+def test_runs_on_some_participants_share_their_settings_and_none_is_taken_for_anothers(tmp_path: Path) -> None:
+    def save(name: str, **changes: object) -> Path:
+        return logs.save_config(replace(config, **changes), card, name)
+
+    config, card = Config(Path("/b"), tmp_path, ("participant",), Selection(participants=("01",))), model_card()
+    first = save("1")
+    shard = Selection(shard=Shard(3, 10))
+    assert [
+        save("2"),
+        save("3", selection=Selection(participants=("02",))),
+        save("4", selection=shard, work_dir=tmp_path / "4"),
+    ] == [first] * 3
+    assert config_from(logs.read_config(first)).selection == config.selection
+    # Other settings are saved anew, and so are the former when they come again: the last ones are meant by status.
+    other = save("5", method=Method(seed=7))
+    assert other.name == "config_5.toml"
+    assert save("6").name == "config_6.toml"
+    # All participants are a choice of its own.
+    assert save("7", selection=Selection()).name == "config_7.toml"
+    # A shard is none of the settings: whoever replays them has all.
+    assert config_from(logs.read_config(save("8", method=Method(seed=8), selection=shard))).selection == Selection()
+    (tmp_path / "logs/latest_configs.json").write_text('{"toy_fast None": 3}')
+    assert save("9").name == "config_9.toml"
+
+
+def test_the_log_of_a_run_on_one_subject_lies_beside_what_is_recorded_of_it(tmp_path: Path) -> None:
+    assert logs.log_path(tmp_path, "1", ["01"]) == tmp_path / "logs/sub-01/run_1.log"
+    assert logs.log_path(tmp_path, "1", ["01", "02"]) == logs.log_path(tmp_path, "1") == tmp_path / "logs/run_1.log"

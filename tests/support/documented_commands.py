@@ -27,7 +27,7 @@ FENCE = re.compile(r"^(?P<indent> *)```(?P<language>console|python|r)\n(?P<body>
 OURS = ("bids-hsf", "hsf-hub", "hsf")
 ENGINES = ("docker", "podman", "singularity", "apptainer")
 VIEWERS = ("itksnap", "freeview", "fsleyes")
-SHELL = ("ls", "cut", "cat", "head", "mkdir", "cp")
+SHELL = ("ls", "cut", "cat", "head", "printf")
 SET_UP = ("git", "python3", ".", "pip", "conda", "make", "export", "find", "sbatch", "participants=$(sbatch")
 
 

@@ -32,7 +32,9 @@ def write_study(folder: Path) -> Path:
     rows = [["participant_id", "age", "group"], ["sub-01", "34", "control"], ["sub-02", "29", "patient"]]
     with (folder / "participants.tsv").open("w", newline="") as stream:
         csv.writer(stream, delimiter="\t", lineterminator="\n").writerows(rows)
-    (folder / "participants.json").write_text('{"age": {"Units": "year"}, "group": {"Description": "Group"}}\n')
+    (folder / "participants.json").write_text(
+        '{"age": {"Description": "Age", "Units": "year"}, "group": {"Description": "Group of the study"}}\n'
+    )
     return folder
 
 

@@ -90,7 +90,7 @@ def write_scan(output_dir, entities="sub-01", *, suffix="T1w", volumes=STRUCTURE
     }
     write_json(folder / f"{stem}_dseg.json", sidecar | changes)
     write_json(
-        output_dir / "logs" / f"{stem}_provenance.json",
+        output_dir / "logs" / subject / f"{stem}_provenance.json",
         {"Device": {"Provider": "OpenVINOExecutionProvider", "Threads": 2}, "Finished": "2031-04-05T06:07:08"},
     )
     for kind in ("segmentation", "entropy", "localization") if figures else ():

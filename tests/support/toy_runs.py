@@ -90,7 +90,7 @@ def assert_whole(folder: Path) -> None:
         stem = path.name.removesuffix("_dseg.json")
         names = [f"{stem}_dseg.nii.gz", f"{stem}_dseg.tsv", f"{stem}_desc-entropy_probseg.nii.gz"]
         assert all((path.parent / name).is_file() for name in names)
-        assert (folder / "logs" / f"{stem}_provenance.json").is_file()
+        assert (folder / "logs" / stem.partition("_")[0] / f"{stem}_provenance.json").is_file()
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -155,10 +155,9 @@ function showLarge() {
   at("large-title").replaceChildren(make("a", { href: address(row), textContent: shownTitle(row) }));
   at("large-remark").className = `remark ${choice("weight", row)}`;
   at("large-remark").textContent = [column("remark")[row], facts(row)].filter((part) => part).join(" · ");
-  const image = at("large-picture");
-  image.alt = `${VIEWS.find(([kind]) => kind === view)[1]}: ${shownTitle(row)}`;
+  const image = make("img", { alt: `${VIEWS.find(([kind]) => kind === view)[1]}: ${shownTitle(row)}` });
   image.src = view === "plain" ? `${picture(row, "segmentation")}#plain` : picture(row, view);
-  image.hidden = !isDone(row);
+  at("large-stack").replaceChildren(...(isDone(row) ? [image] : []));
   const bar = () => at("large-rating").replaceChildren(ratingBar(row, bar));
   bar();
   [...at("views").children].forEach((button, place) => button.setAttribute("aria-pressed", String(VIEWS[place][0] === view)));

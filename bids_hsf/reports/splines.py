@@ -1,0 +1,66 @@
+"""A part of a scan that is cut many times: its cubic spline is fitted once for all cuts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_hsf.geometry import Grid, antialias_sigmas, box_around, resample
+
+ORDER = 3
+REACH = 12  # voxels within which a spline forgets its surroundings
+MAX_VOXELS = 4_000_000  # of 8 bytes; of more, each cut fits its own surroundings
+SMOOTHED = 0.2  # voxels: where a cut is so much coarser than the scan, this is smoothed first
+
+
+@dataclass(frozen=True, eq=False)
+class SplinedPart:
+    """What cuts of a scan need of it.
+
+    Attributes
+    ----------
+    image : array, (X, Y, Z) floating
+    grid : Grid
+        Of `image`.
+    part : Grid
+        Where the cuts lie.
+    coefficients : array, `part`'s shape, float64
+        None where it is too large.
+    """
+
+    image: NDArray[np.floating]
+    grid: Grid
+    part: Grid
+    coefficients: NDArray[np.float64] | None
+
+    @classmethod
+    def around(cls, image: NDArray[np.floating], grid: Grid, cuts: Sequence[Grid]) -> "SplinedPart":
+        """Fit the spline of the part of a scan that some cuts lie in."""
+        corners = np.concatenate([grid.to_voxels(cut.corners()) for cut in cuts])
+        box = box_around(corners, np.full(3, REACH), image.shape, "")
+        values = image[box.slices]
+        fitted = None
+        if 0 < values.size <= MAX_VOXELS:
+            fitted = ndimage.spline_filter(values.astype(np.float32), ORDER, output=np.float64, mode="constant")
+        return cls(image, grid, grid.subgrid(box.start, box.stop), fitted)
+
+    def cut(self, target: Grid, fill: float) -> NDArray[np.float32]:
+        """Interpolate on a grid within the part, as `geometry.resample` does; `fill` is the value outside the scan."""
+        if self.coefficients is None or (antialias_sigmas(self.grid, target) > SMOOTHED).any():
+            return resample(self.image, self.grid, target, order=ORDER, fill=fill)
+        between = np.round(np.linalg.inv(self.part.affine) @ target.affine, 9)
+        return np.asarray(
+            ndimage.affine_transform(
+                self.coefficients,
+                between[:3, :3],
+                between[:3, 3],
+                output_shape=target.shape,
+                order=ORDER,
+                mode="constant",
+                cval=fill,
+                prefilter=False,
+            ),
+            dtype=np.float32,
+        )

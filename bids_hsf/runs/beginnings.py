@@ -1,0 +1,149 @@
+"""Who began with a scan: a record that goes with its end, and stays where the run was killed."""
+
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bids_hsf.bids.typed_json import Fields, NotWholeError
+from bids_hsf.files import is_held, read_json, write_json
+from bids_hsf.runs.jobs import Job
+from bids_hsf.runs.signals import Stopped
+
+BEAT_SECONDS = 30.0  # between two signs of life
+STALE_SECONDS = 180.0  # without one a run is gone; clocks of file servers differ less
+
+# What schedulers call the job, in their own words: Slurm's arrays, its other jobs, PBS and Torque, LSF, SGE.
+JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Who began with a scan, and how that ended if not by itself.
+
+    Attributes
+    ----------
+    when : str
+        Date and time.
+    host : str
+    process : int
+    job : str or None
+        The scheduler's name of the job, such as "123_4" for a task of a Slurm array.
+    ended_by : str or None
+        Name of the signal that the run was told to stop by; None while it runs, and where it had no time to tell.
+    """
+
+    when: str
+    host: str
+    process: int
+    job: str | None = None
+    ended_by: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in the order of the file."""
+        return {
+            "Started": self.when,
+            "Host": self.host,
+            "Process": self.process,
+            "Job": self.job,
+            "EndedBy": self.ended_by,
+        }
+
+    @property
+    def told(self) -> str:
+        """What became of it, in a sentence for people."""
+        who = f"job {self.job} on {self.host}" if self.job else f"process {self.process} on {self.host}"
+        how = (
+            f"was ended by {self.ended_by}"
+            if self.ended_by
+            else "was killed without a word (memory, time, a lost node?)"
+        )
+        return f"{who} began it at {self.when} and {how}"
+
+
+@contextmanager
+def told(job: Job) -> Iterator[None]:
+    """Record that this process is at work on a scan, with signs of life, while the block runs."""
+    path = job.outputs.started
+    beginning = Beginning(time.strftime("%Y-%m-%dT%H:%M:%S%z"), platform.node(), os.getpid(), scheduler_job(os.environ))
+    write_json(path, beginning.to_json())
+    over = threading.Event()
+    threading.Thread(target=_beat, args=(path, over), daemon=True).start()
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped) as stop:
+        over.set()
+        number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0) - 128
+        with suppress(Exception):  # a full disk: it is then told as killed without a word
+            write_json(path, replace(beginning, ended_by=_signal_name(number)).to_json())
+        raise
+    except BaseException:
+        path.unlink(missing_ok=True)  # whoever hears of the error records it
+        raise
+    else:
+        path.unlink(missing_ok=True)
+    finally:
+        over.set()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "a signal"
+
+
+def _beat(path: Path, over: threading.Event) -> None:
+    while not over.wait(BEAT_SECONDS):
+        with suppress(OSError):
+            os.utime(path)
+
+
+def scheduler_job(environ: Mapping[str, str]) -> str | None:
+    """Name of the job that this process is part of, None where no scheduler started it."""
+    array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    if array and task:
+        return f"{array}_{task}"
+    name = next((environ[name] for name in JOB_VARIABLES if environ.get(name)), None)
+    task = next((environ[name] for name in ("LSB_JOBINDEX", "SGE_TASK_ID") if environ.get(name, "").isdigit()), "0")
+    return f"{name}[{task}]" if name and task != "0" else name
+
+
+def read_beginning(path: Path) -> Beginning | None:
+    """Read who began with a scan; None where nobody is at it, nor was killed at it."""
+    content = read_json(path)
+    if content is None:
+        return None
+    fields = Fields(content)
+    try:
+        return Beginning(
+            fields.text("Started") or "?",
+            fields.text("Host") or "?",
+            int(fields.number("Process") or 0),
+            fields.text("Job"),
+            fields.text("EndedBy"),
+        )
+    except NotWholeError:
+        return Beginning("?", "?", 0)
+
+
+def is_at_work(beginning: Beginning, record: Path, claim: Path) -> bool:
+    """Whether who began with a scan still is at it: it holds the lock `claim`, or has touched its `record` since.
+
+    A lock that is free says something on the machine of its holder alone: not all file systems show it to others.
+    """
+    if beginning.ended_by is not None:
+        return False
+    if is_held(claim):
+        return True
+    if beginning.host == platform.node():
+        return False
+    with suppress(OSError):
+        return time.time() - record.stat().st_mtime < STALE_SECONDS
+    return False

@@ -1,0 +1,118 @@
+"""Launchers: each is run by a shell, or read by the parser, that would take it; variables play the scheduler."""
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bids_hsf.runs.config import LAUNCHERS
+from bids_hsf.runs.launchers import KINDS, MAX_TASKS, Launch, Needs, launcher_of
+
+FILTERS = '{"t1w": {"run": null}}'
+COMMAND = ("bids-hsf", "/data/my study", "/out", "participant", "--bids-filter-file", FILTERS, "-m", "T1w", "T2w")
+TASKS = {"slurm": "SLURM_ARRAY_TASK_ID", "pbs": "PBS_ARRAY_INDEX", "lsf": "LSB_JOBINDEX", "sge": "SGE_TASK_ID"}
+
+
+def needs(n_scans: int = 100_000, n_participants: int = 100_000, seconds: float = 30.0) -> Needs:
+    return Needs(n_scans, n_participants, seconds, at_once=2, cores=2, memory_mb=2000, source="a guess")
+
+
+def launch(**changes: float) -> Launch:
+    return Launch(needs(**changes), COMMAND, "/data/my study", "/out")
+
+
+def run(script: str, folder: Path, *words: str, **environ: str) -> list[list[str]]:
+    """Run a script with a stand-in that writes down what bids-hsf would be called with."""
+    (folder / "launcher.sh").write_text(script)
+    fake = folder / "bids-hsf"
+    fake.write_text('#!/bin/bash\nprintf "%s\\0" "$@" >>"$CALLS"; printf "\\n" >>"$CALLS"\n')
+    fake.chmod(0o755)
+    calls = folder / "calls"
+    path = f"{folder}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "CALLS": str(calls), **environ}
+    subprocess.run(["bash", str(folder / "launcher.sh"), *words], check=True, env=environment)
+    return [line.rstrip("\0").split("\0") for line in calls.read_text().splitlines()]
+
+
+def test_all_kinds_that_can_be_asked_for_are_there() -> None:
+    assert set(KINDS) == set(LAUNCHERS)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_script_runs_the_shard_of_its_task_with_the_same_words(kind: str, tmp_path: Path) -> None:
+    script = launcher_of(kind, launch())
+    assert script.startswith("#!/bin/bash\n")
+    (call,) = run(script, tmp_path, **{TASKS[kind]: "7"})
+    n_tasks = needs().n_tasks
+    assert call == [*COMMAND[1:], "--shard", f"7/{n_tasks}"]
+    (tmp_path / "calls").unlink()
+    assert run(script, tmp_path, "group") == [["/data/my study", "/out", "group"]]
+    environment = {name: value for name, value in os.environ.items() if name != TASKS[kind]}
+    alone = subprocess.run(["bash", str(tmp_path / "launcher.sh")], check=False, capture_output=True, env=environment)
+    assert alone.returncode  # outside an array nothing is taken for the first shard
+
+
+@pytest.mark.parametrize(
+    ("kind", "lines"),
+    [
+        (
+            "slurm",
+            ["#SBATCH --array=1-209%50", "#SBATCH --cpus-per-task=2", "#SBATCH --mem=3G", "#SBATCH --time=04:10:00"],
+        ),
+        ("pbs", ["#PBS -J 1-209%50", "#PBS -l select=1:ncpus=2:mem=3gb", "#PBS -l walltime=04:10:00"]),
+        ("lsf", ['#BSUB -J "bids-hsf[1-209]%50"', "#BSUB -n 2", "#BSUB -W 4:10"]),
+        ("sge", ["#$ -t 1-209", "#$ -tc 50", "#$ -pe smp 2", "#$ -l h_vmem=2G", "#$ -l h_rt=04:10:00"]),
+    ],
+)
+def test_time_and_memory_are_those_of_the_estimate(kind: str, lines: list[str]) -> None:
+    script = launcher_of(kind, launch()).splitlines()
+    assert [line for line in lines if line not in script] == []
+
+
+def test_arrays_stay_below_what_schedulers_allow_and_shards_below_the_participants() -> None:
+    assert needs(seconds=3000).n_tasks == MAX_TASKS
+    assert needs(n_scans=12, n_participants=3, seconds=30_000).n_tasks == 3
+    assert needs(n_scans=4, n_participants=2, seconds=1).n_tasks == 1
+    # A shard of several scans a participant has time for all of them.
+    few = needs(n_scans=12, n_participants=3, seconds=3600)
+    assert few.task_minutes >= 60 * 2 * few.n_scans / few.n_tasks / few.at_once
+
+
+def test_one_task_is_an_array_to_no_pbs(tmp_path: Path) -> None:
+    script = launcher_of("pbs", launch(n_scans=4, n_participants=2, seconds=1))
+    assert "#PBS -J" not in script
+    assert run(script, tmp_path)[0][-2:] == ["--shard", "1/1"]
+
+
+def test_babs_reads_its_configuration() -> None:
+    content = yaml.safe_load(launcher_of("babs", launch()))
+    arguments = content["bids_app_args"]
+    assert arguments["$SUBJECT_SELECTION_FLAG"] == "--participant-label"
+    assert shlex.split(arguments["--bids-filter-file"]) == [FILTERS]
+    assert arguments["-m"] == "T1w T2w"
+    assert content["cluster_resources"]["hard_memory_limit"] == "3G"
+    assert content["cluster_resources"]["number_of_cpus"] == "2"
+
+
+def test_nipoppy_reads_its_files_and_knows_their_names() -> None:
+    content = json.loads(launcher_of("nipoppy", launch()))
+    settings = content["invocation.json"]
+    descriptor = json.loads((Path(__file__).parents[2] / "docker/nipoppy/descriptor.json").read_text())
+    assert set(settings) <= {known["id"] for known in descriptor["inputs"]}
+    assert (settings["modalities"], settings["bids_filter_file"]) == (["T1w", "T2w"], FILTERS)
+    assert content["hpc.json"]["CORES"] == "2"
+
+
+def test_snakefile_keeps_the_words(tmp_path: Path) -> None:
+    snakefile = launcher_of("snakemake", launch())
+    # A rule is its own language around Python's literals.
+    shells = [line.strip() for line in snakefile.splitlines() if line.strip().startswith(("'bids-hsf", '"bids-hsf'))]
+    group, participants = map(eval, shells)
+    assert shlex.split(group) == ["bids-hsf", "/data/my study", "/out", "group"]
+    filled = participants.format(wildcards=type("Wildcards", (), {"shard": 7}))
+    assert filled.endswith(f" --shard 7/{needs().n_tasks} || [ $? -eq 1 ]")
+    assert shlex.split(filled.partition(" --shard")[0]) == list(COMMAND)

@@ -1,0 +1,174 @@
+"""What is odd about a result is found, with its figure; what is not is left alone."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from bids_trees import model_card
+from found_hippocampi import GRID, HERE, Change, hippocampi, image
+from scipy import ndimage
+
+from bids_hsf.findings import Finding, Weight
+from bids_hsf.hub.card_file import DiceWeights
+from bids_hsf.localization.contrasts import AlignedScan
+from bids_hsf.localization.coregistration import Coregistration
+from bids_hsf.segmentation.quality import Quality, confirmed, judge
+
+WEIGHTS = DiceWeights(intercept=-4.4, certainty=1, entropy=-0.4, main_share=1, overlap=2, unplaced=0.5)
+CARD = replace(model_card(), predicted_dice=WEIGHTS, max_entropy=0.3)
+IMAGE = image()
+
+
+@cache
+def sound() -> Quality:
+    return judged()
+
+
+def judged(
+    changed: dict[str, Change] | None = None, data: np.ndarray = IMAGE, location=HERE, **figures: float
+) -> Quality:
+    return judge(hippocampi(changed, **figures), [AlignedScan("sub-01_T1w", data, GRID)], location, CARD)
+
+
+def found(quality: Quality) -> dict[str, Finding]:
+    return {finding.code: finding for finding in quality.findings}
+
+
+def small(mask: np.ndarray) -> np.ndarray:
+    return ndimage.binary_erosion(mask, iterations=4)
+
+
+def broken(mask: np.ndarray) -> np.ndarray:
+    """Cut across."""
+    ys = np.flatnonzero(mask.any(axis=(0, 2)))
+    middle = int(ys.mean())
+    mask = mask.copy()
+    mask[:, middle - 4 : middle + 4] = False
+    return mask
+
+
+def front_only(mask: np.ndarray) -> np.ndarray:
+    return mask & (np.indices(mask.shape)[1] > GRID.shape[1] // 2)
+
+
+def test_sound_hippocampi_give_no_finding() -> None:
+    quality = sound()
+    assert quality.findings == ()
+    assert set(quality.predicted_dice) == {"L", "R"}
+    assert min(quality.predicted_dice.values()) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "weight", "threshold"),
+    [
+        (small, "volume-small", "fail", 500.0),
+        (small, "volume-range", "fail", 1000.0),
+        (small, "asymmetry", "check", 35.0),
+        (small, "place-empty", "check", 0.5),
+        (broken, "broken", "check", 0.95),
+        (broken, "pieces", "note", 1),
+        (lambda mask: np.roll(mask, 8, axis=1), "off-place", "check", 6.0),
+    ],
+)
+def test_odd_shapes_are_found(change: Change, code: str, weight: str, threshold: float) -> None:
+    finding = found(judged({"R": change}))[code]
+    assert (finding.weight, finding.threshold, finding.hemisphere) == (weight, threshold, "R")
+    assert finding.figure is not None
+    assert "right" in finding.text or code == "asymmetry"
+
+
+def test_structures_that_are_empty_or_tiny_are_named() -> None:
+    empty = found(judged({"L": front_only}))["structure-empty"]
+    assert (empty.weight, empty.hemisphere, empty.structure, empty.text) == (
+        "fail",
+        "L",
+        "L_back",
+        "Left Back is empty",
+    )
+
+    def tiny_back(mask: np.ndarray) -> np.ndarray:
+        behind = mask & ~front_only(mask)
+        few = np.zeros_like(mask)
+        few[tuple(np.argwhere(behind)[: behind.sum() // 10].T)] = True
+        return front_only(mask) | few
+
+    tiny = found(judged({"L": tiny_back}))["structure-tiny"]
+    assert (tiny.weight, tiny.structure) == ("check", "L_back")
+    assert tiny.figure == pytest.approx(0.1, abs=0.02)
+
+
+def test_volumes_are_held_against_the_head() -> None:
+    finding = found(judged(location=replace(HERE, etiv_mm3=7e6)))["volume-by-etiv"]
+    assert (finding.weight, finding.threshold) == ("check", 0.8)
+    assert "‰" in finding.text
+
+
+def test_what_lies_outside_of_the_view_is_not_called_small() -> None:
+    cut = replace(HERE, coverage={"L": 1.0, "R": 0.4})
+    codes = found(judged({"R": small}, location=cut))
+    assert not {"volume-small", "volume-range", "asymmetry"} & codes.keys()
+
+
+def test_networks_that_are_unsure_are_heard() -> None:
+    codes = found(judged(sureness=0.7, unsure=0.5))
+    assert (codes["entropy"].weight, codes["entropy"].threshold) == ("check", 0.3)
+    assert codes["predicted-dice"].weight in ("check", "fail")
+    assert codes["predicted-dice"].figure is not None
+    assert codes["predicted-dice"].figure < 0.78
+
+
+def test_images_that_show_little_are_told() -> None:
+    rng = np.random.default_rng(1)
+    noisy = (IMAGE + rng.normal(0, 18, GRID.shape)).astype(np.float32)
+    assert found(judged(data=noisy))["noise"].weight == "note"
+    hopeless = rng.normal(0, 50, GRID.shape).astype(np.float32)
+    assert found(judged(data=hopeless))["noise"].weight == "check"
+    blurred = ndimage.gaussian_filter(IMAGE, 3.0)
+    assert "blur" in found(judged(data=blurred))
+    striped = IMAGE.copy()
+    striped[:, :, 25:27] += 70
+    stripe = found(judged(data=striped))["stripe"]
+    assert (stripe.weight, stripe.threshold) == ("note", 0.35)
+    wild = IMAGE.copy()
+    wild.ravel()[::40] = 1e5
+    assert found(judged(data=wild))["wild-voxels"].weight == "note"
+
+
+def test_of_two_that_are_unlike_the_one_that_does_not_fill_its_place_is_meant() -> None:
+    data, sides = IMAGE.copy(), hippocampi().sides
+    inside = np.zeros(GRID.shape, bool)
+    inside[sides[1].slices] = sides[1].segmentation.labels > 0
+    data[inside] += 28
+    unlike = found(judged({"R": lambda mask: ndimage.binary_erosion(mask)}, data=data))["intensities-unlike"]
+    assert (unlike.weight, unlike.hemisphere) == ("check", "R")
+
+
+def test_contrasts_that_hardly_fit_are_told() -> None:
+    scans = [AlignedScan("sub-01_T1w", IMAGE, GRID)]
+    for quality, is_told in ((0.3, True), (0.5, False)):
+        second = AlignedScan("sub-01_T2w", IMAGE, GRID, Coregistration(np.eye(4), quality, 0.1))
+        findings = judge(hippocampi(), [*scans, second], HERE, CARD).findings
+        assert [finding.code for finding in findings] == (["coregistration"] if is_told else [])
+
+
+def test_a_missing_intracranial_volume_is_a_note() -> None:
+    location = replace(HERE, etiv_mm3=None, etiv_reason="the localization is doubtful")
+    (finding,) = judged(location=location).findings
+    assert (finding.code, finding.weight) == ("etiv-refused", "note")
+    assert finding.text == "no intracranial volume: the localization is doubtful"
+
+
+def test_a_crop_is_judged_without_a_place() -> None:
+    quality = judged(location=None)
+    assert quality.findings == ()
+    assert quality.measures["L"].overlap is None
+
+
+def test_a_doubt_about_the_place_is_settled_by_what_was_found_there() -> None:
+    doubt = Finding("localization-doubtful", Weight.FAIL, "not found?", 0.4, 0.45)
+    cut = Finding("coverage", Weight.CHECK, "cut", 0.9, 0.99, "L")
+    assert [each.weight for each in confirmed([doubt, cut], sound())] == ["note", "check"]
+    assert confirmed([doubt], judged({"R": broken})) == (doubt,)
+    assert confirmed([doubt], replace(sound(), predicted_dice={})) == (doubt,)
+    assert confirmed([doubt], replace(sound(), predicted_dice={"L": 0.9, "R": 0.79})) == (doubt,)
