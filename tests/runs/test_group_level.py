@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from bids import BIDSLayout
 from cohorts import outputs_of, write_cohort, write_result
 from report_pages import Page
 from toy_runs import contents, run_here
@@ -161,8 +162,12 @@ def test_covariates_are_joined_and_change_is_told(tmp_path: Path) -> None:
     for name in ("group_volumes", "group_volumes_long", "group_changes"):
         described = json.loads((out / f"{name}.json").read_text())
         assert list(described) == list(rows_of(out, f"{name}.tsv")[0])
-        assert all(entry["Description"] for entry in described.values())
+        assert all(entry["Description"] for column, entry in described.items() if column != "suffix")
     assert json.loads((out / "group_volumes.json").read_text())["age"]["Units"] == "years"
+    # pybids takes what lies beside a table for its metadata, and has a suffix of its own.
+    (out / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}')
+    layout = BIDSLayout(out, validate=False, is_derivative=True)
+    assert [file.filename for file in layout.get(suffix="changes", extension=".tsv")] == ["group_changes.tsv"]
     # Of one session there is no change to tell, and an old table would tell of another cohort.
     assert group(out, "--session-label", "1", bids_dir=root).returncode == 0
     assert not list(out.glob("group_changes.*"))
