@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bids_hsf.bids.group_table import TOTAL, VOLUME_END, Cell, total_column
-from bids_hsf.cohort.families import families_of
+from bids_hsf.cohort.families import families_of, mixtures_of
 from bids_hsf.files import write_text
 from bids_hsf.labels import HEMISPHERES
 from bids_hsf.reports.charts import Chart, Marks, strip_chart
@@ -109,6 +109,7 @@ def group_page(output_dir: Path, cohort: Cohort) -> str:
         scripts=["table.js"],
         title="Group volumes",
         families=_families(cohort),
+        mixtures=[str(mixture) for mixture in mixtures_of(table)],
         columns=[short_heading(name) for name in columns],
         table=[lines[index] for index in sorted(order.tolist())] if has_all else [lines[i] for i in order.tolist()],
         rows=None if has_all else data_block([[line.scan, line.href, line.is_flagged, *line.cells] for line in lines]),
