@@ -84,7 +84,7 @@ def way(command: str) -> str:
 
 
 def can_run(words: list[str]) -> bool:
-    """Whether one of our programs can do what is asked here: nothing that fetches, takes minutes, or is elsewhere."""
+    """Whether one of our programs can do it here: not what fetches, takes minutes, or has folders of the reader's."""
     if words[1] in ("fetch", "verify", "evaluate", "quantize"):
         return False
     return not any(re.search(r"(^|=)[/~]", word) for word in words)  # of the reader's machine
