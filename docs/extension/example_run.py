@@ -130,7 +130,8 @@ def _drawn(folder: Path) -> str:
 def seconds(_: str) -> str:
     """Tell what the run took, stage by stage, from its own provenance, and on which machine."""
     rows, host = [], {}
-    for path in sorted((SHOWN / "bids-hsf" / "logs").glob("*_provenance.json")):
+    _only("logs/**/*_provenance.json")
+    for path in sorted((SHOWN / "bids-hsf" / "logs").rglob("*_provenance.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         host = record["Host"] | {"provider": record["Device"].get("Provider", "")}
         spent = record["Seconds"]

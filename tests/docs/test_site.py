@@ -79,6 +79,11 @@ def test_pages_have_what_the_code_has(site: Path) -> None:
         assert f"<strong>{code}</strong>" in text("errors")
 
 
+def test_seconds_are_told_of_every_scan_of_the_run(site: Path) -> None:
+    told = (site / "measured.html").read_text(encoding="utf-8")
+    assert all(scan in told for scan in ("sub-01_T1w", "sub-02_T1w", "sub-02_T2w"))
+
+
 def test_pictures_and_reports_of_the_run_are_there(site: Path) -> None:
     assert len(list((site / "_images").glob("*_desc-segmentation_dseg.svg"))) >= 2
     assert (site / "example/sub-01.html").is_file()
