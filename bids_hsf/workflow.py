@@ -296,8 +296,10 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
             # Not before: of a run whose every scan is refused, another's methods would be lost.
             if device is None and outcome.device is not None:
                 device = outcome.device
-                if saved == logs.config_path(config.output_dir, run_id):  # and not that of an earlier run
-                    logs.write_config(saved, replace(config, resources=crew.resources_on(device)), plan.card)
+                used = crew.resources_on(device)
+                # Where a worker has chosen it; and the file is not that of an earlier run.
+                if used != crew.resources and saved == logs.config_path(config.output_dir, run_id):
+                    logs.write_config(saved, replace(config, resources=used), plan.card)
                 write_methods(plan, config, device.provider)
             log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
     return outcomes

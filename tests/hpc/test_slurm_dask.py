@@ -1,14 +1,11 @@
-"""Dask asks a real Slurm for its workers; one is cancelled in the midst, and the outputs are those of one process.
+"""Dask asks a real Slurm for its workers; one is cancelled in the midst, and the outputs are those of one process."""
 
-Needs a Slurm that answers: SLURM_CONF, or the system's. Two cores of it are used.
-"""
-
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from fast_app import write_card, write_dataset
+from slurm import Slurm
 from toy_runs import HANG_SECONDS, Place, wait_until
 
 pytestmark = pytest.mark.hpc
@@ -30,9 +27,9 @@ distributed:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    if shutil.which("sinfo") is None or subprocess.run(["sinfo", "-h"], capture_output=True).returncode != 0:
-        pytest.skip("no Slurm answers here")
+def place(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, slurm.environ[name])
     place = Place(write_dataset(tmp_path / "bids", 8), write_card(tmp_path), tmp_path / "reference")
     assert place.run(place.reference).returncode == 0
     return place

@@ -1,18 +1,20 @@
 """Nothing lost, nothing half-done: kills, signals, full disks, mounts that go."""
 
 import errno
-import gzip
 import os
 import random
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from toy_runs import N_SUBJECTS, Place, assert_whole, contents, leftovers, wait_for
+
+from bids_hsf.bids.gzip_stream import gzipped
 
 
 def kill_and_resume(place: Place, out: Path, n_kills: int, *words: object) -> None:
@@ -83,14 +85,13 @@ def test_full_disk_leaves_nothing_that_looks_finished_and_the_next_run_goes_on(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    write = gzip.GzipFile.write
 
-    def fill_up(stream: gzip.GzipFile, content: memoryview) -> int:
-        write(stream, content[: len(content) // 2])
+    def fill_up(pieces: Iterable[bytes]) -> Iterator[bytes]:
+        yield from islice(gzipped(pieces), 5)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(gzip.GzipFile, "write", fill_up)
+        patch.setattr("bids_hsf.bids.maps.gzipped", fill_up)
         done = place.run(out, "participant")
     assert done.returncode == 74, done.stderr
     assert "No space left on device" in done.stderr
