@@ -25,6 +25,7 @@ from bids_hsf.text_table import text_table
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
+ENTITIES = ("suffix", "extension", "datatype")  # of pybids, that files in the root of a dataset have
 
 
 def judged_cohort(config: Config) -> tuple[Cohort, list[str]]:
@@ -116,7 +117,10 @@ def write_tables(cohort: Cohort, output_dir: Path) -> Path:
 def _write(path: Path, lines: Iterable[str], descriptions: Mapping[str, Any]) -> Path:
     """Write a table and its data dictionary."""
     write_lines(path, lines)
-    write_json(path.with_suffix(".json"), descriptions)
+    # pybids takes the dictionary for metadata of the files of that name, refuses one whose entities are others, and
+    # knows an entity "suffix"; a null it passes over. The description is in the documentation.
+    entities = dict.fromkeys(name for name in descriptions if name in ENTITIES)
+    write_json(path.with_suffix(".json"), {**descriptions, **entities})
     return path
 
 

@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
+from bids import BIDSLayout
 from cohorts import outputs_of, write_cohort, write_result
+from report_pages import Page
 from toy_runs import contents, run_here
 
 
@@ -16,6 +18,10 @@ def group(out: Path, *words: object, bids_dir: Path | None = None):
 def rows_of(out: Path, name: str = "group_volumes.tsv") -> list[dict[str, str]]:
     with (out / name).open(newline="") as stream:
         return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def page_text(out: Path) -> str:
+    return " ".join(Page((out / "group_volumes.html").read_text()).text.split())
 
 
 def by_scan(out: Path) -> dict[str, dict[str, str]]:
@@ -85,6 +91,7 @@ def test_settings_are_columns_and_mixing_them_is_told(out: Path) -> None:
     names = ("labels", "test_time_augmentations", "derivatives", "other_settings", "model_version", "suffix")
     assert [row[name] for name in names] == ["all", "4", "freesurfer", "KeepIslands True", "1.0", "T1w"]
     assert "test_time_augmentations differs: n/a (12), 4 (1)" in done.stderr
+    assert "mixed settings toy_fast, T1w, seg-toyFast: test_time_augmentations differs" in page_text(out)
     # It is not compared with what was made in another way.
     assert row["outlier"] == "n/a"
 
@@ -155,8 +162,12 @@ def test_covariates_are_joined_and_change_is_told(tmp_path: Path) -> None:
     for name in ("group_volumes", "group_volumes_long", "group_changes"):
         described = json.loads((out / f"{name}.json").read_text())
         assert list(described) == list(rows_of(out, f"{name}.tsv")[0])
-        assert all(entry["Description"] for entry in described.values())
+        assert all(entry["Description"] for column, entry in described.items() if column != "suffix")
     assert json.loads((out / "group_volumes.json").read_text())["age"]["Units"] == "years"
+    # pybids takes what lies beside a table for its metadata, and has a suffix of its own.
+    (out / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0", "DatasetType": "derivative"}')
+    layout = BIDSLayout(out, validate=False, is_derivative=True)
+    assert [file.filename for file in layout.get(suffix="changes", extension=".tsv")] == ["group_changes.tsv"]
     # Of one session there is no change to tell, and an old table would tell of another cohort.
     assert group(out, "--session-label", "1", bids_dir=root).returncode == 0
     assert not list(out.glob("group_changes.*"))
