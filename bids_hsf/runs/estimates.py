@@ -22,7 +22,7 @@ SAMPLED_SCANS = 20
 USUAL_VOXELS = 8_000_000  # a head of 1 mm
 FLOP_PER_VOXEL_AND_WEIGHT_BYTE = 0.018
 # Processor seconds beside the networks, of a head of 1 mm: localization, files, figures, the report.
-SECONDS_BESIDE_THE_NETWORK = 1.4
+SECONDS_BESIDE_THE_NETWORK = 1.5
 SECONDS_A_RANDOM_VIEW = 0.3  # to draw one of a hippocampus, and to carry its votes back
 # What networks of this kind get out of one core with AVX2 or more, or of a whole graphics processor.
 FLOP_PER_SECOND = {"cpu": 140e9, "openvino": 250e9}
