@@ -94,6 +94,8 @@ class NothingSelectedError(BidsHsfError):
 class EmptyShardError(NothingSelectedError):
     """A slice of the participants has nothing to do; others may have: no reason for a job to fail."""
 
+    remedy = "Nothing has to be done. An array of fewer tasks gives each of them some participants."
+
 
 class ScanError(BidsHsfError):
     """One scan cannot be processed; the others are unharmed."""

@@ -16,7 +16,7 @@ PARTICIPANT = {"Description": "Participant, with sub-"}
 IDENTITY: Descriptions = {
     "participant_id": PARTICIPANT,
     "session_id": {"Description": "Session, with ses-"},
-    "scan": {"Description": "Name of the scan: its BIDS entities and suffix"},
+    "scan": {"Description": "Name of the scan: its BIDS entities and suffix, which is also in the column suffix"},
     "suffix": SUFFIX,
     "model": MODEL,
     "segmentation": SEGMENTATION,

@@ -47,6 +47,9 @@ def find_runs(settings: Mapping[str, Override], options: Sequence[str]) -> list[
         own = [image for image in images if _is_raw(image.relative_to(root))]
         if len(own) < len(images):
             complain(f"warning: {len(images) - len(own)} image(s) that are no raw scans are left out", logging.WARNING)
+        contrast = settings.get("roiloc.contrast")
+        if contrast is not None and not all(_stem(image).endswith(contrast_of(image, contrast)) for image in own):
+            complain(f"warning: {contrast.word} changes nothing: names in a dataset tell the contrast", logging.WARNING)
         if own:
             return [dataset_run(root, own, options, joined=joined)]
     if joined:

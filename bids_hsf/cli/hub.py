@@ -92,12 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--dest", type=Path, metavar="DIR", help="folder that `hsf-hub fetch --dest` filled (default: the cache)"
     )
-    new = _add(commands, "new", new_card, "begin the card of an ONNX file: all that the file tells is filled in")
-    new.add_argument("file", type=Path, metavar="FILE.onnx")
-    text = "where to write it (default: beside the file, with the ending .yaml)"
-    new.add_argument("--output", type=Path, metavar="CARD.yaml", help=text)
-    text = "address from which others will have the file (default: none; the card then names the file beside it)"
-    new.add_argument("--url", metavar="URL", help=text)
+    _add_new(commands)
     validate = _add(commands, "validate", validate_card, "check a card: schema, download, checksums, a trial run")
     validate.add_argument("card", type=Path, metavar="CARD.yaml")
     evaluate = _add(commands, "evaluate", evaluate_model, "judge a model on crops with manual labels")
@@ -117,6 +112,16 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (fetch, validate, evaluate, quantized):
         command.add_argument("--allow-http", action="store_true", default=None, help="take http:// addresses too")
     return parser
+
+
+def _add_new(commands: Any) -> None:
+    """Add the command that begins a card."""
+    new = _add(commands, "new", new_card, "begin the card of an ONNX file: all that the file tells is filled in")
+    new.add_argument("file", type=Path, metavar="FILE.onnx")
+    text = "where to write it (default: beside the file, with the ending .yaml)"
+    new.add_argument("--output", type=Path, metavar="CARD.yaml", help=text)
+    text = "address from which others will have the file (default: none; the card then names the file beside it)"
+    new.add_argument("--url", metavar="URL", help=text)
 
 
 def show_model(options: argparse.Namespace) -> Answer:

@@ -189,7 +189,8 @@ def _with_size_of(guide: Guide, location: Location, locator: Locator) -> Locatio
     etiv_mm3, reason, findings = there.etiv_mm3, there.etiv_reason, location.findings
     if location.etiv_mm3 is not None and abs(location.etiv_mm3 / etiv_mm3 - 1) > MAX_SIZE_DIFFERENCE:
         sizes = f"{location.etiv_mm3 / 1e6:.2f} l in this scan, {etiv_mm3 / 1e6:.2f} l in {guide.key}"
-        text, ratio = f"the head has {sizes}: are they of one person?", round(location.etiv_mm3 / etiv_mm3, 3)
+        text = f"the head has {sizes}: are they of one person?"
+        ratio = round(location.etiv_mm3 / etiv_mm3, 3)
         findings += (Finding("etiv-differs", Weight.CHECK, text, ratio, 1 + MAX_SIZE_DIFFERENCE),)
     provenance = {**location.provenance, "eTIVOf": guide.key}
     return replace(location, etiv_mm3=etiv_mm3, etiv_reason=reason, findings=findings, provenance=provenance)

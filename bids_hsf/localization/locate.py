@@ -15,7 +15,7 @@ from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.labels import SIDE_NAMES
 from bids_hsf.localization.candidates import Candidate, judged, quality_in_place
 from bids_hsf.localization.intracranial_volume import intracranial_volume
-from bids_hsf.localization.location import DOUBTFUL, DOUBTFUL_QUALITY, WHOLE_HIPPOCAMPUS_SHARE, Location, rotation_part
+from bids_hsf.localization.location import DOUBTFUL_QUALITY, WHOLE_HIPPOCAMPUS_SHARE, Location, rotation_part
 from bids_hsf.localization.own_hippocampi import REFUSED, with_own_hippocampi
 from bids_hsf.localization.reduced_scan import ReducedScan
 from bids_hsf.localization.strategy import best_candidate
@@ -141,7 +141,7 @@ def _findings(candidate: Candidate, coverage: Mapping[str, float], orientation_k
             f"the hippocampi may not have been found (quality {quality:.2f}, expected {DOUBTFUL_QUALITY:g} or more): "
             "look at the boxes in the report"
         )
-        found.append(Finding(DOUBTFUL, Weight.FAIL, text, round(quality, 4), DOUBTFUL_QUALITY))
+        found.append(Finding("localization-doubtful", Weight.FAIL, text, round(quality, 4), DOUBTFUL_QUALITY))
     for side, share in coverage.items():
         if share < WHOLE_HIPPOCAMPUS_SHARE:
             weight = Weight.CHECK if share >= MOST_OF_A_HIPPOCAMPUS else Weight.FAIL

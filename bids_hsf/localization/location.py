@@ -15,7 +15,6 @@ from bids_hsf.localization.template import load_template
 # of 204 disturbed copies; of answers displaced on purpose (--calibrate) all 38 whose hippocampi lie 8 mm or more
 # away have 0.35 or less, at 6 to 8 mm up to 0.65, at 4 to 6 mm up to 0.75.
 DOUBTFUL_QUALITY = 0.45
-DOUBTFUL = "localization-doubtful"  # code of what is then found
 
 # A whole hippocampus, but for what is lost at the border.
 WHOLE_HIPPOCAMPUS_SHARE = 0.99

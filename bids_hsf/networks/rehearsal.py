@@ -56,27 +56,8 @@ def rehearse(files: Sequence[MemberFile], tried: Sequence[SessionSettings]) -> N
     ]
     if not steps or not sys.executable:
         return
-    plan = [
-        {
-            "path": str(file.path),
-            "checksums": file.checksums,
-            "provider": settings.provider,
-            "options": dict(settings.options),
-            "n_threads": settings.n_threads,
-        }
-        for file, settings in steps
-    ]
     try:
-        # -P: no module of the folder in which somebody happens to be.
-        done = subprocess.run(  # noqa: S603 - this very interpreter
-            [sys.executable, "-P", "-m", __name__],
-            input=json.dumps(plan),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            check=False,
-        )
+        done = _run_apart(steps)
     except OSError as error:  # no further process: the scans will say so, if they need one
         logger.debug("No rehearsal: %s", error)
         return
@@ -88,6 +69,30 @@ def rehearse(files: Sequence[MemberFile], tried: Sequence[SessionSettings]) -> N
         return
     for file, settings in steps:
         _mark(file, settings)
+
+
+def _run_apart(steps: Sequence[tuple[MemberFile, SessionSettings]]) -> subprocess.CompletedProcess[str]:
+    """Do the steps in another process; raises OSError where none can be started."""
+    plan = [
+        {
+            "path": str(file.path),
+            "checksums": file.checksums,
+            "provider": settings.provider,
+            "options": dict(settings.options),
+            "n_threads": settings.n_threads,
+        }
+        for file, settings in steps
+    ]
+    # -P: no module of the folder in which somebody happens to be.
+    return subprocess.run(  # noqa: S603 - this very interpreter
+        [sys.executable, "-P", "-m", __name__],
+        input=json.dumps(plan),
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
 
 
 def _crash(file: MemberFile, settings: SessionSettings, number: int) -> ModelError:
@@ -116,7 +121,10 @@ def _mark_path(file: MemberFile, settings: SessionSettings) -> Path | None:
 
 def _is_marked(file: MemberFile, settings: SessionSettings) -> bool:
     path = _mark_path(file, settings)
-    return path is not None and path.exists()
+    try:
+        return path is not None and path.exists()
+    except OSError:  # a folder that is closed to us: nobody knows
+        return False
 
 
 def _mark(file: MemberFile, settings: SessionSettings) -> None:

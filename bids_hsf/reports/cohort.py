@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from bids_hsf.bids.group_table import NAME, GroupTable, read_group_table
 from bids_hsf.bids.tables import MISSING
 from bids_hsf.bids.typed_json import NotWholeError
 from bids_hsf.findings import Weight
-from bids_hsf.reports.pages import anchor, link_to
+from bids_hsf.reports.pages import anchor
 
 logger = logging.getLogger(__name__)
 
@@ -109,13 +110,13 @@ class Cohort:
                 found[name] = values
         return found
 
-    def address(self, row: int) -> str:
-        """Address of a scan on its subject's page."""
-        table = self.table
-        participant, model, segmentation = (
-            table.texts(name)[row] or "" for name in ("participant_id", "model", "segmentation")
-        )
-        return f"{link_to(Path(f'{participant}.html'))}#{anchor(self.scans[row], model, segmentation)}"
+    @cached_property
+    def addresses(self) -> list[str]:
+        """Where each scan stands on its subject's page."""
+        names = ("participant_id", "model", "segmentation")
+        participants, models, segmentations = ([cell or "" for cell in self.table.texts(name)] for name in names)
+        rows = zip(participants, self.scans, models, segmentations, strict=True)
+        return [f"{quote(participant)}.html#{anchor(*scan)}" for participant, *scan in rows]
 
 
 def read_cohort(output_dir: Path) -> Cohort:

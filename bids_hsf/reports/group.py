@@ -95,7 +95,7 @@ def group_page(output_dir: Path, cohort: Cohort) -> str:
     columns = _columns(names, len(table))
     order = np.argsort(~cohort.flagged, kind="stable")[:MAX_ROWS]
     has_all = len(order) == len(table)
-    lines = _lines(cohort, columns, range(len(table)))
+    lines = _lines(cohort, columns)
     counts = {
         "scans": len(set(zip(cohort.scans, table.texts("model"), strict=True))),
         "subjects": len(set(table.texts("participant_id"))),
@@ -143,7 +143,7 @@ def _family(title: str, cohort: Cohort, rows: list[int]) -> Family:
     table = cohort.table
     marks = Marks(
         [cohort.scans[row].rpartition("_")[0] or cohort.scans[row] for row in rows],
-        [cohort.address(row) for row in rows],
+        [cohort.addresses[row] for row in rows],
         cohort.outlying[rows],
     )
     scores, measures = table.numbers("outlier_score"), table.texts("outlier_measures")
@@ -172,7 +172,7 @@ def _structures(names: Sequence[str]) -> list[str]:
     return sorted((name for name in both if not (single and name == TOTAL)), key=lambda name: name != TOTAL)
 
 
-def _lines(cohort: Cohort, columns: Sequence[str], rows: Sequence[int]) -> list[Line]:
+def _lines(cohort: Cohort, columns: Sequence[str]) -> list[Line]:
     """Rows of the table, by columns: there may be many."""
     table = cohort.table
     shown: list[Sequence[str]] = []
@@ -182,8 +182,9 @@ def _lines(cohort: Cohort, columns: Sequence[str], rows: Sequence[int]) -> list[
             continue
         shown.append([_shown(cell) for cell in table.cells(name)])
     flagged = cohort.flagged.tolist()
-    addresses = [cohort.address(row) if cohort.statuses[row] == "done" else "" for row in rows]
-    cells: Any = zip(*shown, strict=True) if shown else [()] * len(rows)
+    standing = zip(cohort.addresses, cohort.statuses, strict=True)
+    addresses = [address if status == "done" else "" for address, status in standing]
+    cells: Any = zip(*shown, strict=True) if shown else [()] * len(table)
     return [Line(*line) for line in zip(cohort.scans, addresses, flagged, cells, strict=True)]
 
 

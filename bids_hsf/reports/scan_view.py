@@ -108,6 +108,7 @@ class ScanView:
     model: str
     segmentation: str
     quality: str
+    expected_dice: str
     etiv: float | None
     pairs: tuple[Pair, ...]
     total: Pair
@@ -139,6 +140,7 @@ def view_scan(output_dir: Path, found: Derivative, album: Album) -> ScanView:
         model=model,
         segmentation=segmentation,
         quality=to_text(None if sidecar is None else sidecar.localization.quality),
+        expected_dice=to_text(None if sidecar is None else list(sidecar.predicted_dice.values()) or None),
         etiv=None if sidecar is None else sidecar.etiv_mm3,
         pairs=pairs,
         total=total,

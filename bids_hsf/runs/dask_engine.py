@@ -4,7 +4,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,15 +69,18 @@ class DaskEngine:
             while waiting:
                 lost: list[Bundle] = []
                 yield from crowd.work(waiting, lost, WINDOW_A_WORKER)
-                # Not all of them were to blame: each has a worker for itself now.
-                alone = deque((task,) for bundle in lost for task in bundle)
+                # Not all of them were to blame: what is lost again, each by itself, is tried with nothing beside it.
+                again = deque((task,) for bundle in lost for task in bundle)
+                suspects: deque[Bundle] = deque()
+                yield from crowd.work(again, suspects, 1)
                 culprits: list[Bundle] = []
-                yield from crowd.work(alone, culprits, 1)
+                all_killed = yield from crowd.work(suspects, culprits, None)
                 yield from (killed(task) for (task,) in culprits)
                 if stop and culprits:
                     return
-                if len(culprits) >= MAX_KILLS and waiting:
-                    tell_of_kills(len(alone) + sum(map(len, waiting)))
+                waiting.extendleft([*suspects, *again])
+                if all_killed and waiting:
+                    tell_of_kills(sum(map(len, waiting)))
                     return
 
     @contextmanager
@@ -124,24 +127,39 @@ class _Crowd:
                 logger.warning("No worker of Dask is there; waiting for one")
         return max(self._n_workers, self._expected)
 
-    def work(self, waiting: deque[Bundle], lost: list[Bundle], window: int) -> Iterator[Outcome]:
-        """Do tasks from the front of a queue; up to its end, or until so many workers were killed in a row.
+    def work(
+        self, waiting: deque[Bundle], lost: MutableSequence[Bundle], window: int | None
+    ) -> Generator[Outcome, None, bool]:
+        """Do tasks from the front of a queue, up to its end, or until too many workers were killed in a row.
 
-        Bundles whose workers were killed, as often as the scheduler tries, are added to `lost`.
+        Parameters
+        ----------
+        waiting : deque of Bundle
+        lost : sequence of Bundle
+            To it are added those whose workers were killed, as often as the scheduler tries.
+        window : int or None
+            Bundles a worker that are under way at a time; None for a single one in all.
+
+        Returns
+        -------
+        bool
+            Whether too many workers were killed.
         """
         done: SimpleQueue[Any] = SimpleQueue()
         running: dict[Any, Bundle] = {}
         kills = 0
         try:
             while running or (waiting and kills < MAX_KILLS):
-                most = max(window * self.n_workers, MIN_WINDOW if window > 1 else 1)
-                while waiting and len(running) < most and kills < MAX_KILLS:
+                while waiting and len(running) < self._most(window) and kills < MAX_KILLS:
                     bundle = waiting.popleft()
                     future = self._send(bundle)
                     running[future] = bundle
                     future.add_done_callback(done.put)
                 with suppress(Empty):
                     future = done.get(timeout=1.0)
+                    if future.status in ("pending", "lost"):  # with its worker: it is computed again
+                        future.add_done_callback(done.put)
+                        continue
                     bundle = running.pop(future)
                     outcomes = self._outcomes(future)
                     if outcomes is None:
@@ -156,6 +174,13 @@ class _Crowd:
             if running:
                 with suppress(Exception):
                     self._client.cancel(list(running), force=True)
+        return kills >= MAX_KILLS
+
+    def _most(self, window: int | None) -> int:
+        """Bundles that may be under way."""
+        if window is None:
+            return 1
+        return max(window * self.n_workers, MIN_WINDOW if window > 1 else 1)
 
     def _send(self, bundle: Bundle) -> Any:
         self._n_sent += 1

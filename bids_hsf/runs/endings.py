@@ -8,7 +8,7 @@ from bids_hsf.bids.provenance import Failure
 from bids_hsf.bids.sidecars import find_sidecar
 from bids_hsf.errors import BidsHsfError, OutputError, StorageError
 from bids_hsf.files import write_json
-from bids_hsf.findings import Finding, Weight, worst
+from bids_hsf.findings import WEIGHTS, Finding, Weight, worst
 from bids_hsf.runs.jobs import Job
 from bids_hsf.runs.states import State, state_of
 from bids_hsf.runs.tasks import Outcome
@@ -23,9 +23,7 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     """One line a scan; a failure also leaves its reason for the status level."""
     if outcome.error is None:
         logger.info("%s: done in %.1f s (%s)", outcome.key, outcome.seconds, progress)
-        for finding in findings_of(job):
-            level = logging.WARNING if finding.is_flag else logging.INFO
-            logger.log(level, "%s: %s: %s", outcome.key, finding.weight, finding.text)
+        _tell_findings(job)
         return
     logger.error("%s: %s", outcome.key, outcome.error.message)
     if outcome.error.hint:
@@ -39,6 +37,16 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
         failure = Failure(error.message, error.hint, error.exit_code, job.key, model)
         write_json(job.outputs.failure, failure.to_json())
         job.outputs.started.unlink(missing_ok=True)  # of a worker that was killed
+
+
+def _tell_findings(job: Job) -> None:
+    """Tell what is to be known of a finished scan, a line a weight, the heaviest first."""
+    findings = findings_of(job)
+    for weight in reversed(WEIGHTS):
+        texts = [finding.text for finding in findings if finding.weight is weight]
+        if texts:
+            level = logging.INFO if weight is Weight.NOTE else logging.WARNING
+            logger.log(level, "%s: %s: %s", job.key, weight, "; ".join(texts))
 
 
 def findings_of(job: Job) -> tuple[Finding, ...]:

@@ -11,6 +11,7 @@ from bids_hsf.errors import MemoryLimitError, StorageError, UnreadableImageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged
 from bids_hsf.images import open_scan
+from bids_hsf.networks.device import candidates
 from bids_hsf.networks.memory import HSF_FILE_BYTES, USUAL_CROP_VOXELS, NetworkMemory, peak_bytes
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.jobs import Job
@@ -20,8 +21,12 @@ from bids_hsf.runs.planning import options_of
 SAMPLED_SCANS = 20
 USUAL_VOXELS = 8_000_000  # a head of 1 mm
 FLOP_PER_VOXEL_AND_WEIGHT_BYTE = 0.018
-FLOP_PER_SECOND_AND_CORE = 40e9
-SECONDS_BESIDE_THE_NETWORK = 7.0  # localization, files, figures of a 1 mm scan on two cores
+# Processor seconds beside the networks, of a head of 1 mm: localization, files, figures, the report.
+SECONDS_BESIDE_THE_NETWORK = 1.4
+SECONDS_A_RANDOM_VIEW = 0.3  # to draw one of a hippocampus, and to carry its votes back
+# What networks of this kind get out of one core with AVX2 or more, or of a whole graphics processor.
+FLOP_PER_SECOND = {"cpu": 140e9, "openvino": 250e9}
+FLOP_PER_SECOND_ON_GPU = 5e12
 
 
 def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int) -> int:
@@ -31,12 +36,42 @@ def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int) -> int:
     return round(peak_bytes(network, n_voxels, with_torch=with_torch) / 2**20)
 
 
-def seconds(n_voxels: int, card: ModelCard, n_augmentations: int, n_threads: int) -> float:
-    """Seconds of one scan on the CPU, both hippocampi."""
-    passes = 2 * (1 + n_augmentations)
-    flop = passes * USUAL_CROP_VOXELS * FLOP_PER_VOXEL_AND_WEIGHT_BYTE * sum(member_sizes(card))
+def seconds(
+    n_voxels: int, card: ModelCard, n_augmentations: int, n_threads: int, voxel_mm3: float = 1.0, device: str = "cpu"
+) -> float:
+    """Seconds of one scan, both hippocampi, once the networks are open.
+
+    Parameters
+    ----------
+    n_voxels : int
+        Of the scan.
+    card : ModelCard
+    n_augmentations : int
+    n_threads : int
+    voxel_mm3 : float
+        Volume of its voxels, which the networks see where their own are "native".
+    device : str
+        Name of the execution provider.
+    """
+    flop = flop_of(card, n_augmentations, voxel_mm3)
+    rate = FLOP_PER_SECOND.get(device)
+    network = flop / FLOP_PER_SECOND_ON_GPU if rate is None else flop / (rate * n_threads)
+    n_random = 0 if card.recipe.mirrors_alone else n_augmentations
     size = max(1.0, n_voxels / USUAL_VOXELS)
-    return SECONDS_BESIDE_THE_NETWORK * math.sqrt(size) + flop / (FLOP_PER_SECOND_AND_CORE * n_threads)
+    beside = SECONDS_BESIDE_THE_NETWORK * math.sqrt(size)
+    return beside + network + 2 * n_random * SECONDS_A_RANDOM_VIEW / n_threads
+
+
+def flop_of(card: ModelCard, n_augmentations: int, voxel_mm3: float = 1.0) -> float:
+    """Operations of all passes over both hippocampi."""
+    volume = voxel_mm3 if card.voxel_size_mm is None else card.voxel_size_mm**3
+    crop = USUAL_CROP_VOXELS / volume
+    return 2 * (1 + n_augmentations) * crop * FLOP_PER_VOXEL_AND_WEIGHT_BYTE * sum(member_sizes(card))
+
+
+def usual_device(request: str) -> str:
+    """Name of the provider that a request most likely gets on this machine."""
+    return next((provider.name for provider in candidates(request)), "cpu")
 
 
 def seconds_so_far(provenances: Sequence[Path]) -> float | None:

@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
+
 from bids_hsf.errors import StorageError, UnreadableImageError
 from bids_hsf.images import open_scan
 from bids_hsf.runs import estimates
 from bids_hsf.runs.census import participant_line
 from bids_hsf.runs.config import Config
-from bids_hsf.runs.jobs import Plan
+from bids_hsf.runs.jobs import Job, Plan
 from bids_hsf.runs.launchers import Launch, Needs, launcher_of
 from bids_hsf.runs.planning import number_of_augmentations
 from bids_hsf.runs.scheduling import share_cores
@@ -34,21 +36,17 @@ def needs_of(plan: Plan, config: Config) -> Needs:
     todo = [job for job in plan.jobs if config.behaviour.force or state_of(job) is not State.DONE] or plan.jobs
     n_augmentations = number_of_augmentations(card, config.method)
     sampled = todo[:: math.ceil(len(todo) / estimates.SAMPLED_SCANS)]
-    sizes = []
-    for job in sampled:
-        try:
-            sizes.append(math.prod(open_scan(job.scan.path).shape[:3]))
-        except (UnreadableImageError, StorageError):
-            continue
-    sizes = sizes or [estimates.USUAL_VOXELS]
-    memory_mb = max(estimates.memory_mb(size, card, n_augmentations) for size in sizes)
+    sizes = [_size_of(job) for job in sampled]
+    memory_mb = max(estimates.memory_mb(n_voxels, card, n_augmentations) for n_voxels, _ in sizes)
     cores = resources.nthreads or (resources.nprocs or 1) * (resources.omp_nthreads or 1)
     cores = cores if resources.nthreads or resources.nprocs or resources.omp_nthreads else USUAL_CORES
     limit = None if resources.mem_mb is None else resources.mem_mb << 20
     at_once, n_threads = share_cores(resources, len(todo), cores, limit, memory_mb)
     records = [job.outputs.provenance for job in plan.jobs[:: math.ceil(len(plan.jobs) / SAMPLED_RECORDS)]]
     measured = estimates.seconds_so_far(records)
-    guessed = [estimates.seconds(size, card, n_augmentations, n_threads) for size in sizes]
+    # The networks run where the worker decides; a graphics processor is not counted upon unless it is named.
+    device = "cpu" if resources.device == "auto" else resources.device
+    guessed = [estimates.seconds(n, card, n_augmentations, n_threads, volume, device) for n, volume in sizes]
     return Needs(
         n_scans=len(todo),
         n_participants=len({job.scan.participant for job in todo}),
@@ -58,3 +56,13 @@ def needs_of(plan: Plan, config: Config) -> Needs:
         memory_mb=resources.mem_mb or memory_mb * at_once,
         source="as the scans that are done" if measured else "a guess; better once some scans are done",
     )
+
+
+def _size_of(job: Job) -> tuple[int, float]:
+    """Voxels of a scan and their volume in mm3, by its header; those of a usual head where that cannot be read."""
+    try:
+        image = open_scan(job.scan.path)
+    except (UnreadableImageError, StorageError):
+        return estimates.USUAL_VOXELS, 1.0
+    sides = np.sqrt((np.asarray(image.affine)[:3, :3] ** 2).sum(axis=0))
+    return math.prod(image.shape[:3]), math.prod(map(float, sides))

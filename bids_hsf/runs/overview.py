@@ -46,6 +46,7 @@ class Row:
     size: str = ""
     remark: str = ""
     n_voxels: int = 0
+    voxel_mm3: float = 1.0
     todo: bool = False
 
 
@@ -87,7 +88,7 @@ def _row(job: Job, config: Config) -> Row:
         remarks.insert(0, str(state))
     todo = config.behaviour.force or state is not State.DONE
     action = "done before" if not todo else "to do" if state in (State.MISSING, State.RUNNING) else "to do again"
-    return Row(job.key, action, size, "; ".join(remarks), math.prod(shape), todo)
+    return Row(job.key, action, size, "; ".join(remarks), math.prod(shape), math.prod(map(float, sizes)), todo)
 
 
 def _doubts(shape: Sequence[int], sizes: Sequence[float]) -> Iterable[str]:
@@ -121,9 +122,14 @@ def _costs(todo: Sequence[Row], plan: Plan, config: Config) -> list[str]:
     scan_mb = max(estimates.memory_mb(row.n_voxels, plan.card, n_augmentations) for row in sampled)
     n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory(), scan_mb)
     measured = estimates.seconds_so_far([job.outputs.provenance for job in plan.jobs])
-    seconds = [measured or estimates.seconds(row.n_voxels, plan.card, n_augmentations, n_threads) for row in todo]
+    device = estimates.usual_device(config.resources.device)
+
+    def reckoned(row: Row) -> float:
+        return estimates.seconds(row.n_voxels, plan.card, n_augmentations, n_threads, row.voxel_mm3, device)
+
+    seconds = [measured or reckoned(row) for row in todo]
     memory = max(estimates.memory_mb(row.n_voxels, plan.card, n_augmentations) for row in todo)
-    source = "as the scans that are done" if measured else "a rough guess"
+    source = "as the scans that are done" if measured else f"a rough guess, for {device} as here"
     return [
         f"Time: about {estimates.readable(sum(seconds) / len(seconds))} a scan, "
         f"{estimates.readable(sum(seconds) / n_processes)} in all ({source}), "

@@ -105,13 +105,11 @@ def draft_card(network_path: Path, card_path: Path, url: str | None = None) -> D
     multiple, scores = smallest_multiple(network)
     output = "probabilities" if are_probabilities(scores) else "logits"
     precision = "int8" if INT8_OPERATORS & network.facts.operators else "float32"
-    stem = network_path.name.removesuffix(".onnx")
-    family = re.sub(r"[^A-Za-z0-9]", "", re.split(r"[_-]?v?\d+\.\d", stem)[0])[:32] or "mymodel"
-    version = re.search(r"\d+(\.\d+)+", stem)
+    family, version = _name_and_version(network_path.name.removesuffix(".onnx"))
     text = CARD.format(
         fill_in=FILL_IN,
         family=family,
-        version=version[0] if version else "1.0.0",
+        version=version,
         pad_multiple=multiple,
         output=output,
         labels="\n".join(_labels(len(scores) - 1)),
@@ -128,6 +126,17 @@ def draft_card(network_path: Path, card_path: Path, url: str | None = None) -> D
         f"Precision: {precision}, {network.facts.width} feature maps at full resolution.",
     )
     return Draft(text, findings)
+
+
+def _name_and_version(stem: str) -> tuple[str, str]:
+    """Read a family and a version off the name of a file.
+
+    >>> _name_and_version("my-lab_v2.1"), _name_and_version("net")
+    (('mylab', '2.1'), ('net', '1.0.0'))
+    """
+    family = re.sub(r"[^A-Za-z0-9]", "", re.split(r"[_-]?v?\d+\.\d", stem)[0])[:32] or "mymodel"
+    version = re.search(r"\d+(\.\d+)+", stem)
+    return family, version[0] if version else "1.0.0"
 
 
 def smallest_multiple(network: Network) -> tuple[int, NDArray[np.float32]]:

@@ -12,7 +12,7 @@ from bids_hsf.hub.cards import ModelCard
 from bids_hsf.labels import HEMISPHERES, SIDE_NAMES
 from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.coregistration import GOOD_QUALITY
-from bids_hsf.localization.location import DOUBTFUL, WHOLE_HIPPOCAMPUS_SHARE, Location
+from bids_hsf.localization.location import WHOLE_HIPPOCAMPUS_SHARE, Location
 from bids_hsf.segmentation.hippocampi import Hippocampi
 from bids_hsf.segmentation.measures import SideMeasures, measure_side
 from bids_hsf.segmentation.predicted_dice import predict_dice
@@ -140,7 +140,9 @@ def confirmed(
     predicted = quality.predicted_dice.values()
     if len(predicted) < len(HEMISPHERES) or min(predicted) < settings.confirming_dice or flags(quality.findings):
         return tuple(findings)
-    return tuple(replace(each, weight=Weight.NOTE) if each.code == DOUBTFUL else each for each in findings)
+    return tuple(
+        replace(each, weight=Weight.NOTE) if each.code == "localization-doubtful" else each for each in findings
+    )
 
 
 def _predicted(predicted: Mapping[str, float], settings: QualitySettings) -> Iterator[Finding]:
@@ -242,42 +244,36 @@ def _asymmetry(measures: Mapping[str, SideMeasures], whole: set[str], settings: 
     difference = asymmetry_index(*(measures[side].volume_mm3 for side in HEMISPHERES))
     note, check = settings.asymmetry
     if difference is not None and abs(difference) >= note:
-        weight, limit = (Weight.CHECK, check) if abs(difference) >= check else (Weight.NOTE, note)
+        weight = Weight.CHECK if abs(difference) >= check else Weight.NOTE
         text = f"the {SIDE_NAMES['L' if difference > 0 else 'R']} hippocampus is larger by {abs(difference):.0f} %"
-        yield Finding("asymmetry", weight, text, round(difference, 1), limit, _emptier(measures))
+        yield Finding("asymmetry", weight, text, round(difference, 1), note, _emptier(measures))
 
 
 def _image(measures: Mapping[str, SideMeasures], settings: QualitySettings) -> Iterator[Finding]:
     """Find images that do not show a hippocampus well: noise, blur, stripes, wild voxels."""
     for side, each in measures.items():
         around = f"around the {SIDE_NAMES[side]} hippocampus"
-        # Figures that are too low, and, with a minus, those that are too high.
-        rules = (
-            ("noise", each.snr, settings.min_snr, f"the image is noisy {around} (signal to noise {{:.1f}})"),
-            (
-                "blur",
-                each.sharpness,
-                settings.min_sharpness,
-                f"the image is blurred {around} ({{:.2f}} of its range a mm)",
-            ),
-            (
-                "stripe",
-                each.step,
-                settings.max_step,
-                f"slices {around} differ by {{:.0%}} of the range from the next ones",
-            ),
-            (
-                "wild-voxels",
-                each.wild_share,
-                settings.max_wild_share,
-                f"{{:.1%}} of the voxels {around} are no tissue's",
-            ),
-        )
-        for code, figure, (note, check), words in rules:
-            sign = 1 if note > check else -1
-            if figure is not None and sign * figure < sign * note:
-                weight, limit = (Weight.CHECK, check) if sign * figure < sign * check else (Weight.NOTE, note)
-                yield Finding(code, weight, words.format(figure), round(figure, 4), limit, side)
+        snr, sharpness, step, wild = each.snr, each.sharpness, each.step, each.wild_share
+        note, check = settings.min_snr
+        if snr is not None and snr < note:
+            weight = Weight.CHECK if snr < check else Weight.NOTE
+            text = f"the image is noisy {around} (signal to noise {snr:.1f}, expected {note:g} or more)"
+            yield Finding("noise", weight, text, round(snr, 2), note, side)
+        note, check = settings.min_sharpness
+        if sharpness is not None and sharpness < note:
+            weight = Weight.CHECK if sharpness < check else Weight.NOTE
+            text = f"the image is blurred {around} (edges of {sharpness:.2f} a mm, expected {note:g} or more)"
+            yield Finding("blur", weight, text, round(sharpness, 3), note, side)
+        note, check = settings.max_step
+        if step is not None and step > note:
+            weight = Weight.CHECK if step > check else Weight.NOTE
+            text = f"slices {around} differ by {step:.0%} of the range from the next ones, tissue by {note:.0%} or less"
+            yield Finding("stripe", weight, text, round(step, 3), note, side)
+        note, check = settings.max_wild_share
+        if wild > note:
+            weight = Weight.CHECK if wild > check else Weight.NOTE
+            text = f"{wild:.1%} of the voxels {around} have intensities that no tissue has"
+            yield Finding("wild-voxels", weight, text, round(wild, 4), note, side)
 
 
 def _coregistration(scans: Sequence[AlignedScan]) -> Iterator[Finding]:

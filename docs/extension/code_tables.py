@@ -1,7 +1,9 @@
 """Columns, keys, labels and models, from the code's own constants and docstrings."""
 
+import ast
 import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -14,7 +16,8 @@ from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged, list_cards, member_path
 from bids_hsf.labels import bilateral
 from bids_hsf.reports.review import KEYS
-from extension.markdown import cell, code, plain, table
+from bids_hsf.runs.config import LAUNCHERS
+from extension.markdown import cell, code, from_docstring, plain, table
 
 
 def dseg_columns(_: str) -> str:
@@ -38,6 +41,11 @@ def review_keys(_: str) -> str:
     return table(["key", "what it does"], [(" ".join(map(code, keys.split())), plain(text)) for keys, text in KEYS])
 
 
+def launchers(_: str) -> str:
+    """List schedulers and workflow tools that `--print-launcher` knows."""
+    return ", ".join(map(code, LAUNCHERS)) + "\n"
+
+
 def changes(_: str) -> str:
     """Columns of the table of changes between sessions."""
     return described_columns(CHANGES)
@@ -47,7 +55,22 @@ def attributes(name: str) -> str:
     """Fields of a dataclass as its docstring explains them: ``sidecars.Sidecar``."""
     module, _, of = name.rpartition(".")
     kind = getattr({"sidecars": sidecars, "provenance": provenance}[module], of)
-    return table(["field", "kind", "what"], [(code(n), plain(k), plain(t)) for n, k, t in described(kind)])
+    keys = _keys(kind)
+    rows = [(code(keys.get(n, "...")), from_docstring(k), from_docstring(t)) for n, k, t in described(kind)]
+    return table(["key", "kind", "what"], rows)
+
+
+def _keys(kind: Any) -> dict[str, str]:
+    """Names of a dataclass's fields to the keys under which its ``to_json`` writes them."""
+    keys: dict[str, str] = {}
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(kind.to_json)))):
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                for inner in ast.walk(value):
+                    is_own = isinstance(inner, ast.Attribute) and ast.unparse(inner.value) == "self"
+                    if is_own and isinstance(key, ast.Constant):
+                        keys.setdefault(inner.attr, key.value)
+    return keys | ({"sources": "Sources"} if "sources" in vars(kind).get("__annotations__", {}) else {})
 
 
 def described(kind: type) -> Iterable[tuple[str, str, str]]:
@@ -142,6 +165,7 @@ def family_facts(family: str) -> str:
 
 
 MAKERS = {
+    "launchers": launchers,
     "review-keys": review_keys,
     "dseg-columns": dseg_columns,
     "changes": changes,

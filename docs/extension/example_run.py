@@ -32,6 +32,7 @@ def prepare(app: Sphinx) -> None:
     folder = Path(app.config.example_run) if app.config.example_run else _own_run()
     shutil.rmtree(SHOWN, ignore_errors=True)
     shutil.copytree(folder / DERIVATIVES, SHOWN / "bids-hsf", ignore=shutil.ignore_patterns("*.nii.gz", ".*"))
+    (SHOWN / "tree.txt").write_text(_drawn(folder / DERIVATIVES), encoding="utf-8")
 
 
 def publish(app: Sphinx, error: Exception | None) -> None:
@@ -109,16 +110,21 @@ def columns_of(words: str) -> str:
 
 
 def tree(_: str) -> str:
-    """Files that a run has left, as a tree; what is alike for further scans is left out."""
-    folder = SHOWN / "bids-hsf"
+    """Show the files that the run has left."""
+    return f"```text\n{(SHOWN / 'tree.txt').read_text(encoding='utf-8')}```\n"
+
+
+def _drawn(folder: Path) -> str:
+    """Draw a folder as a tree; what is alike for further scans is left out."""
     lines: list[str] = []
     first = sorted(path.name for path in folder.glob("sub-*") if path.is_dir())[0]
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).parts):
         parts = path.relative_to(folder).parts
-        if parts[0].startswith("sub-") and not parts[0].startswith(first):
+        is_further = parts[0].startswith("sub-") and not parts[0].startswith(first)
+        if is_further or any(part.startswith(".") for part in parts):
             continue
         lines.append("  " * len(parts) + path.name + ("/" if path.is_dir() else ""))
-    return "```text\nbids-hsf/\n" + "\n".join(lines) + "\n```\n"
+    return f"{folder.name}/\n" + "\n".join(lines) + "\n"
 
 
 def seconds(_: str) -> str:

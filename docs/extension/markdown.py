@@ -1,5 +1,6 @@
 """Tables in Markdown."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,16 @@ def cell(value: Any) -> str:
 def code(text: Any) -> str:
     """Mark as code, whatever is in it."""
     return f"`{text}`" if "`" not in str(text) else f"`` {text} ``"
+
+
+def from_docstring(text: str) -> str:
+    """Text of a docstring, with its marks of code kept.
+
+    >>> from_docstring("The ``seg-`` entity of `Sidecar`")
+    'The `seg-` entity of `Sidecar`'
+    """
+    parts = re.split(r"``(.+?)``|`(.+?)`", text)
+    return "".join(plain(p) if i % 3 == 0 else code(p) for i, p in enumerate(parts) if p)
 
 
 def plain(text: str) -> str:

@@ -18,10 +18,12 @@ from judge_crops import Networks
 from judge_scans import GROUPS
 from pool import POOL_MM
 from samples import VOXEL_MM
+from scipy import ndimage
 from synthesis import T1W, T2W, known_means, rendered
 
 PROMISED = 0.95
 PERCENTILES = (2.5, 97.5)  # as bids_hsf.segmentation.decision.volume_spread
+MARGIN_VOXELS = 14  # of the crop around the hippocampus
 KINDS = {"T1w": (T1W, 0.8), "T2w": (T2W, 0.5)}
 
 
@@ -40,7 +42,9 @@ def image_of(labels: np.ndarray, kind: str, seed: int) -> torch.Tensor:
 
 def measured(labels: np.ndarray, kind: str, seed: int, networks: Networks) -> tuple[np.ndarray, np.ndarray]:
     """Measure one synthetic image: true volumes (groups,) and those of each pass (passes, groups)."""
-    found = networks.passes(image_of(labels, kind, seed), POOL_MM)
+    held = ndimage.find_objects(((labels > 0) & (labels < 7)).astype(int))[0]
+    box = tuple(slice(max(0, s.start - MARGIN_VOXELS), s.stop + MARGIN_VOXELS) for s in held)
+    found = networks.passes(image_of(labels[box], kind, seed), POOL_MM)
     passes = [volumes_of(probabilities.argmax(0), VOXEL_MM) for probabilities in found]
     return volumes_of(np.where(labels < 7, labels, 0), POOL_MM), np.array(passes)
 

@@ -10,6 +10,7 @@ Fails where an estimate is off by more than a factor of 1.5.
 """
 
 import argparse
+import math
 import os
 import shutil
 import subprocess
@@ -53,9 +54,9 @@ def main() -> None:
     parser.add_argument("--scan", type=Path, default=SCAN)
     parser.add_argument("--scans", type=int, default=4)
     arguments = parser.parse_args()
-    n_voxels = 1
-    for n in nib.load(arguments.scan).shape[:3]:
-        n_voxels *= n
+    header = nib.load(arguments.scan).header
+    n_voxels = math.prod(int(n) for n in header.get_data_shape()[:3])
+    volume = math.prod(float(mm) for mm in header.get_zooms()[:3])
     off = []
     print(f"{'model':32s} {'start':>7s} {'a scan':>7s} {'estimate':>8s} {'ratio':>6s}")
     for model in arguments.models:
@@ -63,7 +64,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             one, more = (processor_seconds(arguments.scan, n, model, Path(folder)) for n in (1, arguments.scans))
         measured = (more - one) / (arguments.scans - 1)
-        estimate = estimates.seconds(n_voxels, card, card.n_augmentations, 1)
+        estimate = estimates.seconds(n_voxels, card, card.n_augmentations, 1, volume)
         ratio = estimate / measured
         print(f"{model:32s} {one - measured:7.2f} {measured:7.2f} {estimate:8.2f} {ratio:6.2f}", flush=True)
         if not 1 / FACTOR <= ratio <= FACTOR:

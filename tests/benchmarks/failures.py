@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--crops", type=Path)
     parser.add_argument("--every", type=int, default=1, help="of the label maps and crops, one of so many")
     parser.add_argument("--model", action="append")
+    parser.add_argument("--only", default="", help="brains whose names hold this text")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--fit", action="store_true")
     arguments = parser.parse_args()
@@ -255,7 +256,9 @@ def main() -> None:
     names = arguments.model or ["longaxis_single_fast", "subfields_single_fast"]
     for model in [open_model(name, device="cpu", n_threads=1)._model for name in names]:
         for spoil_and_segment, brains in sources:
-            for row in (row for brain in brains for row in spoil_and_segment(brain, model, done)):
+            for row in (
+                row for brain in brains if arguments.only in brain.name for row in spoil_and_segment(brain, model, done)
+            ):
                 rows.append(row)
                 if arguments.keep:
                     with arguments.keep.open("a") as stream:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from report_pages import write_group, write_scan
 
+from bids_hsf.bids.ratings import read_ratings
 from bids_hsf.bids.tables import read_tsv, write_tsv
 from bids_hsf.files import write_text
 from bids_hsf.reports.group import write_group_report
@@ -85,20 +86,24 @@ def test_names_with_markup_stay_text(page):
 def test_ratings_by_click_are_kept_and_exported(by_name, output_dir, open_page):
     card(by_name, "sub-03_ses-2_T1w").get_by_role("button", name="exclude").click()
     field = card(by_name, "sub-03_ses-2_T1w").get_by_label("Comment on")
-    field.fill("moved, a lot\tand again")
+    field.fill('"moved", a lot\tand again')
     card(by_name, "sub-10_ses-1_T1w").get_by_role("button", name="good").click()
     assert "2 of 60 rated: 1 good, 0 usable, 1 exclude" in by_name.locator("#progress").inner_text()
     rows = {row["scan"]: row for row in exported(by_name, output_dir)}
     assert set(rows) == {"sub-03_ses-2_T1w", "sub-10_ses-1_T1w"}
     assert rows["sub-03_ses-2_T1w"]["rating"] == "exclude"
-    assert rows["sub-03_ses-2_T1w"]["comment"] == "moved, a lot and again"
+    assert rows["sub-03_ses-2_T1w"]["comment"] == "'moved', a lot and again"
+    # The group level reads what the page writes.
+    taken = read_ratings(output_dir / "exported" / "qc.tsv")
+    assert taken.of("sub-03_ses-2_T1w", "bagging").comment == "'moved', a lot and again"
+    assert taken.of("sub-10_ses-1_T1w", "bagging").rating == "good"
     assert rows["sub-10_ses-1_T1w"]["model"] == "bagging"
     assert rows["sub-10_ses-1_T1w"]["comment"] == "n/a"
     assert rows["sub-10_ses-1_T1w"]["rated_at"].endswith("Z")
     again = open_page(output_dir / "review.html")
     again.get_by_label("Order").select_option("by name")
     assert card(again, "sub-10_ses-1_T1w").get_by_role("button", name="good").get_attribute("aria-pressed") == "true"
-    assert card(again, "sub-03_ses-2_T1w").get_by_label("Comment on").input_value() == "moved, a lot and again"
+    assert card(again, "sub-03_ses-2_T1w").get_by_label("Comment on").input_value() == "'moved', a lot and again"
 
 
 def test_ratings_by_key(page, output_dir):

@@ -207,6 +207,15 @@ class TestInADataset:
             words[place : place + 2] = ["FILTER"]
         assert shlex.join(words) == f"{dataset} {dataset}/derivatives/bids-hsf participant {expected}"
 
+    @pytest.mark.parametrize(("contrast", "contradicts"), [("t1", False), ("t2", True)])
+    def test_names_tell_the_contrast(
+        self, dataset: Path, contrast: str, contradicts: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        command = f"hsf files.path={dataset} 'files.pattern=sub-*/anat/*T1w.nii.gz' roiloc.contrast={contrast}"
+        found, told = lines(command, capsys)
+        assert found[0].endswith("-m T1w")
+        assert ("names in a dataset tell the contrast" in told) == contradicts
+
     def test_what_cannot_be_told_apart_is_said(self, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
         write_tree(dataset, ["sub-01/anat/sub-01_acq-hires_chunk-1_T2w.nii.gz"])
         pattern = "sub-01/anat/*acq-*[sw]_T2w.nii.gz"

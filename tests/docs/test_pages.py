@@ -76,7 +76,7 @@ def try_command(command: str, lines: list[str], desk: Path, seams: Seams) -> Non
         words = words_for_the_program(command)
         if words is not None:
             parse_words(["bids-hsf", *words])
-        look_at_build(command)
+        look_at_files(command, desk)
     elif program in VIEWERS:
         for name in re.findall(r"[\w./*-]+\.(?:nii\.gz|txt|lut|csv|ctbl)", command):
             assert len(list(desk.glob(name))) == 1, f"{command}: {name} is not one file"
@@ -86,13 +86,16 @@ def try_command(command: str, lines: list[str], desk: Path, seams: Seams) -> Non
 
 def run_here(words: list[str], seams: Seams) -> tuple[int, str]:
     """Run one of our programs in this process: the imports take longer than the work."""
-    said = StringIO()
-    with redirect_stdout(said), redirect_stderr(said):
+    told, logged = StringIO(), StringIO()
+    target = words.pop() if words[-1].startswith(">") else None
+    with redirect_stdout(told), redirect_stderr(logged):
         try:
             code = main(words[1:], seams) if words[0] == "bids-hsf" else hub.main(words[1:])
         except SystemExit as left:  # --version, --device list
             code = int(left.code or 0)
-    return code, said.getvalue()
+    if target is not None:
+        Path(target[1:]).write_text(told.getvalue())
+    return code, logged.getvalue() + told.getvalue()
 
 
 def run_by_bash(command: str) -> tuple[int, str]:
@@ -124,13 +127,13 @@ def parse_words(words: list[str]) -> None:
         assert find_card(name, []).name == name
 
 
-def look_at_build(command: str) -> None:
-    """What an image is built from is there, and has the arguments."""
+def look_at_files(command: str, desk: Path) -> None:
+    """What an image is built from is there, and has the arguments; scripts for schedulers are, or were just written."""
     recipe = (REPOSITORY / "Dockerfile").read_text()
     for argument in re.findall(r"--build-arg (\w+)=", command):
         assert f"ARG {argument}=" in recipe
     for name in re.findall(r"[\w/]+\.(?:sh|def)\b", command):
-        assert (REPOSITORY / name).is_file()
+        assert (REPOSITORY / name).is_file() or (desk / name).stat().st_size
 
 
 def look_at_set_up(command: str) -> None:

@@ -65,7 +65,15 @@ class Cluster:
 
     def sbatch(self, *words: object, **environ: object) -> str:
         return self.slurm.run(
-            "sbatch", "--parsable", "--cpus-per-task=1", "--mem=1G", *words, cwd=self.folder, **self.environ, **environ
+            "sbatch",
+            "--parsable",
+            "--cpus-per-task=1",
+            "--mem=1G",
+            "--output=bids-hsf_%A_%a.log",
+            *words,
+            cwd=self.folder,
+            **self.environ,
+            **environ,
         )
 
     def array(self, numbers: str, **environ: object) -> str:

@@ -74,6 +74,17 @@ def test_file_that_passes_is_tried_once(file: MemberFile, started: list[object])
     assert len(started) == 3
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "file/models"])
+def test_cache_that_cannot_be_used_stops_nobody(
+    file: MemberFile, started: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BIDS_HSF_CACHE", str(tmp_path / name))
+    rehearse([file], SETTINGS)
+    rehearse([file], SETTINGS)
+    assert len(started) == 2
+
+
 def test_what_ships_with_the_package_needs_none(started: list[object]) -> None:
     rehearse([MemberFile(path) for path in (packaged_hub_dir() / "longaxis").glob("*.onnx")], SETTINGS)
     assert started == []

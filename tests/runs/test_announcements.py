@@ -1,5 +1,6 @@
 """What a run tells: before it begins, and when all is done."""
 
+import json
 import re
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def test_the_end_tells_where_all_is_and_what_is_next(place: Place) -> None:
     assert log is not None
     assert Path(log[1]).is_file()
     assert len(list(out.glob("sub-*/**/*_dseg.tsv"))) == len(list(out.glob("sub-*.html"))) == 2
+    # What a toy finds in noise is odd: in the words of the sidecar, and once more in the end.
+    sidecars = [json.loads(path.read_text()) for path in sorted(out.glob("sub-*/anat/*_dseg.json"))]
+    flagged = [each for each in sidecars if any(finding["Weight"] != "note" for finding in each["Findings"])]
+    assert flagged
+    for sidecar in flagged:
+        weight = sidecar["Findings"][0]["Weight"]
+        texts = [finding["Text"] for finding in sidecar["Findings"] if finding["Weight"] == weight]
+        assert f"{sidecar['Scan']}: {weight}: {'; '.join(texts)}" in said
+        assert re.search(
+            rf"{len(flagged)} of 2 scan\(s\) to be looked at before use: .*{sidecar['Scan']} \({weight}\)", said
+        )
     following = re.search(r"Next: bids-hsf (\S+ \S+ \w+)", said)
     assert following is not None
     done = run_here(*following[1].split())

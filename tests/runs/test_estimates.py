@@ -61,3 +61,22 @@ def test_seconds_so_far_are_the_median_of_what_can_be_read(tmp_path) -> None:
         paths[-1].write_text(json.dumps(content))
     assert estimates.seconds_so_far(paths) == 6.25
     assert estimates.seconds_so_far([paths[2], tmp_path / "none.json"]) is None
+
+
+def test_networks_on_the_scans_own_voxels_take_the_more_the_smaller_these_are() -> None:
+    native, own = model_card(voxel_size_mm=None, n_augmentations=0), model_card(voxel_size_mm=0.5, n_augmentations=0)
+    assert estimates.flop_of(native, 0, 0.125) == pytest.approx(8 * estimates.flop_of(native, 0, 1.0))
+    assert estimates.flop_of(own, 0, 1.0) == pytest.approx(estimates.flop_of(native, 0, 0.125))
+    assert estimates.flop_of(native, 3, 1.0) == pytest.approx(4 * estimates.flop_of(native, 0, 1.0))
+
+
+def test_a_faster_provider_shortens_what_the_networks_take_and_nothing_else() -> None:
+    card = find_card("longaxis_bagging_fast")
+    cpu, openvino, gpu = (estimates.seconds(8_000_000, card, 0, 1, device=name) for name in ("cpu", "openvino", "cuda"))
+    assert cpu > openvino > gpu > estimates.SECONDS_BESIDE_THE_NETWORK
+
+
+def test_the_estimate_of_a_packaged_model_is_what_was_measured_within_half() -> None:
+    """Processor seconds on an idle core of 2019 and later: tests/benchmarks/estimates.py."""
+    card = find_card("longaxis_single_fast")
+    assert 1.22 / 1.5 < estimates.seconds(8_000_000, card, 0, 1) < 1.22 * 1.5

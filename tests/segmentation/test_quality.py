@@ -64,7 +64,7 @@ def test_sound_hippocampi_give_no_finding() -> None:
     [
         (small, "volume-small", "fail", 500.0),
         (small, "volume-range", "fail", 1000.0),
-        (small, "asymmetry", "check", 35.0),
+        (small, "asymmetry", "check", 15.0),
         (small, "place-empty", "check", 0.5),
         (broken, "broken", "check", 0.95),
         (broken, "pieces", "note", 1),

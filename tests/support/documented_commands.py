@@ -26,9 +26,9 @@ PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>console|python|r)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S)
 OURS = ("bids-hsf", "hsf-hub", "hsf")
 ENGINES = ("docker", "podman", "singularity", "apptainer")
-VIEWERS = ("itksnap", "freeview", "fsleyes")
+VIEWERS = ("itksnap", "freeview", "fsleyes", "Slicer")
 SHELL = ("ls", "cut", "cat", "head", "printf")
-SET_UP = ("git", "python3", ".", "pip", "conda", "make", "export", "find", "sbatch", "participants=$(sbatch")
+SET_UP = ("git", "python3", ".", "pip", "conda", "make", "export")
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def way(command: str) -> str:
 
 
 def can_run(words: list[str]) -> bool:
-    """Whether one of our programs can do what is asked here: not what fetches, or has folders of the reader's."""
-    if words[1] in ("fetch", "verify", "evaluate"):
+    """Whether one of our programs can do it here: not what fetches, takes minutes, or has folders of the reader's."""
+    if words[1] in ("fetch", "verify", "evaluate", "quantize"):
         return False
     return not any(re.search(r"(^|=)[/~]", word) for word in words)  # of the reader's machine
 
@@ -95,8 +95,8 @@ def words_for_the_program(command: str) -> list[str] | None:
     words = shlex.split(command.rstrip(")").partition("$(")[2] if "=$(" in command else command)
     if words[0] == "sbatch":
         script = next(i for i, word in enumerate(words) if word.endswith(".sh"))
-        rest = [word for word in words[script + 1 :] if not word.endswith(".txt")]
-        return ["/bids", "/out", "participant", *rest]
+        rest = words[script + 1 :]
+        return ["/bids", "/out", *(rest if rest[:1] == ["group"] else ["participant", *rest])]
     if words[1] != "run":
         return None
     rest = words[2:]
