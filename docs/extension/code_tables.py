@@ -25,10 +25,15 @@ def dseg_columns(_: str) -> str:
     return described_columns(TSV_COLUMNS)
 
 
+# What a dictionary must leave out: pybids would take the column for the entity of the table itself.
+UNTOLD = {"suffix": {"Description": "Contrast by the scan's suffix; two joined by + where the votes of two scans were"}}
+
+
 def described_columns(columns: Mapping[str, Any]) -> str:
     """Columns of a table by its data dictionary; words that stand in it are explained."""
     rows = []
-    for name, how in columns.items():
+    for name, told in columns.items():
+        how = told or UNTOLD.get(name, {})
         levels = "; ".join(f"{word}: {what}" for word, what in how.get("Levels", {}).items())
         rows.append(
             (code(name), plain(". ".join(filter(None, [how.get("Description"), levels]))), how.get("Units", ""))

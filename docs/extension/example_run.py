@@ -137,7 +137,7 @@ def seconds(_: str) -> str:
         spent = record["Seconds"]
         rows.append(
             (
-                code(path.name.partition("_space")[0] + path.name.partition("space-")[2][:3]),
+                code(f"{path.name.partition('_space')[0]}_{path.name.partition('space-')[2][:3]}"),
                 spent,
                 record["PeakMemoryMB"],
             )

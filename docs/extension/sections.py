@@ -27,19 +27,23 @@ def page(words: str) -> str:
 
 
 def linked(text: str, folder: Path) -> str:
-    """Let links to files of the repository lead to its page on the web; the site has no such files."""
+    """Let links to files of the repository lead to its page on the web; pictures are taken into the site."""
 
     def lead(match: re.Match[str]) -> str:
-        target = match[1]
+        target = match[2]
         if "://" in target or target.startswith("#"):
             return match[0]
         path = (ROOT / folder / target.partition("#")[0]).resolve()
         if not path.exists():
             raise ValueError(f"{folder}: a link to {target}, which is not there")
+        if match.group().startswith("!"):
+            return f"![{match[1]}](../{path.relative_to(ROOT).as_posix()})"
         kind = "tree" if path.is_dir() else "blob"
-        return f"](https://github.com/clementpoiret/bids-hsf/{kind}/main/{path.relative_to(ROOT).as_posix()})"
+        return (
+            f"[{match[1]}](https://github.com/clementpoiret/bids-hsf/{kind}/main/{path.relative_to(ROOT).as_posix()})"
+        )
 
-    return re.sub(r"\]\(([^)\s]+)\)", lead, text)
+    return re.sub(r"!?\[([^\]]*)\]\(([^)\s]+)\)", lead, text)
 
 
 def scores(name: str) -> str:
