@@ -136,6 +136,29 @@ class Refinement:
     spacings_mm: Sequence[float]  # of knots
 
 
+def laid_upon(atlas: Tensor, atlas_mm: float, target: Tensor, target_mm: float, points: Tensor) -> Map:
+    """Lay one mask upon the other by centre and size; `points` are those of the target."""
+    centre, covariance = moments(target.float(), target_mm)
+    atlas_centre, atlas_covariance = moments(atlas.float(), atlas_mm)
+    zoom = (torch.det(atlas_covariance) / torch.det(covariance)) ** (1 / 6)
+    matrix = torch.eye(3) * zoom
+    return Map(matrix, atlas_centre - matrix @ centre, [float(e) for e in points[-1, -1, -1]])
+
+
+def bend(start: Map, knots_mm: float, points: Tensor, misfit: Callable[[Tensor], Tensor]) -> None:
+    """Add knots to a map, and move them to where what it maps `points` to fits best."""
+    base = start(points).detach()
+    start.add_knots(knots_mm)
+    knots = start.knots[-1]
+
+    def loss() -> Tensor:
+        moved = F.interpolate(rounded(knots), points.shape[:3], mode="trilinear", align_corners=True)[0]
+        moved = moved.permute(1, 2, 3, 0)
+        return misfit(base + moved) + BENDING * roughness(base + moved - points, SPACING_MM)
+
+    descend([{"params": [knots], "lr": 0.15}], DEFORMATION_STEPS, loss)
+
+
 def fit(
     atlas: Tensor,
     atlas_mm: float,
@@ -149,9 +172,7 @@ def fit(
     Parameters
     ----------
     atlas, target : Tensor
-        (c, x, y, z); the first is a signed distance in mm, by which the two are laid upon each other.
-    atlas_mm, target_mm : float
-        Their voxel sizes.
+        (c, x, y, z) of voxels of atlas_mm and target_mm; the first is a signed distance in mm.
     refinement : Refinement, optional
         To go on from a map, instead of an affine one by moments.
     spacings_mm : sequence of float
@@ -174,24 +195,11 @@ def fit(
     if refinement:
         start, spacings_mm = refinement.start, refinement.spacings_mm
     else:
-        centre, covariance = moments((target[0] > 0).float(), target_mm)
-        atlas_centre, atlas_covariance = moments((atlas[0] > 0).float(), atlas_mm)
-        zoom = (torch.det(atlas_covariance) / torch.det(covariance)) ** (1 / 6)
-        matrix = torch.eye(3) * zoom
-        start = Map(matrix, atlas_centre - matrix @ centre, [float(e) for e in points[-1, -1, -1]])
+        start = laid_upon(atlas[0] > 0, atlas_mm, target[0] > 0, target_mm, points)
         groups = [{"params": [start.matrix], "lr": 0.02}, {"params": [start.shift], "lr": 0.4}]
         descend(groups, AFFINE_STEPS, lambda: misfit(points @ start.matrix.T + start.shift)[0])
     for knots_mm in spacings_mm:
-        base = start(points).detach()
-        start.add_knots(knots_mm)
-        knots = start.knots[-1]
-
-        def loss(base: Tensor = base, knots: Tensor = knots) -> Tensor:
-            moved = F.interpolate(rounded(knots), points.shape[:3], mode="trilinear", align_corners=True)[0]
-            moved = moved.permute(1, 2, 3, 0)
-            return misfit(base + moved)[0] + BENDING * roughness(base + moved - points, SPACING_MM)
-
-        descend([{"params": [knots], "lr": 0.15}], DEFORMATION_STEPS, loss)
+        bend(start, knots_mm, points, lambda at: misfit(at)[0])
     with torch.no_grad():
         found = misfit(start(points))[1]
     near = wanted[0].abs() < 2

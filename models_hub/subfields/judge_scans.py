@@ -86,6 +86,12 @@ def darkness(labels: np.ndarray, image: np.ndarray) -> tuple[int, int, float]:
     return sum(r < 1 for r in ratios), len(ratios), float(np.mean(ratios)) if ratios else float("nan")
 
 
+def show_darkness(side: str, label_maps: dict[str, np.ndarray], t2w: np.ndarray) -> None:
+    for title, labels in label_maps.items():
+        darker, n, ratio = darkness(labels, t2w)
+        print(f"T2w {side}, SRLM by {title}: darker than CA1 in {darker} of {n} slices of the body, ratio {ratio:.3f}")
+
+
 def mosaic(path: Path, image: np.ndarray, *label_maps: np.ndarray, n: int = 12) -> None:
     """Coronal slices from front to back, plain above and labelled below, by one map after the other."""
     import matplotlib as mpl  # for the figures alone
@@ -151,11 +157,7 @@ def main() -> None:
     row("T2w - T1w, % of volume", *change, ".1f")
     images = {c: np.asarray(nib.load(anat / f"sub-icbm152_{c}.nii.gz").dataobj, dtype=float) for c in found}
     for side in "LR":
-        for title, labels in (("HippUnfold", truth[side]), ("T2w", found["T2w"][side])):
-            darker, n, ratio = darkness(labels, images["T2w"])
-            print(
-                f"T2w {side}, SRLM by {title}: darker than CA1 in {darker} of {n} slices of the body, ratio {ratio:.3f}"
-            )
+        show_darkness(side, {"HippUnfold": truth[side], "T2w": found["T2w"][side]}, images["T2w"])
     if arguments.figures:
         arguments.figures.mkdir(parents=True, exist_ok=True)
         for contrast, label_maps in found.items():
