@@ -12,9 +12,11 @@ from bids_hsf.cli.app import main
 
 
 @pytest.fixture(autouse=True)
-def _heed_hangups() -> None:
-    """Undo what ignores SIGHUP: nohup, or a run that was stopped here before; programs would inherit it."""
+def _heed_signals() -> None:
+    """Undo what ignores SIGHUP and SIGINT: nohup, a shell that runs us beside it, a run stopped here before."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,8 @@ from bids_hsf.errors import FetchError, ModelError, UnreadableImageError, UsageE
 
 @pytest.fixture(scope="module")
 def model(segmented: Segmented):
-    with bids_hsf.open_model(MODEL) as opened:
+    # As many threads as a run of several scans takes for each: another number gives other last digits of entropies.
+    with bids_hsf.open_model(MODEL, n_threads=1) as opened:
         yield opened
 
 

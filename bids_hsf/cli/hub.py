@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", type=Path, metavar="FILE.tsv", help="write the rows there (default: print them)")
     evaluate.add_argument("--nthreads", type=int, metavar="N", help="threads of the network (default: all allowed)")
     evaluate.add_argument("--reduced-precision", action="store_true", help="as bids-hsf computes by this option")
-    quantized = _add(commands, "quantize", quantize.quantize_model, "make an int8 twin of a float model for this CPU")
-    quantize.add_arguments(quantized)
+    quantized = quantize.add_command(partial(_add, commands))
     checksum = _add(commands, "checksum", checksum_files, "print a card's lines for an ONNX file")
     checksum.add_argument("files", nargs="+", type=Path, metavar="FILE.onnx")
     _add(commands, "schema", print_schema, "print the JSON schema of a card file, for editors")
@@ -199,8 +199,6 @@ def verify_models(options: argparse.Namespace) -> Answer:
 
 def validate_card(options: argparse.Namespace) -> Answer:
     """Check a card file and all models of it."""
-    from functools import partial
-
     from bids_hsf.errors import ModelError
     from bids_hsf.hub.models import fetch
     from bids_hsf.segmentation.model_check import check_card

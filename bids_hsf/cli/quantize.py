@@ -3,7 +3,7 @@
 import argparse
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ TWIN_ENDING = "_int8"
 LEAST_DICE = 0.98
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `hsf-hub quantize` takes."""
+def add_command(add: Callable[..., argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the command, with what it takes, by `add`, which adds a command of a name."""
+    parser = add("quantize", quantize_model, "make an int8 twin of a float model for this CPU")
     parser.add_argument("model", metavar="NAME|CARD.yaml", help="a float32 model")
     parser.add_argument(
         "--scans",
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dest", type=Path, metavar="DIR", help="hub folder for the twin and its card (default: first of BIDS_HSF_HUB)"
     )
     parser.add_argument("--nthreads", type=int, metavar="N", help="threads of the networks (default: all allowed)")
+    return parser
 
 
 def quantize_model(options: argparse.Namespace) -> Answer:

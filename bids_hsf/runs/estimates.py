@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bids_hsf.bids.provenance import read_provenance
-from bids_hsf.errors import MemoryLimitError, StorageError, UnreadableImageError
+from bids_hsf.errors import DeviceError, MemoryLimitError, StorageError, UnreadableImageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged
 from bids_hsf.images import open_scan
@@ -70,8 +70,11 @@ def flop_of(card: ModelCard, n_augmentations: int, voxel_mm3: float = 1.0) -> fl
 
 
 def usual_device(request: str) -> str:
-    """Name of the provider that a request most likely gets on this machine."""
-    return next((provider.name for provider in candidates(request)), "cpu")
+    """Name of the provider that a request most likely gets; the request itself where this machine is another one."""
+    try:
+        return next((provider.name for provider in candidates(request)), "cpu")
+    except DeviceError:  # a login node, which has not what its workers have
+        return request
 
 
 def seconds_so_far(provenances: Sequence[Path]) -> float | None:

@@ -6,6 +6,7 @@ import secrets
 import time
 import tomllib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,9 +134,17 @@ def latest_configs(output_dir: Path) -> list[Path]:
     """Paths of the settings of the last run of each model, and of each of its sets of labels; the newest first."""
     found = [path for path in (output_dir / "logs").glob("config_*.toml") if path.is_file()]
     latest: dict[tuple[str, str], Path] = {}
-    for path in sorted(found, key=lambda path: path.name, reverse=True):
+    for path in sorted(found, key=_age, reverse=True):
         latest.setdefault(_model_of(path), path)
     return list(latest.values())
+
+
+def _age(path: Path) -> tuple[str, int]:
+    """Sort key: the second that is in the name, since copies have other times; within it, when it was written."""
+    written = 0
+    with suppress(OSError):
+        written = path.stat().st_mtime_ns
+    return path.name.rpartition("_")[0], written
 
 
 def _model_of(path: Path) -> tuple[str, str]:

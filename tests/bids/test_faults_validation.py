@@ -157,7 +157,7 @@ def test_what_the_validator_would_wait_for_is_left_out(
 ) -> None:
     anat = dataset / "sub-01/anat"
     os.mkfifo(anat / "sub-01_acq-pipe_T1w.nii.gz")
-    os.mkfifo(dataset / "T2w.json")
+    os.mkfifo(dataset / "acq-pipe_T1w.json")
     (anat / "sub-01_acq-zero_T1w.json").symlink_to("/dev/zero")
     (anat / "round").symlink_to(anat)
     (anat / "sub-01_acq-loop_T1w.nii.gz").symlink_to("sub-01_acq-loop_T1w.nii.gz")
@@ -169,8 +169,8 @@ def test_what_the_validator_would_wait_for_is_left_out(
         "sub-01_T1w.nii.gz",
         "sub-01_acq-loop_T1w.nii.gz",
     ]
-    assert not (tree / "T2w.json").exists()
-    for name in ("sub-01_acq-pipe_T1w.nii.gz", "T2w.json", "sub-01_acq-zero_T1w.json", "sub-01_T1w.json"):
+    assert not (tree / "acq-pipe_T1w.json").exists()
+    for name in ("sub-01_acq-pipe_T1w.nii.gz", "/acq-pipe_T1w.json", "sub-01_acq-zero_T1w.json", "sub-01_T1w.json"):
         assert name in caplog.text
     caplog.clear()
     with validating(dataset, ["01"], tmp_path):
