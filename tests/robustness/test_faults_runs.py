@@ -220,7 +220,8 @@ def test_whoever_is_refused_leaves_no_failure_and_no_methods(place: Place, tmp_p
     first = place.start(out, "participant", gate=gate)
     wait_for(first, "scan(s) at once")
     wait_until(lambda: any(out.glob("logs/*/.sub-01*.lock")))
-    second = place.start(out, "participant", "--random-seed", 7, gate=gate)
+    # Of the first scan alone: whoever comes first to another one does it, with his settings.
+    second = place.start(out, "participant", "--random-seed", 7, "--participant-label", "01", gate=gate)
     wait_for(second, "Waiting for another run")
     gate.touch()
     codes = [process.communicate(timeout=HANG_SECONDS) and process.returncode for process in (first, second)]
