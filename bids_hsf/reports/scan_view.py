@@ -118,6 +118,12 @@ class ScanView:
     links: Facts
 
 
+def _expected_dice(sidecar: Sidecar | None) -> str:
+    """Tell the Dice that is expected of left and right."""
+    expected = sidecar.predicted_dice if sidecar is not None else {}
+    return ", ".join(f"{side} {value:.2f}" for side, value in expected.items()) or UNKNOWN
+
+
 def view_scan(output_dir: Path, found: Derivative, album: Album) -> ScanView:
     """Collect what is known of a scan from its table and the files beside it."""
     table, stem, sidecar = found.table, found.stem, found.sidecar
@@ -140,7 +146,7 @@ def view_scan(output_dir: Path, found: Derivative, album: Album) -> ScanView:
         model=model,
         segmentation=segmentation,
         quality=to_text(None if sidecar is None else sidecar.localization.quality),
-        expected_dice=to_text(None if sidecar is None else list(sidecar.predicted_dice.values()) or None),
+        expected_dice=_expected_dice(sidecar),
         etiv=None if sidecar is None else sidecar.etiv_mm3,
         pairs=pairs,
         total=total,
