@@ -21,7 +21,7 @@ from bids_hsf.bids.group_row import (
     is_own,
     total_column,
 )
-from bids_hsf.bids.tables import MISSING, parse_number
+from bids_hsf.bids.tables import MISSING, faults_told, parse_number
 from bids_hsf.bids.typed_json import NotWholeError
 from bids_hsf.files import open_text, replacing
 
@@ -212,24 +212,15 @@ def read_group_table(output_dir: Path) -> GroupTable:
         It cannot be read, is cut short, or has another thing than a number in the place of one.
     """
     table = GroupTable()
-    try:
-        with open_text(output_dir / NAME, MAX_BYTES) as stream:
-            lines = csv.reader(_whole(stream), delimiter="\t")
-            names = next(lines, [])
-            if not names:
-                raise NotWholeError("it is empty")
-            for cells in lines:
-                if len(cells) != len(names):
-                    raise NotWholeError("its lines are not of one length")
-                table.append(dict(zip(names, cells, strict=True)))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise NotWholeError(f"it cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise NotWholeError("it is not UTF-8") from error
-    except csv.Error as error:
-        raise NotWholeError(f"it is no table ({error})") from error
+    with faults_told(), open_text(output_dir / NAME, MAX_BYTES) as stream:
+        lines = csv.reader(_whole(stream), delimiter="\t")
+        names = next(lines, [])
+        if not names:
+            raise NotWholeError("it is empty")
+        for cells in lines:
+            if len(cells) != len(names):
+                raise NotWholeError("its lines are not of one length")
+            table.append(dict(zip(names, cells, strict=True)))
     return table
 
 

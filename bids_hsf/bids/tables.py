@@ -4,7 +4,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,29 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
     write_text(path, stream.getvalue())
 
 
+@contextmanager
+def faults_told() -> Iterator[None]:
+    """Tell in one way what keeps a table from being read; whoever asks knows what to do where there is none.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none, or another run has just taken it away.
+    NotWholeError
+        It cannot be read, is not UTF-8, or no table.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise NotWholeError(f"it cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise NotWholeError("it is not UTF-8") from error
+    except csv.Error as error:
+        raise NotWholeError(f"it is no table ({error})") from error
+
+
 def read_tsv(path: Path) -> list[dict[str, str]]:
     """Read a BIDS table as text.
 
@@ -143,21 +167,12 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
     NotWholeError
         It cannot be read, or is cut short.
     """
-    try:
+    with faults_told():
         text = read_text(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise NotWholeError(f"it cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise NotWholeError("it is not UTF-8") from error
-    # Cut within a number, a table would still be one.
-    if not text.endswith("\n"):
-        raise NotWholeError("its last line does not end")
-    try:
+        # Cut within a number, a table would still be one.
+        if not text.endswith("\n"):
+            raise NotWholeError("its last line does not end")
         rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
-    except csv.Error as error:
-        raise NotWholeError(f"it is no table ({error})") from error
     if any(None in row or None in row.values() for row in rows):
         raise NotWholeError("its lines are not of one length")
     return rows

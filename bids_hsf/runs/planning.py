@@ -227,10 +227,10 @@ def options_of(config: Config) -> Options:
 
 def _options_of_method(method: Method) -> Options:
     """Tell what decides the result."""
-    is_auto = method.n_augmentations == "auto"
+    asked = method.n_augmentations
     return Options(
-        n_augmentations=None if method.n_augmentations == "auto" else method.n_augmentations,
-        tolerance=method.volume_tolerance / 100 if is_auto else None,
+        n_augmentations=None if asked == "auto" else asked,
+        tolerance=method.volume_tolerance / 100 if asked == "auto" else None,
         seed=method.seed,
         margin_mm=method.box_margin_mm,
         keep_islands=method.keep_islands,

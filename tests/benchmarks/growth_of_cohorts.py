@@ -11,16 +11,15 @@ group level of 100,000 scans takes more than it may: processor's seconds, for wh
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from cohorts import outputs_of, write_cohort
+from measuring import watch
 
 LIMITS = {"seconds": 60.0, "mb": 800.0}
 LIMITS_HOLD_FOR = 100_000
@@ -50,19 +49,6 @@ def write_dataset(folder: Path, n_scans: int) -> tuple[Path, Path]:
     return root, out
 
 
-def measure(root: Path, out: Path) -> tuple[float, float, float, str]:
-    """Run the group level; returns processor's seconds, wall's seconds, peak memory in MB, and its last line."""
-    command = [sys.executable, "-m", "bids_hsf", str(root), str(out), "group"]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    lines = [line.strip() for line in process.stdout if line.strip()]
-    _, code, usage = os.wait4(process.pid, 0)
-    if code:
-        sys.exit(f"{' '.join(command)} failed: {lines[-3:]}")
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - started, usage.ru_maxrss / 1024, lines[-1]
-
-
 def main() -> None:
     """Measure, print a table, and fail where the group level takes too long or too much."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,11 +59,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for n_scans in arguments.scans:
             root, out = write_dataset(arguments.folder or Path(temporary), n_scans)
-            seconds, wall, mb, last = measure(root, out)
+            cost, last = watch([sys.executable, "-m", "bids_hsf", str(root), str(out), "group"])
             page = sum(path.stat().st_size for path in out.glob("*.html")) / 1e6
-            print(f"{n_scans:8d} scans {seconds:6.1f} s of a core, {wall:6.1f} s, {mb:5.0f} MB, pages {page:.1f} MB")
+            spent = f"{cost.cpu_seconds:6.1f} s of a core, {cost.seconds:6.1f} s, {cost.peak_mb:5d} MB"
+            print(f"{n_scans:8d} scans {spent}, pages {page:.1f} MB")
             print(f"         {last[15:100]}", flush=True)
-            over = seconds > LIMITS["seconds"] or mb > LIMITS["mb"]
+            over = cost.cpu_seconds > LIMITS["seconds"] or cost.peak_mb > LIMITS["mb"]
             too_much = too_much or (n_scans <= LIMITS_HOLD_FOR and over)
     if too_much:
         sys.exit(f"Up to {LIMITS_HOLD_FOR} scans must take less than {LIMITS['seconds']} s and {LIMITS['mb']} MB")

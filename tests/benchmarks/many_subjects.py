@@ -10,15 +10,16 @@ functional image; the first session has a T1w with a true header and noise for v
 
 import argparse
 import gzip
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from measuring import watch
 
 MODEL = "longaxis_single_fast"
 LIMITS = {"seconds": 60, "mb": 1000}
@@ -56,19 +57,6 @@ def write_subjects(root: Path, n_subjects: int) -> None:
     (root / "dataset_description.json").write_text('{"Name": "Many", "BIDSVersion": "1.10.0"}')
 
 
-def measure(*words: str) -> tuple[float, float, str]:
-    """Run Python; returns seconds, peak memory in MB (of its largest process) and the last line that it printed."""
-    command = [sys.executable, *words]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    lines = [line.strip() for line in process.stdout if line.strip()]
-    _, code, usage = os.wait4(process.pid, 0)
-    if code:
-        sys.exit(f"{' '.join(command)} failed: {lines[-1:]}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024, lines[-1] if lines else ""
-
-
 def main() -> None:
     """Measure, print a table, and fail where the dry run takes too long or too much."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,11 +77,11 @@ def main() -> None:
             "validation of all": validate,
             "validation of one": (*validate, "00003"),
         }
-        figures = {name: measure(*words) for name, words in runs.items()}
-    for name, (seconds, mb, last) in figures.items():
-        print(f"{name:30s} {seconds:6.1f} s {mb:6.0f} MB   {last[:60]}")
-    seconds, mb, _ = figures["dry run of all"]
-    if seconds > LIMITS["seconds"] or mb > LIMITS["mb"]:
+        figures = {name: watch([sys.executable, *words]) for name, words in runs.items()}
+    for name, (cost, last) in figures.items():
+        print(f"{name:30s} {cost.seconds:6.1f} s {cost.peak_mb:6d} MB   {last[:60]}")
+    cost, _ = figures["dry run of all"]
+    if cost.seconds > LIMITS["seconds"] or cost.peak_mb > LIMITS["mb"]:
         sys.exit(f"The dry run must take less than {LIMITS['seconds']} s and {LIMITS['mb']} MB")
 
 

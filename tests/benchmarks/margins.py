@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from measuring import table
+from measuring import table, write_rows
 
 from bids_hsf.hub.models import fetch, find_card
 from bids_hsf.images import load_scan
@@ -55,8 +55,7 @@ def main() -> None:
     found = [row for name in options.models for row in rows(open_ensemble(fetch(find_card(name))), located, options)]
     print(table(found))
     if options.tsv:
-        lines = ["\t".join(map(str, row.values())) for row in found]
-        options.tsv.write_text("\n".join(["\t".join(found[0]), *lines, ""]))
+        write_rows(options.tsv, found)
 
 
 def read(paths: Sequence[Path]) -> Iterator[tuple[AlignedScan, Location]]:

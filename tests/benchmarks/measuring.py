@@ -46,6 +46,25 @@ def measure(command: Sequence[str], log_path: Path, **environment: str) -> Measu
     return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss >> 10)
 
 
+def watch(command: Sequence[str]) -> tuple[Measured, str]:
+    """Run a command to its end; returns its cost, and the last line that it printed."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    lines = [line.strip() for line in process.stdout if line.strip()]
+    _, code, usage = os.wait4(process.pid, 0)
+    if code:
+        sys.exit(f"{' '.join(command)} failed: {lines[-3:]}")
+    cost = Measured(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss >> 10)
+    return cost, lines[-1] if lines else ""
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write what `table` shows, parted by tabs, for the documentation."""
+    lines = ["\t".join(map(str, row.values())) for row in rows]
+    path.write_text("\n".join(["\t".join(rows[0]), *lines, ""]))
+
+
 def make_dataset(scans: Sequence[Path], folder: Path, suffix: str = "T1w") -> Path:
     """BIDS dataset with one subject a scan."""
     for number, scan in enumerate(scans, start=1):

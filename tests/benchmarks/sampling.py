@@ -25,9 +25,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from measuring import table
+from measuring import table, write_rows
 
-from bids_hsf.geometry import Grid
 from bids_hsf.hub.cards import AugmentationRecipe
 from bids_hsf.hub.models import fetch, find_card
 from bids_hsf.images import load_scan
@@ -152,8 +151,7 @@ def main() -> None:
     rows = list(medians(read_csv(options.read) if options.read else run(options)))
     print(table(rows))
     if options.tsv:
-        lines = ["\t".join(map(str, row.values())) for row in rows]
-        options.tsv.write_text("\n".join(["\t".join(rows[0]), *lines, ""]))
+        write_rows(options.tsv, rows)
 
 
 def run(options: argparse.Namespace) -> list[Trial]:
@@ -207,12 +205,8 @@ def results(
         done = checkpoint
         votes = tally.votes()
         labels = decide(votes, model.labels).labels
-        volumes = np.bincount(labels.ravel(), minlength=len(model.labels) + 1) * voxel_mm3(crop.grid)
+        volumes = np.bincount(labels.ravel(), minlength=len(model.labels) + 1) * crop.grid.voxel_volume
         yield Result(labels, volumes, sampling_error(votes.pass_volumes, votes.pass_looks))
-
-
-def voxel_mm3(grid: Grid) -> float:
-    return grid.voxel_volume
 
 
 def compared(found: Result, reference: Result) -> tuple[float, float, float]:
