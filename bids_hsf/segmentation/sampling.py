@@ -58,12 +58,6 @@ def looks(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator)
         number += 1
 
 
-def draw(recipe: AugmentationRecipe, n_samples: int, rng: np.random.Generator) -> list[Sample]:
-    """Draw the views that a single network is shown beside the plain crop."""
-    drawn = islice(looks(recipe, 1, rng), 1, n_samples + 1)
-    return [sample for each in drawn for sample in each.samples if sample is not None]
-
-
 def _draw_one(recipe: AugmentationRecipe, rng: np.random.Generator) -> Sample:
     """Draw a sample that knows of no other."""
     flip = bool(rng.random() < recipe.flip_probability)

@@ -1,6 +1,6 @@
 """Ensemble x test-time samples -> running sums -> labels and uncertainty of one hippocampus.
 
-The way of one crop: `vote` lets every network look at the plain crop and at its random samples and
+The way of one crop: a `Tally` lets every network look at the plain crop and at its random samples and
 adds up what they say (`Votes`, on the crop's grid); `Votes.carried` brings the sums to the scan's own
 voxels; `decide` turns them into a label map with its uncertainty; `remove_islands` cleans it.
 
@@ -158,55 +158,6 @@ class Votes:
         return np.asarray(mean, dtype=np.float32)
 
 
-def vote(
-    crop: Field,
-    predictors: Sequence[Predictor],
-    grid: Grid,
-    samples: Sequence[Sample] = (),
-    n_threads: int = 1,
-) -> Votes:
-    """Let every network vote on a crop and on its random samples.
-
-    Parameters
-    ----------
-    crop : array, (X, Y, Z) float32
-        Intensities around one hippocampus, RAS+ axis order.
-    predictors : sequence of Predictor
-        The members of the ensemble; called one at a time, from the thread of the caller.
-    grid : Grid
-        Of the crop.
-    samples : sequence of Sample
-        Random views beside the plain crop; without any, neither torch nor torchio is imported.
-    n_threads : int
-        Share adding up the last pass and making the next sample between so many threads; never while a
-        network runs, whose threads would wait for the one that has lost its core.
-
-    Returns
-    -------
-    Votes
-        On the crop's grid.
-
-    Raises
-    ------
-    ModelError
-        Where a network returns anything else than finite probabilities of the crop's shape.
-
-    Notes
-    -----
-    A sample is made once for all members. Passes are added up one after the other, each slab of the crop by one
-    thread, so that sums depend on neither timing nor the number of threads. Memory does not depend on the number of
-    passes.
-
-    To keep one network alive at a time, or to stop once the votes are steady, add to a `Tally` step by step.
-    """
-    if not predictors:
-        raise ValueError("an ensemble without members cannot vote")
-    tally = Tally(crop, grid)
-    shown = [None, *samples]
-    tally.add(predictors, [Look(n, (sample,) * len(predictors)) for n, sample in enumerate(shown)], n_threads)
-    return tally.votes()
-
-
 def entropy_of(probabilities: Field) -> Field:
     """Shannon entropy in nats, (X, Y, Z) float32, of probabilities (C, X, Y, Z).
 
@@ -261,13 +212,22 @@ class Tally:
         looks : sequence of Look
             Each with a sample a network. The plain one comes before any other.
         n_threads : int
-            As `vote` has it.
+            Share adding up the last pass and making the next sample between so many threads; never while a network
+            runs, whose threads would wait for the one that has lost its core.
 
         Raises
         ------
         ModelError
             Where a network returns anything else than finite probabilities of the crop's shape.
+
+        Notes
+        -----
+        A sample is made once for all networks that are shown it one after the other; without any, neither torch nor
+        torchio is imported. Passes are added up one after the other, each slab of the crop by one thread, so that
+        sums depend on neither timing nor the number of threads. Memory does not depend on the number of passes.
         """
+        if not predictors:
+            raise ValueError("an ensemble without members cannot vote")
         passes = [
             (each.number, predictor, sample)
             for each in looks

@@ -8,11 +8,16 @@ and returns probabilities. --recipe-of NAME takes the recipe of a model of the h
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from voting import draw, vote
 
 from bids_hsf.geometry import Grid, next_multiple, pad_to_shape, resample
 from bids_hsf.hub.cards import AugmentationRecipe
@@ -23,8 +28,7 @@ from bids_hsf.localization.locate import locate
 from bids_hsf.machine import return_large_arrays
 from bids_hsf.networks.predictor import normalize
 from bids_hsf.segmentation.augmentation import Sample, place
-from bids_hsf.segmentation.sampling import draw
-from bids_hsf.segmentation.votes import entropy_of, vote
+from bids_hsf.segmentation.votes import entropy_of
 
 SCAN = Path(__file__).parents[1] / "data" / "bids" / "sub-icbm152" / "anat" / "sub-icbm152_T1w.nii.gz"
 

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from toy_networks import CPU, toy_card, write_model, write_moody, write_network
 from twins import centres, write_twin
+from voting import vote
 
 from bids_hsf.errors import MemoryLimitError, ModelError
 from bids_hsf.geometry import Grid
@@ -20,7 +21,6 @@ from bids_hsf.networks.memory import NetworkMemory, resting_bytes
 from bids_hsf.networks.onnx_file import examine
 from bids_hsf.networks.predictor import OnnxPredictor, normalize
 from bids_hsf.networks.sessions import MemberFile
-from bids_hsf.segmentation.votes import vote
 
 
 @pytest.fixture

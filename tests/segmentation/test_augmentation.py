@@ -10,10 +10,10 @@ import torchio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from voting import draw
 
 from bids_hsf.hub.cards import AugmentationRecipe
 from bids_hsf.segmentation.augmentation import Sample, place
-from bids_hsf.segmentation.sampling import draw
 
 SHAPE = (30, 36, 26)
 VOXEL_SIZES = np.array([0.8, 1.0, 1.3])

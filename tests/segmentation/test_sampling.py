@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from voting import draw
 
 from bids_hsf.hub.cards import AugmentationRecipe
 from bids_hsf.segmentation.augmentation import Sample
-from bids_hsf.segmentation.sampling import Look, draw, looks
+from bids_hsf.segmentation.sampling import Look, looks
 
 RANDOM = AugmentationRecipe(sampling="random")
 SOBOL = AugmentationRecipe(sampling="sobol")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from reference_vote import reference_vote
 from scipy import ndimage
+from voting import draw, vote
 
 from bids_hsf import geometry
 from bids_hsf.errors import ModelError
@@ -19,8 +20,7 @@ from bids_hsf.geometry import Grid
 from bids_hsf.hub.cards import AugmentationRecipe
 from bids_hsf.labels import Label, Merge
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
-from bids_hsf.segmentation.sampling import draw
-from bids_hsf.segmentation.votes import MergingPredictor, Votes, entropy_of, vote
+from bids_hsf.segmentation.votes import MergingPredictor, Votes, entropy_of
 
 SHAPE = (24, 28, 22)
 VOXEL_SIZES = np.array([1.0, 0.9, 1.2])
@@ -276,7 +276,7 @@ class TestDeterminism:
             "from bids_hsf.segmentation.votes import *\n"
             "network = lambda crop: np.stack([crop, 1 - crop])\n"
             "grid = Grid((4, 4, 4), np.eye(4))\n"
-            "vote(np.ones((4, 4, 4), np.float32), [network], grid)\n"
+            "Tally(np.ones((4, 4, 4), np.float32), grid).add([network], [Look(0, (None,))])\n"
             "assert not {'torch', 'torchio', 'SimpleITK'} & set(sys.modules)\n"
         )
         subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,28 @@
+"""Votes of networks that are all shown the same samples, in one call."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+import numpy as np
+
+from bids_hsf.geometry import Grid
+from bids_hsf.hub.cards import AugmentationRecipe
+from bids_hsf.segmentation.augmentation import Sample
+from bids_hsf.segmentation.sampling import Look, looks
+from bids_hsf.segmentation.votes import Field, Predictor, Tally, Votes
+
+
+def draw(recipe: AugmentationRecipe, n_samples: int, rng: np.random.Generator) -> list[Sample]:
+    """Draw the samples that a single network is shown beside the plain crop."""
+    drawn = islice(looks(recipe, 1, rng), 1, n_samples + 1)
+    return [sample for look in drawn for sample in look.samples if sample is not None]
+
+
+def vote(
+    crop: Field, predictors: Sequence[Predictor], grid: Grid, samples: Sequence[Sample] = (), n_threads: int = 1
+) -> Votes:
+    """Let every network vote on a crop and on samples of it."""
+    tally = Tally(crop, grid)
+    shown = [Look(number, (sample,) * len(predictors)) for number, sample in enumerate([None, *samples])]
+    tally.add(predictors, shown, n_threads)
+    return tally.votes()
