@@ -117,6 +117,7 @@ class ScanView:
     total: Pair
     remarks: tuple[Remark, ...]
     figures: tuple[Figure, ...]
+    turning_page: str | None
     facts: tuple[tuple[str, Facts], ...]
     links: Facts
 
@@ -155,6 +156,7 @@ def view_scan(output_dir: Path, found: Derivative, album: Album) -> ScanView:
         total=total,
         remarks=tuple(remarks) or (Remark("good", "no remarks"),),
         figures=tuple(_figures(output_dir, table, stem, album)),
+        turning_page=_turning_page(output_dir, table, stem),
         facts=() if sidecar is None else _facts(sidecar, logged),
         links=tuple(_links(output_dir, table, stem)),
     )
@@ -217,10 +219,8 @@ def _volume_remarks(pairs: Sequence[Pair]) -> Iterator[Remark]:
 
 def _figures(output_dir: Path, table: Path, stem: str, album: Album) -> Iterator[Figure]:
     """Find the figures of a scan."""
-    subject, *below = table.relative_to(output_dir).parts
-    folder = Path(subject) / "figures" if below else Path("figures")
     for kind, caption in FIGURES.items():
-        relative = folder / f"{described(stem, kind)}_dseg.svg"
+        relative = _figure_folder(output_dir, table) / f"{described(stem, kind)}_dseg.svg"
         try:
             text = read_text(output_dir / relative)
         except (OSError, UnicodeDecodeError):
@@ -228,6 +228,18 @@ def _figures(output_dir: Path, table: Path, stem: str, album: Album) -> Iterator
         picture = album.embed(text, f"picture-{anchor(stem, kind)}")
         if picture is not None:
             yield Figure(kind, link_to(relative), picture, caption)
+
+
+def _figure_folder(output_dir: Path, table: Path) -> Path:
+    """Folder of a scan's figures, within the dataset."""
+    subject, *below = table.relative_to(output_dir).parts
+    return Path(subject) / "figures" if below else Path("figures")
+
+
+def _turning_page(output_dir: Path, table: Path, stem: str) -> str | None:
+    """Address of the page on which the hippocampi can be turned, where there is one."""
+    relative = _figure_folder(output_dir, table) / f"{described(stem, '3d')}_dseg.html"
+    return link_to(relative) if (output_dir / relative).exists() else None
 
 
 def _facts(sidecar: Sidecar, logged: Provenance) -> tuple[tuple[str, Facts], ...]:
