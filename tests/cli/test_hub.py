@@ -185,6 +185,13 @@ def test_mistyped_commands_and_flags_are_told_which_is_near(
     assert f"hint: Did you mean {meant}?" in capsys.readouterr().err
 
 
+def test_without_a_command_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        hub.main([])
+    assert left.value.code == 2
+    assert "hint: hsf-hub COMMAND, one of list, show, fetch, verify, new, " in capsys.readouterr().err
+
+
 def test_show_tells_the_card_and_where_the_files_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shown = run_json(capsys, "show", "bagging_accurate")
     assert shown["members"][0]["problem"] == "missing"
@@ -194,6 +201,8 @@ def test_show_tells_the_card_and_where_the_files_are(capsys: pytest.CaptureFixtu
     assert "label 2: CA1 (Cornu Ammonis 1, #2ca02c)" in text
     assert "ca-mode 1/23: DG, CA1, CA23, SUB" in text
     assert "voxel_size_mm: native" in text
+    assert "accuracy: not stated" in text
+    assert "__" not in text  # names that are Python's alone
 
 
 def test_fetch_into_a_folder_and_verify(
