@@ -8,7 +8,8 @@ from report_pages import write_group, write_judged, write_scan
 
 from bids_hsf.bids.tables import read_tsv
 from bids_hsf.reports.group import write_group_report
-from bids_hsf.reports.subject import order_of, write_subject_report
+from bids_hsf.reports.neighbours import order_of
+from bids_hsf.reports.subject import write_subject_report
 
 ATTACK = "<img src=x onerror='document.title=1'><script>document.title=2</script>"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
