@@ -82,6 +82,11 @@ class ScanOutputs:
         return self.output_dir / f"{described(self.figure_stem, description)}_dseg.svg"
 
     @property
+    def turning_page(self) -> Path:
+        """Page on which the hippocampi can be turned."""
+        return self.figure("3d").with_suffix(".html")
+
+    @property
     def segmentation(self) -> str:
         """The ``seg-`` entity."""
         return Path(self.stem).name.partition("_seg-")[2].partition("_")[0]

@@ -39,7 +39,7 @@ def own_files(outputs: ScanOutputs) -> tuple[Path, ...]:
     maps = [path for name in (None, *DESCRIPTIONS) for path in (outputs.map(name), outputs.map_sidecar(name))]
     transforms = (outputs.transform_to_template, outputs.transform_from_template)
     figures = tuple(outputs.figure(name) for name in (*FIGURES, THUMBNAIL, *FORMER_FIGURES))
-    return (outputs.sidecar, outputs.dseg, outputs.table, *maps, *transforms, *figures)
+    return (outputs.sidecar, outputs.dseg, outputs.table, *maps, *transforms, *figures, outputs.turning_page)
 
 
 def discard(outputs: ScanOutputs) -> None:

@@ -62,7 +62,7 @@ def join_pages(output_dir: Path) -> int:
 def _fingerprint(output_dir: Path, subject: str) -> str:
     """Checksum of what a page is made of: sidecars, tables and failures by content, figures by size."""
     digest = hashlib.sha256(__version__.encode())
-    for path in sorted((output_dir / f"sub-{subject}" / "figures").glob("*.svg")):
+    for path in sorted((output_dir / f"sub-{subject}" / "figures").glob("*_dseg.[sh]*")):
         with suppress(OSError):
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="backslashreplace"))
     for path in (*result_files(output_dir, subject), *_failure_records(output_dir, subject)):

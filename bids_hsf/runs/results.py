@@ -14,6 +14,7 @@ from bids_hsf.localization.location import head_axes
 from bids_hsf.localization.template import load_template
 from bids_hsf.reports import figures
 from bids_hsf.reports.thumbnails import write_thumbnail
+from bids_hsf.reports.turning import turning_page
 from bids_hsf.results import ScanResult, describe, write_maps
 from bids_hsf.runs.jobs import Job
 from bids_hsf.segmentation.long_axis import PARTS, split_long_axis
@@ -34,6 +35,10 @@ def write_result(job: Job, result: ScanResult, draw: Draw, n_threads: int) -> Si
     sidecar = describe(result, job.outputs, job.sources)
     if job.transforms:
         write_transforms(job.outputs, result.location.scan_from_template)
+    if job.turns:
+        image = result.scans[0].data
+        back = f"../{job.key}.html" if job.scan.is_loose else f"../../sub-{job.scan.subject}.html"
+        write_text(job.outputs.turning_page, turning_page(result.key, image, result.hippocampi, back))
     if job.splits:
         write_parts(job, result, sidecar)
     return sidecar
