@@ -137,3 +137,11 @@ def test_conda_recipe_has_the_dependencies_and_the_programs_of_the_package():
     own = {name: each.specifier for name, each in wanted.items() if name != "onnxruntime"}
     assert {name: SpecifierSet(run[name]) for name in own} == own
     assert dict(line.split(" = ") for line in recipe["build"]["entry_points"]) == project["scripts"]
+
+
+def test_every_action_is_named_by_the_digest_of_a_release_with_its_tag_beside_it():
+    # A tag can be moved to other code, which would run with our tokens.
+    workflows = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
+    used = [match[1] for path in workflows for match in re.finditer(r"uses: *(.*)", path.read_text())]
+    assert used
+    assert [each for each in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)] == []

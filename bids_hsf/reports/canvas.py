@@ -111,7 +111,7 @@ class Canvas:
         middle = place.y + place.height / 2 - 9
         self._tag(place.x + 5, middle, plane.ends[0])
         self._tag(place.x + place.width - 24, middle, plane.ends[1])
-        length = (50 if place.scale < 2.5 else 10) * place.scale
+        length = (50 if place.scale < 2.5 else 10 if place.scale < 6 else 5) * place.scale
         right = place.x + place.width - 6
         shade = max(length + 6, 46)
         self._rectangle(right - shade, bottom - 30, shade, 24, BACKGROUND, TAG)

@@ -38,6 +38,8 @@ BOX_COLORS = {"L": "#5cc8ff", "R": "#ffa24c"}
 
 BRAIN_COLOR = "#d9e86a"
 
+FINE_LABELS = 4  # from so many a side on, they are too thin to be told apart where both sides are in one panel
+
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
@@ -91,14 +93,15 @@ def cut_mosaic(image: FloatArray, label_map: NDArray[np.uint8], grid: Grid, pool
         Its threads share the work.
     """
     labelled = labelled_voxels(label_map)
-    rows, frame = mosaic(labelled, grid)
+    n_labels = max((len(np.unique(label_map[tuple(found.T)])) for found in labelled.values()), default=0)
+    rows, frame = mosaic(labelled, grid, close=n_labels >= FINE_LABELS)
     window = _zoom_window(image, frame, grid)
     panels = lay_out(rows)
     tiles = [plane.tiles(1 / place.scale) for plane, place in panels]
     part = SplinedPart.around(image, grid, tiles)
     spread = pool.map if pool else map
     greys = spread(lambda cut: grey_jpeg(part.cut(cut, window[0])[..., 0], window), tiles)
-    coronals = tuple(plane for row in rows[1:] for plane in row)
+    coronals = tuple(plane for row in rows[1:3] for plane in row)  # what follows lies where these do
     structures = tuple(_structures(label_map, found, grid) for found in labelled.values())
     shares = spread(lambda panel: tuple(each.cut(panel[0]) for each in structures), panels)
     return Mosaic(tuple(panels), coronals, tuple(greys), structures, tuple(shares), describe_cut(frame))

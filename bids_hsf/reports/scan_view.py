@@ -57,9 +57,11 @@ class Measure:
     entropy : float or None
         Mean over the structure, 0-1.
     interval : tuple of float or None
-        Central 95 % of the passes, mm3.
+        95 % prediction interval of the true volume, else the central 95 % of the passes, mm3.
     reach : tuple of float or None
         The same as `share`.
+    is_predicted : bool
+        Which of the two it is.
     """
 
     volume: float
@@ -67,6 +69,7 @@ class Measure:
     entropy: float | None = None
     interval: tuple[float, float] | None = None
     reach: tuple[float, float] | None = None
+    is_predicted: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def view_scan(output_dir: Path, found: Derivative, album: Album) -> ScanView:
 def _pairs(structures: Sequence[Structure]) -> tuple[Pair, ...]:
     """Structures left and right side by side, in the order of their indices."""
     by_index = {structure.index: structure for structure in structures}
-    sizes = [size for structure in structures for size in (structure.volume_mm3, structure.volume_high)]
+    sizes = [size for each in structures for size in (each.volume_mm3, each.predicted_high or each.volume_high)]
     largest = max((size for size in sizes if size is not None), default=0.0) or 1.0
     pairs = []
     for index in sorted({index % RIGHT_OFFSET for index in by_index}):
@@ -180,10 +183,15 @@ def _pairs(structures: Sequence[Structure]) -> tuple[Pair, ...]:
 def _measure(structure: Structure | None, largest: float) -> Measure | None:
     if structure is None or structure.volume_mm3 is None:
         return None
-    volume, low, high = structure.volume_mm3, structure.volume_low, structure.volume_high
+    volume = structure.volume_mm3
+    is_predicted = structure.predicted_low is not None and structure.predicted_high is not None
+    low, high = structure.volume_low, structure.volume_high
+    if is_predicted:
+        low, high = structure.predicted_low, structure.predicted_high
     interval = None if low is None or high is None else (low, high)
     share, *reach = (round(100 * size / largest, 1) for size in (volume, *(interval or ())))
-    return Measure(volume, share, structure.entropy_mean, interval, (reach[0], reach[1]) if reach else None)
+    whiskers = (reach[0], reach[1]) if reach else None
+    return Measure(volume, share, structure.entropy_mean, interval, whiskers, is_predicted)
 
 
 def _total(pairs: Sequence[Pair]) -> Pair:
