@@ -31,12 +31,15 @@ class Label:
         Short name, letters and digits, such as "CA1"; column names are made of it.
     color : str
         "#rrggbb".
+    true_over_found : tuple of float or None
+        True over found volume, central 95 % on images of known truth; None where that was not measured.
     """
 
     index: int
     name: str
     abbreviation: str
     color: str
+    true_over_found: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from bids_hsf.bids.tables import Structure
 from bids_hsf.files import write_if_changed
 from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES, Label, bilateral
 
+Color = tuple[int, int, int]
+Rows = Sequence[tuple[int, str, Color]]
+
 
 def write_label_files(
     output_dir: Path, segmentation: str, labels: Iterable[Label], viewers: Sequence[str]
@@ -26,11 +29,7 @@ def write_label_files(
     viewers : sequence of str
         Out of `config.VIEWERS`.
     """
-    rows = []
-    for side, label in bilateral(tuple(labels)):
-        color = _rgb(label.color)
-        name = f"{SIDE_NAMES[side].capitalize()} {_plain(label.name)}"
-        rows.append((label.index, name, _shade(color) if side == "R" else color))
+    rows = colored(labels)
     paths = []
     for viewer in viewers:
         write, extension = FORMATS[viewer]
@@ -38,6 +37,16 @@ def write_label_files(
         write_if_changed(path, "".join(f"{line}\n" for line in write(rows)))
         paths.append(path)
     return paths
+
+
+def colored(labels: Iterable[Label]) -> list[tuple[int, str, Color]]:
+    """Index, name and colour of every structure of both sides, from the labels of one hemisphere."""
+    rows = []
+    for side, label in bilateral(tuple(labels)):
+        color = _rgb(label.color)
+        name = f"{SIDE_NAMES[side].capitalize()} {_plain(label.name)}"
+        rows.append((label.index, name, _shade(color) if side == "R" else color))
+    return rows
 
 
 def labels_of(structures: Iterable[Structure]) -> tuple[Label, ...]:
@@ -49,10 +58,6 @@ def labels_of(structures: Iterable[Structure]) -> tuple[Label, ...]:
         color = structure.color if re.fullmatch("#[0-9a-fA-F]{6}", structure.color) else "#888888"
         found.setdefault(index, Label(index, name, structure.abbreviation[2:], color))
     return tuple(found.values())
-
-
-Color = tuple[int, int, int]
-Rows = Sequence[tuple[int, str, Color]]
 
 
 def _shade(color: Color) -> Color:

@@ -10,7 +10,8 @@ from bids_hsf.bids.entities import in_order, split_name
 
 MULTISPECTRAL = "multispectral"
 TEMPLATE = "MNI152NLin2009cSym"
-FIGURES = ("segmentation", "entropy", "localization")
+FIGURES = ("segmentation", "localization")
+FORMER_FIGURES = ("entropy",)  # of older versions; now a layer of the segmentation's
 THUMBNAIL = "thumbnail"  # of the segmentation; made of its figure where it is not there
 
 
@@ -79,6 +80,11 @@ class ScanOutputs:
     def figure(self, description: str) -> Path:
         """Report figure, such as "segmentation"."""
         return self.output_dir / f"{described(self.figure_stem, description)}_dseg.svg"
+
+    @property
+    def turning_page(self) -> Path:
+        """Page on which the hippocampi can be turned."""
+        return self.figure("3d").with_suffix(".html")
 
     @property
     def segmentation(self) -> str:

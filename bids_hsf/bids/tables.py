@@ -34,6 +34,12 @@ TSV_COLUMNS: dict[str, dict[str, Any]] = {
     "volume_mm3_sd": {"Description": "Standard deviation of the volume over the passes", "Units": "mm^3"},
     "volume_mm3_low": {"Description": "2.5th percentile of the volume over the passes", "Units": "mm^3"},
     "volume_mm3_high": {"Description": "97.5th percentile of the volume over the passes", "Units": "mm^3"},
+    "volume_mm3_predicted_low": {
+        "Description": "Lower end of the 95 % prediction interval of the true volume, by the model's errors where the "
+        "truth is known",
+        "Units": "mm^3",
+    },
+    "volume_mm3_predicted_high": {"Description": "Upper end of that interval", "Units": "mm^3"},
     "volume_se_sampling": {
         "Description": "Standard error of the volume that comes of the number of random views",
         "Units": "mm^3",
@@ -63,6 +69,8 @@ class Structure:
         Mean normalised predictive entropy, 0-1.
     volume_low, volume_high : float or None
         Central 95 % of the volume over the passes, in mm3.
+    predicted_low, predicted_high : float or None
+        95 % prediction interval of the true volume, in mm3.
     """
 
     index: int
@@ -74,6 +82,8 @@ class Structure:
     entropy_mean: float | None = None
     volume_low: float | None = None
     volume_high: float | None = None
+    predicted_low: float | None = None
+    predicted_high: float | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> "Structure":
@@ -99,6 +109,8 @@ class Structure:
             entropy_mean=parse_number(row.get("entropy_mean")),
             volume_low=parse_number(row.get("volume_mm3_low")),
             volume_high=parse_number(row.get("volume_mm3_high")),
+            predicted_low=parse_number(row.get("volume_mm3_predicted_low")),
+            predicted_high=parse_number(row.get("volume_mm3_predicted_high")),
         )
 
 

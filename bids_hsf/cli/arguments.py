@@ -201,6 +201,7 @@ def _add_outputs(group: Group) -> None:
     text = "also write the affine transforms between the scan and MNI152 (ITK's text format)"
     add("behaviour.write_transforms", text, **SWITCH)
     add("behaviour.split_long_axis", "also write a label map of head, body and tail", **SWITCH)
+    add("behaviour.report_3d", "also write a page a scan on which the hippocampi can be turned, 0.8 MB", **SWITCH)
     text = f"write label descriptions for {', '.join(VIEWERS)} into OUTPUT_DIR (default: none)"
     add("behaviour.export_lut", text, action=Words, reading=one_of(VIEWERS), metavar="VIEWER")
     text = "group level: ratings of scans, qc.tsv as the review page exports it, for the column qc (default: none)"

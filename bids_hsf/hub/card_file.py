@@ -105,6 +105,11 @@ Scales = Annotated[
     AfterValidator(_in_order),
     Expected("the lowest and the highest zoom, from 0.1 to 10, such as [0.8, 1.2]"),
 ]
+Ratios = Annotated[
+    tuple[Zoom, Zoom],
+    AfterValidator(_in_order),
+    Expected("the lowest and the highest ratio, from 0.1 to 10, such as [0.9, 1.2]"),
+]
 Share = Annotated[float, _number(0, 1)]
 Millimetres = Annotated[float, _number(0, 50)]
 
@@ -207,6 +212,9 @@ class StructureForm(Form):
     """Short name, of which column names are made."""
     color: Color
     """#rrggbb, in quotes."""
+    true_over_found: Ratios = _left_out()
+    """True over found volume, 2.5th and 97.5th percentile on images of known truth: the prediction interval of a volume
+    is made of it; optional."""
 
 
 class LabelForm(StructureForm):

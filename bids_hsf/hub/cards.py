@@ -16,6 +16,7 @@ from bids_hsf.hub.card_file import (
     MemberForm,
     MergeForm,
     SharedForm,
+    StructureForm,
     parse_card_file,
 )
 from bids_hsf.hub.marked_yaml import MarkedYaml, Place, read_yaml
@@ -240,7 +241,12 @@ def _labels(forms: Sequence[LabelForm], document: MarkedYaml) -> tuple[Label, ..
                 f"expected index {i + 1}, got {form.index}: labels are listed in the order of the output channels",
             )
     _distinct([form.abbreviation.lower() for form in forms], ("labels",), document)
-    return tuple(Label(form.index, form.name, form.abbreviation, form.color.lower()) for form in forms)
+    return tuple(_label(form.index, form) for form in forms)
+
+
+def _label(index: int, form: StructureForm) -> Label:
+    """Read one structure."""
+    return Label(index, form.name, form.abbreviation, form.color.lower(), form.true_over_found)
 
 
 def _merge(name: str, form: MergeForm, labels: tuple[Label, ...], document: MarkedYaml) -> Merge:
@@ -262,7 +268,7 @@ def _merge(name: str, form: MergeForm, labels: tuple[Label, ...], document: Mark
         if len(chosen) < 2 or len(set(chosen)) < len(chosen) or parts.keys() & set(chosen):
             raise document.error(inner, "expected two or more labels, each in one place only")
         parts |= dict.fromkeys(chosen, min(chosen))
-        merged[min(chosen)] = Label(min(chosen), joined.name, joined.abbreviation, joined.color.lower())
+        merged[min(chosen)] = _label(min(chosen), joined)
     kept = [merged.get(label.index, label) for label in labels if parts.get(label.index, label.index) == label.index]
     _distinct([label.abbreviation.lower() for label in kept], (*place, "join"), document)
     return Merge(name, form.suffix, tuple(kept), parts)

@@ -71,15 +71,18 @@ def to_words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
 
 
-def render(template: str, kind: str = "html", scripts: Sequence[str] = (), **values: Any) -> str:
+def render(
+    template: str, kind: str = "html", scripts: Sequence[str] = (), admitted: Sequence[str] = (), **values: Any
+) -> str:
     """Fill a template; all that comes from files is escaped for the kind of page: "html", "md" or "bib".
 
     What is `Markup` is of that kind already. The policy of a page lets its `scripts` run, which are files of the
-    package, and no other.
+    package, what they bring along with a checksum that is `admitted`, and no other.
     """
     script = "".join(_asset(name) for name in scripts)
     checksum = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    values |= {"script": Markup(script), "script_source": f"'sha256-{checksum}'" if scripts else "'none'"}  # noqa: S704
+    sources = " ".join(f"'{each}'" for each in (f"sha256-{checksum}", *admitted))
+    values |= {"script": Markup(script), "script_source": sources if scripts else "'none'"}  # noqa: S704
     page = _environment(kind).get_template(template)
     return page.render(**values).rstrip() + "\n"
 

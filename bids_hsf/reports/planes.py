@@ -15,6 +15,8 @@ FloatArray = NDArray[np.floating]
 Vector = NDArray[np.float64]
 
 N_CORONAL = 8
+N_CLOSE = 6  # enlarged, of each hippocampus
+CLOSE_MARGIN_MM = 4.5
 MARGIN_MM = 9.0
 
 
@@ -105,8 +107,14 @@ def labelled_voxels(label_map: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]
     return found
 
 
-def mosaic(labelled: Mapping[str, NDArray[np.int64]], grid: Grid) -> tuple[list[list[Plane]], Frame]:
-    """Rows of panels around `labelled_voxels`, and the frame that they are cut along."""
+def mosaic(
+    labelled: Mapping[str, NDArray[np.int64]], grid: Grid, close: bool = False
+) -> tuple[list[list[Plane]], Frame]:
+    """Rows of panels around `labelled_voxels`, and the frame that they are cut along.
+
+    With `close`, each hippocampus is cut across once more, enlarged, and both together in one row instead of two:
+    subfields are as thin as a few pixels where both sides are in one panel.
+    """
     frame = _frame({side: grid.to_mm(found) for side, found in labelled.items()}, grid)
     views = [_sagittal(frame, side) for side in frame.points]
     views.insert(1, _axial(frame))
@@ -114,6 +122,8 @@ def mosaic(labelled: Mapping[str, NDArray[np.int64]], grid: Grid) -> tuple[list[
     widest = max(plane.width_mm for plane in views if plane.ends == ("P", "A"))
     top = [replace(p, height_mm=tallest, width_mm=widest if p.ends == ("P", "A") else p.width_mm) for p in views]
     slices = _coronals(frame, grid)
+    if close and labelled:
+        return [top, slices[:: 2 if len(slices) > 4 else 1], *_close_ups(frame, grid)], frame
     half = -(-len(slices) // 2) if len(slices) > 4 else len(slices)
     return [row for row in (top, slices[:half], slices[half:]) if row], frame
 
@@ -190,11 +200,7 @@ def _coronals(frame: Frame, grid: Grid) -> list[Plane]:
     """Cut across, evenly from head to tail; through voxel centres where the cut follows the grid."""
     low, high = frame.extent(tuple(frame.points))
     inset = 0.05 * (high[1] - low[1])
-    positions = np.linspace(high[1] - inset, low[1] + inset, N_CORONAL)
-    if not frame.follows_hippocampus:
-        first = grid.affine[:3, 3] @ frame.axes[:, 1]
-        step = grid.voxel_sizes[1]
-        positions = np.unique(np.round((positions - first) / step))[::-1] * step + first
+    positions = _in_slices(np.linspace(high[1] - inset, low[1] + inset, N_CORONAL), frame, grid)
     size = np.maximum(high - low + 2 * MARGIN_MM, [60.0, 0.0, 44.0])
     right, front, up = frame.axes.T
     planes: list[Plane] = []
@@ -204,6 +210,38 @@ def _coronals(frame: Frame, grid: Grid) -> list[Plane]:
         caption = depth if planes else f"Coronal, {depth} behind the front end"
         planes.append(Plane(center, right, up, float(size[0]), float(size[2]), caption, ("L", "R")))
     return planes
+
+
+def _in_slices(positions: Vector, frame: Frame, grid: Grid) -> Vector:
+    """Move positions along the front axis to the nearest slices, each once, where the cut follows the grid."""
+    if frame.follows_hippocampus:
+        return positions
+    first = grid.affine[:3, 3] @ frame.axes[:, 1]
+    step = grid.voxel_sizes[1]
+    return np.asarray(np.unique(np.round((positions - first) / step))[::-1] * step + first)
+
+
+def _close_ups(frame: Frame, grid: Grid) -> list[list[Plane]]:
+    """Cut each hippocampus across from head to tail, its own cross-section in the middle; a row a side, one scale."""
+    reach = max(1.0, float(grid.voxel_sizes.max()))
+    rows: list[list[Plane]] = []
+    for side, points in frame.points.items():
+        found = points @ frame.axes
+        low, high = found[:, 1].min(), found[:, 1].max()
+        inset = 0.08 * (high - low)
+        row: list[Plane] = []
+        for position in _in_slices(np.linspace(high - inset, low + inset, N_CLOSE), frame, grid):
+            section = found[np.abs(found[:, 1] - position) <= reach]
+            section = section if len(section) else found
+            width, _, height = np.ptp(section, axis=0) + 2 * CLOSE_MARGIN_MM
+            middle = frame.axes @ [_middle(section[:, 0]), position, _middle(section[:, 2])]
+            depth = f"{high - position:.0f} mm"
+            caption = depth if row else f"{SIDE_NAMES[side].capitalize()}, {depth}"
+            row.append(Plane(middle, frame.axes[:, 0], frame.axes[:, 2], width, height, caption, ("L", "R")))
+        rows.append(row)
+    widest = max(plane.width_mm for row in rows for plane in row)
+    tallest = max(plane.height_mm for row in rows for plane in row)
+    return [[replace(plane, width_mm=widest, height_mm=tallest) for plane in row] for row in rows]
 
 
 def head_planes(image: FloatArray, grid: Grid, boxes: Mapping[str, Grid]) -> list[Plane]:

@@ -13,6 +13,7 @@ from bids_hsf.bids.tables import Structure
 from bids_hsf.files import read_text
 from bids_hsf.findings import Weight
 from bids_hsf.labels import RIGHT_OFFSET
+from bids_hsf.reports.canvas import ENTROPY, OUTLINES
 from bids_hsf.reports.embedding import Album, Picture
 from bids_hsf.reports.pages import UNKNOWN, anchor, link_to, to_text, to_words
 from bids_hsf.segmentation.volumes import asymmetry_index
@@ -57,9 +58,11 @@ class Measure:
     entropy : float or None
         Mean over the structure, 0-1.
     interval : tuple of float or None
-        Central 95 % of the passes, mm3.
+        95 % prediction interval of the true volume, else the central 95 % of the passes, mm3.
     reach : tuple of float or None
         The same as `share`.
+    is_predicted : bool
+        Which of the two it is.
     """
 
     volume: float
@@ -67,6 +70,7 @@ class Measure:
     entropy: float | None = None
     interval: tuple[float, float] | None = None
     reach: tuple[float, float] | None = None
+    is_predicted: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class ScanView:
     total: Pair
     remarks: tuple[Remark, ...]
     figures: tuple[Figure, ...]
+    turning_page: str | None
     facts: tuple[tuple[str, Facts], ...]
     links: Facts
 
@@ -152,6 +157,7 @@ def view_scan(output_dir: Path, found: Derivative, album: Album) -> ScanView:
         total=total,
         remarks=tuple(remarks) or (Remark("good", "no remarks"),),
         figures=tuple(_figures(output_dir, table, stem, album)),
+        turning_page=_turning_page(output_dir, table, stem),
         facts=() if sidecar is None else _facts(sidecar, logged),
         links=tuple(_links(output_dir, table, stem)),
     )
@@ -160,7 +166,7 @@ def view_scan(output_dir: Path, found: Derivative, album: Album) -> ScanView:
 def _pairs(structures: Sequence[Structure]) -> tuple[Pair, ...]:
     """Structures left and right side by side, in the order of their indices."""
     by_index = {structure.index: structure for structure in structures}
-    sizes = [size for structure in structures for size in (structure.volume_mm3, structure.volume_high)]
+    sizes = [size for each in structures for size in (each.volume_mm3, each.predicted_high or each.volume_high)]
     largest = max((size for size in sizes if size is not None), default=0.0) or 1.0
     pairs = []
     for index in sorted({index % RIGHT_OFFSET for index in by_index}):
@@ -178,10 +184,15 @@ def _pairs(structures: Sequence[Structure]) -> tuple[Pair, ...]:
 def _measure(structure: Structure | None, largest: float) -> Measure | None:
     if structure is None or structure.volume_mm3 is None:
         return None
-    volume, low, high = structure.volume_mm3, structure.volume_low, structure.volume_high
+    volume = structure.volume_mm3
+    is_predicted = structure.predicted_low is not None and structure.predicted_high is not None
+    low, high = structure.volume_low, structure.volume_high
+    if is_predicted:
+        low, high = structure.predicted_low, structure.predicted_high
     interval = None if low is None or high is None else (low, high)
     share, *reach = (round(100 * size / largest, 1) for size in (volume, *(interval or ())))
-    return Measure(volume, share, structure.entropy_mean, interval, (reach[0], reach[1]) if reach else None)
+    whiskers = (reach[0], reach[1]) if reach else None
+    return Measure(volume, share, structure.entropy_mean, interval, whiskers, is_predicted)
 
 
 def _total(pairs: Sequence[Pair]) -> Pair:
@@ -209,17 +220,31 @@ def _volume_remarks(pairs: Sequence[Pair]) -> Iterator[Remark]:
 
 def _figures(output_dir: Path, table: Path, stem: str, album: Album) -> Iterator[Figure]:
     """Find the figures of a scan."""
-    subject, *below = table.relative_to(output_dir).parts
-    folder = Path(subject) / "figures" if below else Path("figures")
     for kind, caption in FIGURES.items():
-        relative = folder / f"{described(stem, kind)}_dseg.svg"
-        try:
-            text = read_text(output_dir / relative)
-        except (OSError, UnicodeDecodeError):
-            continue
-        picture = album.embed(text, f"picture-{anchor(stem, kind)}")
-        if picture is not None:
-            yield Figure(kind, link_to(relative), picture, caption)
+        # Older versions have a file of its own for the entropy; now it is a layer of the segmentation's.
+        for source in (kind, "segmentation") if kind == ENTROPY else (kind,):
+            relative = _figure_folder(output_dir, table) / f"{described(stem, source)}_dseg.svg"
+            is_layer = source != kind
+            try:
+                text = read_text(output_dir / relative)
+            except (OSError, UnicodeDecodeError):
+                continue
+            picture = album.embed(text, f"picture-{anchor(stem, kind)}", ENTROPY if is_layer else OUTLINES)
+            if picture is not None:
+                yield Figure(kind, link_to(relative) + (f"#{kind}" if is_layer else ""), picture, caption)
+                break
+
+
+def _figure_folder(output_dir: Path, table: Path) -> Path:
+    """Folder of a scan's figures, within the dataset."""
+    subject, *below = table.relative_to(output_dir).parts
+    return Path(subject) / "figures" if below else Path("figures")
+
+
+def _turning_page(output_dir: Path, table: Path, stem: str) -> str | None:
+    """Address of the page on which the hippocampi can be turned, where there is one."""
+    relative = _figure_folder(output_dir, table) / f"{described(stem, '3d')}_dseg.html"
+    return link_to(relative) if (output_dir / relative).exists() else None
 
 
 def _facts(sidecar: Sidecar, logged: Provenance) -> tuple[tuple[str, Facts], ...]:

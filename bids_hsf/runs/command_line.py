@@ -33,6 +33,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "behaviour.write_probabilities": ("--write-probseg",),
     "behaviour.write_transforms": ("--write-xfm",),
     "behaviour.split_long_axis": ("--split-long-axis",),
+    "behaviour.report_3d": ("--report-3d",),
     "behaviour.export_lut": ("--export-lut",),
     "behaviour.ratings": ("--ratings",),
     "behaviour.leave_out_excluded": ("--leave-out-excluded",),

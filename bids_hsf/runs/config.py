@@ -130,7 +130,7 @@ class Behaviour:
         Remove what earlier runs left in the scratch folder.
     uncertainty : str
         "entropy", or "full" for all maps.
-    write_probabilities, write_transforms, split_long_axis : bool
+    write_probabilities, write_transforms, split_long_axis, report_3d : bool
     export_lut : tuple of str
         Viewers for which label files are written.
     verbosity : int
@@ -157,6 +157,7 @@ class Behaviour:
     write_probabilities: bool = False
     write_transforms: bool = False
     split_long_axis: bool = False
+    report_3d: bool = False
     export_lut: tuple[Viewer, ...] = ()
     verbosity: Whole = 0
     ratings: Path | None = None

@@ -32,6 +32,8 @@ class Job:
         Whether they are to be written.
     transforms : bool
         Whether the transforms between scan and template are to be written.
+    turns : bool
+        Whether the page on which the hippocampi can be turned is to be written.
     second : Scan or None
         Other contrast of the session, whose votes are joined on the voxels of `scan`.
     guide : Scan or None
@@ -47,6 +49,7 @@ class Job:
     parts: ScanOutputs
     splits: bool = False
     transforms: bool = False
+    turns: bool = False
     second: Scan | None = None
     guide: Scan | None = None
     label_maps: Mapping[str, LabelMap] = field(default_factory=dict)
@@ -87,7 +90,8 @@ class Job:
         figures = tuple(outputs.figure(name) for name in FIGURES)
         parts = (self.parts.dseg, self.parts.table, self.parts.sidecar) if self.splits else ()
         transforms = (outputs.transform_to_template, outputs.transform_from_template) if self.transforms else ()
-        return (outputs.dseg, outputs.table, *maps, *figures, *parts, *transforms, outputs.sidecar)
+        pages = (outputs.turning_page,) if self.turns else ()
+        return (outputs.dseg, outputs.table, *maps, *figures, *parts, *transforms, *pages, outputs.sidecar)
 
     @property
     def name_fault(self) -> str | None:

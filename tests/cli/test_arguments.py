@@ -117,6 +117,7 @@ class TestFlags:
             ("--modality T1w", "selection.modalities", ("T1w",)),
             ("--export-lut itksnap,fsleyes", "behaviour.export_lut", ("itksnap", "fsleyes")),
             ("--write-xfm", "behaviour.write_transforms", True),
+            ("--report-3d", "behaviour.report_3d", True),
             ("--clean_workdir", "behaviour.clean_work_dir", True),
             ("-m t1w UNIT1", "selection.modalities", ("T1w", "UNIT1")),
             ("-m T1w", "selection.modalities_asked", True),

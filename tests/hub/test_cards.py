@@ -101,6 +101,17 @@ def test_hsf_merges_are_those_of_its_ca_mode() -> None:
     assert [label.index for label in merges["1/23"].labels] == [1, 2, 3, 5]
 
 
+def test_what_is_known_of_the_errors_of_volumes_belongs_to_labels_and_to_joined_ones(tmp_path: Path) -> None:
+    text = CARD.replace('"#AA0000"', '"#AA0000", true_over_found: [0.9, 1.2]')
+    text = text.replace('"#00aaaa"', '"#00aaaa", true_over_found: [0.8, 1]')
+    path = tmp_path / "lab.yaml"
+    path.write_text(text, encoding="utf-8")
+    card = load_cards(path)[0]
+    assert [label.true_over_found for label in card.labels] == [(0.9, 1.2), None, None]
+    (merge,) = [merge for merge in card.merges if merge.parts]
+    assert {label.abbreviation: label.true_over_found for label in merge.labels}["bodytail"] == (0.8, 1)
+
+
 def line_of(text: str) -> int:
     return CARD[: CARD.index(text)].count("\n") + 1
 
@@ -126,6 +137,8 @@ def line_of(text: str) -> int:
         ("{index: 1, name: Head part, abb", "{index: 1, abb", "missing field: name"),
         ('color: "#AA0000"', "color: #AA0000", None),
         ('color: "#AA0000"', "color: red", "expected a colour such as"),
+        ("abbreviation: body,", "abbreviation: body, true_over_found: [1.2, 0.9],", "the lowest and the highest ratio"),
+        ("abbreviation: body,", "abbreviation: body, true_over_found: 1.2,", "the lowest and the highest ratio"),
         ("labels: [tail, body]", "labels: [tail, neck]", "expected head or body or tail, got 'neck'"),
         ("labels: [tail, body]", "labels: [tail]", "expected two or more labels"),
         ("license: CC0-1.0", "license:", "expected text, got nothing"),

@@ -61,6 +61,24 @@ def test_a_mosaic_shows_each_side_both_from_above_and_slices(sides: str) -> None
     assert ("long axis" in describe_cut(frame)) == frame.follows_hippocampus
 
 
+def test_close_ups_follow_each_hippocampus_on_its_own_way() -> None:
+    grid = box((80, 60, 40))
+    # A body that turns outwards and up behind.
+    bent = np.array([(x + y // 4, 35 - y, z + y // 6) for y in range(36) for x in range(8) for z in range(6)])
+    left = bent * (-1, 1, 1) + (28, 12, 14)
+    rows, _ = mosaic({"L": left, "R": np.add(bent, (50, 12, 14))}, grid, close=True)
+    assert [len(row) for row in rows] == [3, 4, 6, 6]
+    for row, name in zip(rows[2:], ("Left", "Right"), strict=True):
+        assert row[0].caption.startswith(f"{name}, ")
+        middles = np.array([plane.center for plane in row])
+        assert np.ptp(middles[:, 0]) > 5
+        assert np.all(np.diff(middles[:, 1]) < 0)  # from head to tail
+        # Both fill more of the panel than a view of both sides would.
+        assert row[0].width_mm < rows[1][0].width_mm / 2
+    assert len({(plane.width_mm, plane.height_mm) for row in rows[2:] for plane in row}) == 1
+    assert len(mosaic({}, grid, close=True)[0]) == 3
+
+
 def test_thick_slices_are_cut_as_they_were_acquired() -> None:
     grid = Grid((80, 20, 80), np.diag([1.0, 4, 1, 1]))
     cloud = np.argwhere(np.ones((10, 9, 10)))

@@ -13,11 +13,10 @@ from bids_hsf.files import write_json, write_text
 from bids_hsf.reports import group
 from bids_hsf.reports.cohort import read_cohort
 from bids_hsf.reports.group import write_group_report
+from bids_hsf.reports.neighbours import Neighbours, order_of
 from bids_hsf.reports.subject import (
-    Neighbours,
     is_up_to_date,
     join_pages,
-    order_of,
     subject_page,
     write_subject_report,
 )
@@ -279,3 +278,17 @@ def test_volumes_have_their_intervals(tmp_path):
     text = subject_page(tmp_path, "01")
     assert "400.0 \u2013 1\u202f000.0" in text
     assert "--low:40.0%;--high:100.0%" in text
+    assert "span the central 95 % of the passes" in text
+
+
+def test_what_the_true_volume_may_be_is_shown_rather_than_how_far_the_passes_agree(tmp_path):
+    write_scan(tmp_path)
+    table = next(tmp_path.glob("**/*_dseg.tsv"))
+    head, *lines = table.read_text(encoding="utf-8").splitlines()
+    names = ("volume_mm3_low", "volume_mm3_high", "volume_mm3_predicted_low", "volume_mm3_predicted_high")
+    rows = ["\t".join([head, *names]), *(f"{line}\t400\t410\t300\t1200" for line in lines)]
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    text = subject_page(tmp_path, "01")
+    assert "300.0 \u2013 1\u202f200.0" in text
+    assert "--low:25.0%;--high:100.0%" in text
+    assert "are the 95 % prediction interval of the true volume" in text

@@ -68,7 +68,17 @@ def test_output_of_all_options_two_models_and_failures_is_valid(tmp_path: Path) 
     write_head(root / "sub-bad/anat/sub-bad_T1w.nii.gz").write_bytes(b"")
     out = tmp_path / "out"
     luts = ("--export-lut", "itksnap", "freesurfer", "fsleyes")
-    options = ("--write-probseg", "--write-xfm", "--uncertainty", "full", "--split-long-axis", "--tta", "8", *luts)
+    options = (
+        "--write-probseg",
+        "--write-xfm",
+        "--uncertainty",
+        "full",
+        "--split-long-axis",
+        "--report-3d",
+        "--tta",
+        "8",
+        *luts,
+    )
     common = (str(root), str(out), "participant", "group", "--device", "cpu", "--nprocs", "1", "-m", "T1w", "T2w")
     for model, words in ((f"{card}:toy_fast", ("--multispectral",)), (f"{other}:other_voting", ())):
         done = run_here(*common, "--model", model, *options, *words)

@@ -135,6 +135,26 @@ def test_images_that_show_little_are_told() -> None:
     assert found(judged(data=wild))["wild-voxels"].weight == "note"
 
 
+def test_a_bad_image_is_no_flag_on_a_sound_result() -> None:
+    striped = IMAGE.copy()
+    striped[:, :, 25:27] += 300
+    assert found(judged(data=striped))["stripe"].weight == "note"
+    doubtful = judged({"R": broken}, data=striped).findings
+    weights = {each.hemisphere: each.weight for each in doubtful if each.code == "stripe"}
+    assert weights == {"L": "note", "R": "check"}
+    unsure = judged(data=striped, sureness=0.7, unsure=0.5).findings
+    assert {each.weight for each in unsure if each.code == "stripe"} == {"check"}
+
+
+def test_where_a_hippocampus_lies_is_not_held_against_a_doubtful_place() -> None:
+    def aside(mask: np.ndarray) -> np.ndarray:
+        return np.roll(mask, 8, axis=1)
+
+    doubtful = replace(HERE, findings=(Finding("localization-doubtful", Weight.FAIL, "not found?", 0.4, 0.45),))
+    assert found(judged({"R": aside}))["off-place"].weight == "check"
+    assert found(judged({"R": aside}, location=doubtful))["off-place"].weight == "note"
+
+
 def test_of_two_that_are_unlike_the_one_that_does_not_fill_its_place_is_meant() -> None:
     data, sides = IMAGE.copy(), hippocampi().sides
     inside = np.zeros(GRID.shape, bool)
@@ -169,6 +189,11 @@ def test_a_doubt_about_the_place_is_settled_by_what_was_found_there() -> None:
     doubt = Finding("localization-doubtful", Weight.FAIL, "not found?", 0.4, 0.45)
     cut = Finding("coverage", Weight.CHECK, "cut", 0.9, 0.99, "L")
     assert [each.weight for each in confirmed([doubt, cut], sound())] == ["note", "check"]
-    assert confirmed([doubt], judged({"R": broken})) == (doubt,)
+    # Of what was found on one side, the doubt is not.
+    assert confirmed([doubt], judged({"R": broken})) == (replace(doubt, hemisphere="R"),)
+    assert confirmed([doubt], replace(sound(), predicted_dice={"L": 0.7, "R": 0.9})) == (
+        replace(doubt, hemisphere="L"),
+    )
+    assert confirmed([doubt], judged({"L": broken, "R": broken})) == (doubt,)
     assert confirmed([doubt], replace(sound(), predicted_dice={})) == (doubt,)
-    assert confirmed([doubt], replace(sound(), predicted_dice={"L": 0.9, "R": 0.79})) == (doubt,)
+    assert confirmed([doubt], replace(sound(), predicted_dice={"L": 0.79, "R": 0.79})) == (doubt,)

@@ -1,5 +1,7 @@
 """Volumes of known boxes, and tables whose columns differ."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -41,6 +43,16 @@ def test_spread_over_passes_has_its_own_columns(label_map: np.ndarray) -> None:
     records = rows.to_records()
     assert records[0]["volume_mm3_sd"] == 1.5
     assert records[1]["volume_mm3_sd"] is None
+
+
+def test_volumes_have_prediction_intervals_where_the_errors_of_the_model_are_known(label_map: np.ndarray) -> None:
+    labels = (replace(LABELS[0], true_over_found=(0.9, 1.25)), LABELS[1])
+    found = volumes.measure(label_map, Grid((10, 10, 10), np.eye(4)), labels, np.zeros((10, 10, 10), np.float32), {})
+    assert found["L_anterior"].predicted == pytest.approx((21.6, 30))
+    assert found["L_posterior"].predicted is None
+    first, second, *_ = found.to_records()
+    assert (first["volume_mm3_predicted_low"], first["volume_mm3_predicted_high"]) == (21.6, 30.0)
+    assert "volume_mm3_predicted_low" not in second
 
 
 def test_asymmetry_of_nothing_is_unknown() -> None:
