@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import BidsHsfError, UnreadableImageError
 from bids_hsf.findings import Finding, Weight
-from bids_hsf.geometry import Grid, to_canonical
+from bids_hsf.geometry import Grid, from_canonical, to_canonical
 from bids_hsf.image_files import MAX_DEFLATE_RATIO, check_beginning, check_offset, drain, failure, file_size, pieces
 from bids_hsf.outliers import tissue_range, without_outliers
 
@@ -26,8 +26,12 @@ VOXEL_SIZE_RANGE_MM = (0.05, 20.0)
 
 MIN_AXIS_VOXELS = 8
 MAX_BAD_SHARE = 0.98  # of NaN and infinite voxels: a brain fills at least as much of its own box
+MAX_EXACT_BYTES = 4  # of an integer that float64 holds as it is
 AGAIN = "Copy, fetch or convert it again."
 LARGE_VOXELS = 1 << 26  # of these, memory is set aside only once all have been seen
+SURROUNDED = 0.5  # a bad voxel is a hole in tissue where at least so many of those around it are sound
+CLIPPED_SHARE = 0.2  # of the brighter half; where a converter has cut intensities off, white matter is all one value
+SIZE_TOLERANCE = 0.05  # between the voxel sizes of pixdim and of the sform
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +131,7 @@ def _check_affine(image: nib.Nifti1Image, path: Path | str) -> None:
 
 def _check_size(image: nib.Nifti1Image, path: Path, size: int) -> None:
     """Refuse a file that cannot hold what its header claims, before memory is set aside for it."""
-    claimed = int(np.prod(image.shape, dtype=np.int64)) * image.get_data_dtype().itemsize
+    claimed = _voxel_bytes(image)
     # A wild offset is infinite or beyond any file; the same inequality refuses it.
     claimed_end = claimed + float(image.dataobj.offset)
     held = size * MAX_DEFLATE_RATIO if path.suffix == ".gz" else size
@@ -152,7 +156,8 @@ def load_scan(path: Path) -> LoadedScan:
     """
     image = open_scan(path)
     _check_large(image, path)
-    return _in_canonical_order(image, _read_voxels(image, path), path)
+    voxels, n_behind = _read_voxels(image, path)
+    return _in_canonical_order(image, voxels, path, n_behind)
 
 
 def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
@@ -181,13 +186,22 @@ def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
     return _in_canonical_order(image, data.reshape(data.shape[:3]), name)
 
 
-def _in_canonical_order(image: nib.Nifti1Image, voxels: NDArray[np.float32], name: Path | str) -> LoadedScan:
-    """Check voxels (X, Y, Z) in storage order and turn them to RAS+."""
+def _in_canonical_order(
+    image: nib.Nifti1Image, voxels: NDArray[np.float32], name: Path | str, n_behind: int = 0
+) -> LoadedScan:
+    """Check voxels (X, Y, Z) in storage order, behind which `n_behind` bytes were left, and turn them to RAS+."""
     data, not_finite = _finite(voxels, name)
     if float(data.max()) == float(data.min()):
         raise UnreadableImageError(f"{name} is constant: every voxel is {float(data.flat[0]):g}")
     data, wild = _of_tissue(data)
-    findings = tuple(found for found in (not_finite, wild, _doubtful_orientation(image)) if found is not None)
+    told = (
+        not_finite,
+        wild or _clipped(data),
+        _doubtful_orientation(image),
+        _doubtful_sizes(image),
+        _longer(n_behind),
+    )
+    findings = tuple(found for found in told if found is not None)
     for finding in findings:
         logger.debug("%s: %s", name, finding.text)
     canonical, grid = to_canonical(data, np.asarray(image.affine, dtype=float))
@@ -217,23 +231,46 @@ def _check_large(image: nib.Nifti1Image, path: Path) -> None:
         raise UnreadableImageError(f"{path} is constant: every voxel is {ends.pop():g}")
 
 
-def _read_voxels(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
-    """Voxels (X, Y, Z) in storage order, scaled; a compressed file is read to its checksum."""
+def _read_voxels(image: nib.Nifti1Image, path: Path) -> tuple[NDArray[np.float32], int]:
+    """Voxels (X, Y, Z) in storage order, scaled, and how many bytes follow; read to the checksum if there is one."""
+    n_behind = 0
     try:
         # Beyond float32 is infinite, and dealt with as such.
         with np.errstate(over="ignore", invalid="ignore"):
             if path.suffix == ".gz" and isinstance(image, nib.Nifti1Image):
                 with gzip.open(path) as stream:
-                    data = np.asarray(type(image).from_stream(stream).dataobj, dtype=np.float32)
+                    data = _for_canonical_order(type(image).from_stream(stream))
                     # nibabel stops at the last voxel, before the checksum that tells damaged ones.
-                    drain(stream)
+                    n_behind = drain(stream)
             else:
-                data = np.asarray(image.dataobj, dtype=np.float32)
+                data = _for_canonical_order(image)
+                if isinstance(image, nib.Nifti1Image):
+                    n_behind = path.stat().st_size - int(image.dataobj.offset) - _voxel_bytes(image)
     except MemoryError:
         raise
     except Exception as error:  # nibabel, gzip and zlib raise a dozen unrelated classes on damaged files
         raise _damaged(path, error) from error
-    return data.reshape(data.shape[:3])
+    return data, max(0, n_behind)
+
+
+def _for_canonical_order(image: nib.Nifti1Image) -> NDArray[np.float32]:
+    """Voxels (X, Y, Z) in storage order that lie in memory as RAS+ has them: turned to it they are copied no more."""
+    stored = image.dataobj
+    is_scaled = (float(stored.slope), float(stored.inter)) != (1.0, 0.0)
+    # What float64 holds as it is need not become that on its way.
+    is_plain = stored.dtype.kind == "f" or stored.dtype.itemsize <= MAX_EXACT_BYTES
+    values = stored.get_unscaled() if is_plain and not is_scaled else np.asarray(stored, dtype=np.float32)
+    values = values.reshape(values.shape[:3])
+    affine = np.asarray(image.affine, dtype=float)
+    whole = np.empty(to_canonical(values, affine)[0].shape, dtype=np.float32)
+    data = from_canonical(whole, affine)
+    data[...] = values
+    return data
+
+
+def _voxel_bytes(image: nib.Nifti1Image) -> int:
+    """Bytes of all voxels that a header claims."""
+    return int(np.prod(image.shape, dtype=np.int64)) * int(image.get_data_dtype().itemsize)
 
 
 def _damaged(path: Path, error: Exception) -> BidsHsfError:
@@ -244,14 +281,38 @@ def _damaged(path: Path, error: Exception) -> BidsHsfError:
 
 
 def _finite(data: NDArray[np.float32], name: Path | str) -> tuple[NDArray[np.float32], Finding | None]:
-    """Replace a few NaN and infinite voxels by the minimum, and say so; refuse many."""
+    """Replace NaN and infinite voxels, holes in tissue by what is around them, others by the minimum; refuse many."""
     finite = np.isfinite(data)
     if finite.all():
         return data, None
     share = 1 - float(finite.mean())
     _check_finite(1 - share, name)
+    filled, holes = _filled(data, finite)
     text = f"{100 * share:.2g} % NaN or infinite voxels are taken as its minimum"
-    return np.where(finite, data, data[finite].min()), Finding("voxels-not-finite", Weight.NOTE, text, round(share, 6))
+    if holes:
+        text += f", {holes:,} of them, within tissue, as the mean of those around them"
+    return filled, Finding("voxels-not-finite", Weight.NOTE, text, round(share, 6))
+
+
+def _filled(data: NDArray[np.float32], finite: NDArray[np.bool_]) -> tuple[NDArray[np.float32], int]:
+    """Replace what is not finite in an image (X, Y, Z); returns how many voxels were holes in tissue, too."""
+    from scipy.ndimage import uniform_filter
+
+    filled = np.where(finite, data, data[finite].min())
+    holes = 0
+    for place in range(len(data)):  # plane by plane: a large image has no room for three of its kind
+        bad = ~finite[place]
+        if not bad.any():
+            continue
+        around = slice(max(0, place - 1), place + 2)
+        middle = place - around.start
+        # Beyond the edge of the image there is nothing.
+        sound = uniform_filter(finite[around].astype(np.float32), 3, mode="constant")[middle]
+        sums = uniform_filter(np.where(finite[around], data[around], 0), 3, mode="constant")[middle]
+        hole = bad & (sound >= SURROUNDED)
+        filled[place][hole] = sums[hole] / sound[hole]
+        holes += int(hole.sum())
+    return filled, holes
 
 
 def _check_finite(share: float, path: Path | str) -> None:
@@ -294,6 +355,40 @@ def _doubtful_orientation(image: nib.Nifti1Image) -> Finding | None:
     text = f"sform and qform disagree by up to {distance:.3g} mm; the sform is used"
     figure = round(distance, 2) if np.isfinite(distance) else None
     return Finding("sform-and-qform", Weight.CHECK, text, figure, round(float(limit), 2))
+
+
+def _clipped(data: NDArray[np.float32]) -> Finding | None:
+    """Say where the bright end of an image is one single value: what told grey from white matter may be cut off."""
+    bright = data > data.mean(dtype=np.float64)
+    share = np.count_nonzero(data == data.max()) / np.count_nonzero(bright)
+    if share < CLIPPED_SHARE:
+        return None
+    text = f"{share:.0%} of the brighter voxels have one and the same value: intensities are cut off, or this is a mask"
+    return Finding("intensities-clipped", Weight.CHECK, text, round(share, 3), CLIPPED_SHARE)
+
+
+def _doubtful_sizes(image: nib.Nifti1Image) -> Finding | None:
+    """Say where pixdim contradicts the sform; with a qform, that of both transforms is said already."""
+    header = image.header
+    if int(header["sform_code"]) == 0 or int(header["qform_code"]) != 0:
+        return None
+    stated = np.asarray(header.get_zooms()[:3], dtype=float)
+    used = np.sqrt((np.asarray(image.affine, dtype=float)[:3, :3] ** 2).sum(axis=0))
+    worst = float(np.abs(stated / used - 1).max())
+    if worst <= SIZE_TOLERANCE:
+        return None
+    text = (
+        f"pixdim says voxels of {_times(stated)} mm, the sform {_times(used)} mm, which are used: volumes rest on them"
+    )
+    return Finding("voxel-sizes", Weight.CHECK, text, round(worst, 3) if np.isfinite(worst) else None, SIZE_TOLERANCE)
+
+
+def _longer(n_behind: int) -> Finding | None:
+    """Say where a file holds more than the voxels that its header claims."""
+    if not n_behind:
+        return None
+    text = f"{n_behind:,} byte(s) follow the last voxel of the header's shape: its shape or type may be wrong"
+    return Finding("file-longer", Weight.CHECK, text, float(n_behind))
 
 
 def _times(sizes: Iterable[float]) -> str:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from bids_hsf.bids import lookup_tables, output_dataset
 from bids_hsf.bids.derivatives import find_derivatives
+from bids_hsf.bids.folders import known_participants
 from bids_hsf.bids.provenance import KnownFile
 from bids_hsf.bids.staging import together
 from bids_hsf.bids.validation import validating
@@ -36,15 +37,8 @@ from bids_hsf.machine import allowed_cores, release_memory
 from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.group import write_group_report
-from bids_hsf.reports.subject import (
-    Neighbours,
-    is_up_to_date,
-    join_pages,
-    linked_neighbours,
-    order_of,
-    write_image_report,
-    write_subject_report,
-)
+from bids_hsf.reports.neighbours import Neighbours, in_order, linked_neighbours, order_of
+from bids_hsf.reports.subject import is_up_to_date, join_pages, write_image_report, write_subject_report
 from bids_hsf.results import judged_result
 from bids_hsf.runs import announcements, beginnings, census, logs, overview, provenance
 from bids_hsf.runs.arrays import in_array
@@ -189,10 +183,15 @@ def write_reports(plan: Plan, config: Config) -> None:
                 path = write_image_report(config.output_dir, job.outputs.table, job.key)
                 logger.info("%s: report %s", job.key, path)
         return
-    order = order_of(config.output_dir) if config.selection.is_whole else None
+    order = order_of(config.output_dir) if config.selection.is_whole else {}
+    if config.selection.shard is not None:
+        # Those beside them will have pages, too; where not, the group level joins what there is.
+        everybody = known_participants(config.bids_dir)
+        order = in_order(set(everybody) - set(config.selection.excluded_participants))
     for subject in plan.subjects:
-        # Of some participants alone the neighbours are not looked for: the group level joins all pages.
-        neighbours = order.get(subject, Neighbours()) if order else linked_neighbours(config.output_dir, subject)
+        # Of some participants alone the neighbours are not looked for.
+        page = config.output_dir / f"sub-{subject}.html"
+        neighbours = order.get(subject, Neighbours()) if order else linked_neighbours(page)
         if not is_up_to_date(config.output_dir, subject, neighbours):
             write_subject_report(config.output_dir, subject, neighbours)
 

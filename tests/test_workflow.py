@@ -15,7 +15,7 @@ from segmented_example import MODEL, Segmented
 from bids_hsf.bids.validation import run_validator
 from bids_hsf.cli.app import main
 
-FIGURES = ("entropy", "localization", "segmentation", "thumbnail")
+FIGURES = ("localization", "segmentation", "thumbnail")
 SCANS = ["sub-colin27_T1w", "sub-icbm152_T1w", "sub-icbm152_T2w", "sub-rotated_T1w"]
 
 

@@ -10,7 +10,8 @@ from bids_hsf.bids.entities import in_order, split_name
 
 MULTISPECTRAL = "multispectral"
 TEMPLATE = "MNI152NLin2009cSym"
-FIGURES = ("segmentation", "entropy", "localization")
+FIGURES = ("segmentation", "localization")
+FORMER_FIGURES = ("entropy",)  # of older versions; now a layer of the segmentation's
 THUMBNAIL = "thumbnail"  # of the segmentation; made of its figure where it is not there
 
 

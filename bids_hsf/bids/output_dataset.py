@@ -7,7 +7,7 @@ from typing import Any
 
 from bids_hsf import __version__
 from bids_hsf.bids.maps import DESCRIPTIONS
-from bids_hsf.bids.names import FIGURES, MULTISPECTRAL, THUMBNAIL, ScanOutputs
+from bids_hsf.bids.names import FIGURES, FORMER_FIGURES, MULTISPECTRAL, THUMBNAIL, ScanOutputs
 from bids_hsf.errors import OutputError, StorageError
 from bids_hsf.files import claimed, is_text, read_json, sweep, write_if_changed
 
@@ -38,7 +38,7 @@ def own_files(outputs: ScanOutputs) -> tuple[Path, ...]:
     """
     maps = [path for name in (None, *DESCRIPTIONS) for path in (outputs.map(name), outputs.map_sidecar(name))]
     transforms = (outputs.transform_to_template, outputs.transform_from_template)
-    figures = tuple(outputs.figure(name) for name in (*FIGURES, THUMBNAIL))
+    figures = tuple(outputs.figure(name) for name in (*FIGURES, THUMBNAIL, *FORMER_FIGURES))
     return (outputs.sidecar, outputs.dseg, outputs.table, *maps, *transforms, *figures, outputs.turning_page)
 
 

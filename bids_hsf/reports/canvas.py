@@ -23,7 +23,16 @@ RAMP_OKLAB = np.array(
     [[0.25, 0.00, -0.10], [0.42, 0.13, -0.10], [0.59, 0.19, 0.06], [0.76, 0.10, 0.14], [0.93, -0.01, 0.10]]
 )
 
-STYLE = "#plain:target ~ .overlay{visibility:hidden}svg:active .overlay{visibility:hidden}"
+# Classes of what lies over the scan: outlines with their legend, or else entropy with its own; no viewer that knows no
+# style shows both.
+OUTLINES, LEGEND, ENTROPY = "overlay", "legend", "entropy"
+HIDDEN = {"class": ENTROPY, "visibility": "hidden"}
+
+STYLE = (
+    f"#plain:target ~ .{OUTLINES},#{ENTROPY}:target ~ .{OUTLINES},#{ENTROPY}:target ~ .{LEGEND}"
+    f"{{visibility:hidden}}#{ENTROPY}:target ~ .{ENTROPY}{{visibility:visible}}"
+    f"svg:active .{OUTLINES},svg:active .{ENTROPY}{{visibility:hidden!important}}"
+)
 
 
 @dataclass(frozen=True)
@@ -79,12 +88,13 @@ class Canvas:
         self._height = GAP + max(place.y + place.height for _, place in panels)
         ET.SubElement(self._root, "title").text = title
         ET.SubElement(self._root, "style").text = STYLE
-        ET.SubElement(self._root, "g", {"id": "plain"})
+        for name in ("plain", ENTROPY):  # what an address may end with
+            ET.SubElement(self._root, "g", {"id": name})
         self._rectangle(0, 0, WIDTH, 0, BACKGROUND)
 
-    def add_raster(self, place: Place, address: str, role: str = "scan") -> None:
-        """Place an image, its data in `address`."""
-        attributes = {"class": role, "href": address, "preserveAspectRatio": "none"}
+    def add_raster(self, place: Place, address: str, look: Mapping[str, str] | None = None) -> None:
+        """Place an image, its data in `address`: the scan, unless its `look` has another class."""
+        attributes = {"class": "scan", "href": address, "preserveAspectRatio": "none"} | dict(look or {})
         sides = {"x": place.x, "y": place.y, "width": place.width, "height": place.height}
         ET.SubElement(self._root, "image", attributes | {name: _number(value) for name, value in sides.items()})
 
@@ -94,7 +104,7 @@ class Canvas:
         path = "".join(path_data(line * place.scale * 10, tolerance=1.5) for line in lines)
         if path:
             x, y = _number(place.x), _number(place.y)
-            drawing = {"class": "overlay", "d": path, "transform": f"translate({x} {y}) scale(.1)", "fill": "none"}
+            drawing = {"class": OUTLINES, "d": path, "transform": f"translate({x} {y}) scale(.1)", "fill": "none"}
             look = {"stroke-width": "1.5", "stroke-linejoin": "round", "vector-effect": "non-scaling-stroke"}
             ET.SubElement(self._root, "path", drawing | look | dict(attributes))
 
@@ -121,29 +131,30 @@ class Canvas:
 
     def add_legend(self, entries: Sequence[tuple[str, str]], note: str) -> None:
         """Name the colours, and say how the scan is cut and seen."""
+        look = {"class": LEGEND}
         x, y = 12.0, self._height + 17
         for name, color in entries:
             if x > WIDTH - 540:
                 x, y = 12.0, y + 22
-            self._rectangle(x, y - 10, 12, 12, color, {"rx": "3"})
-            self._label(x + 18, y, name, size=13)
+            self._rectangle(x, y - 10, 12, 12, color, {"rx": "3"} | look)
+            self._label(x + 18, y, name, size=13, more=look)
             x += 34 + 7.6 * len(name)
         self._height = y - 17
         self._add_note(note)
 
-    def add_color_bar(self, name: str, note: str) -> None:
-        """Show the colours of 0 to 1."""
+    def add_color_bar(self, name: str) -> None:
+        """Show the colours of 0 to 1 in the place of the legend, which is added after it."""
         y = self._height + 7
-        gradient = ET.SubElement(ET.SubElement(self._root, "defs"), "linearGradient", {"id": "ramp"})
+        gradient = ET.SubElement(
+            ET.SubElement(self._root, "defs", {"class": ENTROPY}), "linearGradient", {"id": "ramp"}
+        )
         for value, color in zip(np.linspace(0, 1, 13), _ramp(np.linspace(0, 1, 13)), strict=True):
             red, green, blue = (color * 255).round().astype(int)
             attributes = {"offset": f"{value:.3f}", "stop-color": f"#{red:02x}{green:02x}{blue:02x}"}
             ET.SubElement(gradient, "stop", attributes)
-        self._label(12, y + 10, "0", size=13)
-        self._rectangle(26, y, 180, 12, "url(#ramp)", {"rx": "3"})
-        self._label(212, y + 10, "1", size=13)
-        self._label(228, y + 10, name, size=13)
-        self._add_note(note)
+        self._rectangle(26, y, 180, 12, "url(#ramp)", {"rx": "3"} | HIDDEN)
+        for x, text in ((12, "0"), (212, "1"), (228, name)):
+            self._label(x, y + 10, text, size=13, more=HIDDEN)
 
     def _add_note(self, note: str) -> None:
         text = f"{note}; left of the head on the left (neurological)"
@@ -174,8 +185,10 @@ class Canvas:
         )
         self._label(x + 6, y + 14, text, size=12)
 
-    def _label(self, x: float, y: float, text: str, size: int, anchor: str = "start") -> None:
-        attributes = {
+    def _label(
+        self, x: float, y: float, text: str, *, size: int, anchor: str = "start", more: Mapping[str, str] | None = None
+    ) -> None:
+        attributes = dict(more or {}) | {
             "x": _number(x),
             "y": _number(y),
             "font-size": str(size),

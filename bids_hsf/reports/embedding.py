@@ -5,10 +5,13 @@ figures have get into the page, and no address but of data; a scan that two pict
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
+
+from bids_hsf.reports.canvas import ENTROPY, LEGEND, OUTLINES
 
 SVG = "{http://www.w3.org/2000/svg}"
 ELEMENTS = frozenset({"rect", "image", "path", "text", "defs", "linearGradient", "stop"})
@@ -54,8 +57,11 @@ class Album:
 
     rasters: dict[tuple[str, ...], str] = field(default_factory=dict)
 
-    def embed(self, text: str, name: str) -> Picture | None:
-        """Take a picture in under a name that no other has; None where it is no SVG of this app."""
+    def embed(self, text: str, name: str, layer: str = OUTLINES) -> Picture | None:
+        """Take a picture in, with the one layer or with `ENTROPY`, under a name that no other has.
+
+        None where it is no SVG of this app, or has no such layer.
+        """
         try:
             root = ET.fromstring(text)  # noqa: S314 - expat of 2.4.1 and later refuses entity bombs
             size = VIEW_BOX.fullmatch(root.get("viewBox", ""))
@@ -64,18 +70,22 @@ class Album:
             return None
         if root.tag != f"{SVG}svg" or size is None:
             return None
+        if layer == ENTROPY and all(element.get("class") != ENTROPY for element in root):
+            return None
         whole = ET.Element("g", {"id": name})
-        self._copy(root, whole, name)
+        self._copy(root, whole, name, {OUTLINES, LEGEND} if layer == ENTROPY else {ENTROPY})
         content = Markup(ET.tostring(whole, encoding="unicode"))  # noqa: S704 - of known elements alone
         return Picture(name, float(size[1]), float(size[2]), top_height or float(size[2]), content)
 
-    def _copy(self, source: ET.Element, target: ET.Element, name: str) -> None:
-        """Copy what the figures have from one element to another."""
+    def _copy(self, source: ET.Element, target: ET.Element, name: str, left_out: Collection[str]) -> None:
+        """Copy what the figures have from one element to another, but for some classes."""
         for element in source:
             tag = element.tag.removeprefix(SVG) if isinstance(element.tag, str) else ""
-            if tag not in ELEMENTS:
+            if tag not in ELEMENTS or element.get("class") in left_out:
                 continue
             attributes = {key: value for key, value in element.attrib.items() if key in ATTRIBUTES}
+            if attributes.get("class") == ENTROPY:  # the page hides and shows what lies over a scan by one name
+                attributes["class"] = OUTLINES
             if tag == "image":
                 self._add_raster(element.get("href", ""), attributes, target, name)
                 continue
@@ -86,7 +96,7 @@ class Album:
                 attributes = {key: value for key, value in attributes.items() if key == "fill" or "url(" not in value}
             copy = ET.SubElement(target, tag, attributes)
             copy.text = element.text if tag == "text" else None
-            self._copy(element, copy, name)
+            self._copy(element, copy, name, left_out)
 
     def _add_raster(self, address: str, attributes: dict[str, str], target: ET.Element, name: str) -> None:
         if not DATA.fullmatch(address):

@@ -3,7 +3,8 @@
 A picture is drawn once, at the participant level, and never needs the scan again. Its raster parts are
 JPEG and PNG inside the SVG; contours, marks and scale bars are vectors. In an ``<img>``, the address
 fragment ``#plain`` hides the contours, so that one file serves both halves of a with-and-without
-comparison. All orientations are neurological: the left of the head is on the left of the picture.
+comparison, and ``#entropy`` shows the entropy in their place. All orientations are neurological: the
+left of the head is on the left of the picture.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from scipy import ndimage
 
 from bids_hsf.geometry import Grid, box_around, resample
 from bids_hsf.labels import RIGHT_OFFSET, SIDE_NAMES, Label
-from bids_hsf.reports.canvas import INK, Canvas, Place, grey_jpeg, heat_png, lay_out
+from bids_hsf.reports.canvas import HIDDEN, INK, Canvas, Place, grey_jpeg, heat_png, lay_out
 from bids_hsf.reports.planes import (
     MARGIN_MM,
     FloatArray,
@@ -38,6 +39,7 @@ BOX_COLORS = {"L": "#5cc8ff", "R": "#ffa24c"}
 
 BRAIN_COLOR = "#d9e86a"
 
+RIM = {"stroke": INK, "stroke-opacity": "0.75", "stroke-width": "0.9"}  # of all structures, over the entropy
 FINE_LABELS = 4  # from so many a side on, they are too thin to be told apart where both sides are in one panel
 
 
@@ -107,34 +109,42 @@ def cut_mosaic(image: FloatArray, label_map: NDArray[np.uint8], grid: Grid, pool
     return Mosaic(tuple(panels), coronals, tuple(greys), structures, tuple(shares), describe_cut(frame))
 
 
-def draw_segmentation(cut: Mosaic, labels: Sequence[Label]) -> str:
-    """Draw the outlines of the structures on the scan; returns an SVG document.
+def draw_segmentation(
+    cut: Mosaic, labels: Sequence[Label], entropy: FloatArray | None = None, grid: Grid | None = None
+) -> str:
+    """Draw the outlines of the structures on the scan, and beneath them, hidden, its entropy.
 
-    `labels` are the card's, or those of the merge.
+    Parameters
+    ----------
+    cut : Mosaic
+    labels : sequence of Label
+        The card's, or those of the merge.
+    entropy : array, (X, Y, Z) floating, optional
+        0-1; nothing of it is drawn where it is not given.
+    grid : Grid, optional
+        Of `entropy`.
+
+    Returns
+    -------
+    str
+        An SVG document.
     """
     colors = {label.index: label.color for label in labels}
     canvas = Canvas("Outlines of the segmented structures on the scan", cut.panels)
     for plane, place, grey, met in cut:
         canvas.add_raster(place, grey)
+        if entropy is not None and grid is not None:
+            values = resample(entropy, grid, plane.tiles(0.5), order=1)[..., 0]
+            canvas.add_raster(place, heat_png(values), HIDDEN)
+            for _, lines in _outlines([each.joined() for each in met], plane):
+                canvas.add_lines(place, lines, RIM | HIDDEN)
         for index, lines in _outlines(met, plane):
             color = colors.get(index % RIGHT_OFFSET, INK)
             canvas.add_lines(place, lines, {"stroke": color, "data-index": str(index)})
         canvas.add_marks(place, plane, cut.coronals)
+    if entropy is not None:
+        canvas.add_color_bar("entropy: 0 certain, 1 all classes equally likely")
     canvas.add_legend([(label.abbreviation, label.color) for label in labels], cut.note)
-    return canvas.text()
-
-
-def draw_entropy(cut: Mosaic, entropy: FloatArray, grid: Grid) -> str:
-    """Draw an entropy map (X, Y, Z), 0-1, over the slices of `draw_segmentation`; returns an SVG document."""
-    canvas = Canvas("Normalised predictive entropy over the scan", cut.panels)
-    for plane, place, grey, met in cut:
-        canvas.add_raster(place, grey)
-        values = resample(entropy, grid, plane.tiles(0.5), order=1)[..., 0]
-        canvas.add_raster(place, heat_png(values), "overlay")
-        for _, lines in _outlines([each.joined() for each in met], plane):
-            canvas.add_lines(place, lines, {"stroke": INK, "stroke-opacity": "0.75", "stroke-width": "0.9"})
-        canvas.add_marks(place, plane, cut.coronals)
-    canvas.add_color_bar("entropy: 0 certain, 1 all classes equally likely", cut.note)
     return canvas.text()
 
 

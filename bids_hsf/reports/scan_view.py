@@ -13,6 +13,7 @@ from bids_hsf.bids.tables import Structure
 from bids_hsf.files import read_text
 from bids_hsf.findings import Weight
 from bids_hsf.labels import RIGHT_OFFSET
+from bids_hsf.reports.canvas import ENTROPY, OUTLINES
 from bids_hsf.reports.embedding import Album, Picture
 from bids_hsf.reports.pages import UNKNOWN, anchor, link_to, to_text, to_words
 from bids_hsf.segmentation.volumes import asymmetry_index
@@ -220,14 +221,18 @@ def _volume_remarks(pairs: Sequence[Pair]) -> Iterator[Remark]:
 def _figures(output_dir: Path, table: Path, stem: str, album: Album) -> Iterator[Figure]:
     """Find the figures of a scan."""
     for kind, caption in FIGURES.items():
-        relative = _figure_folder(output_dir, table) / f"{described(stem, kind)}_dseg.svg"
-        try:
-            text = read_text(output_dir / relative)
-        except (OSError, UnicodeDecodeError):
-            continue
-        picture = album.embed(text, f"picture-{anchor(stem, kind)}")
-        if picture is not None:
-            yield Figure(kind, link_to(relative), picture, caption)
+        # Older versions have a file of its own for the entropy; now it is a layer of the segmentation's.
+        for source in (kind, "segmentation") if kind == ENTROPY else (kind,):
+            relative = _figure_folder(output_dir, table) / f"{described(stem, source)}_dseg.svg"
+            is_layer = source != kind
+            try:
+                text = read_text(output_dir / relative)
+            except (OSError, UnicodeDecodeError):
+                continue
+            picture = album.embed(text, f"picture-{anchor(stem, kind)}", ENTROPY if is_layer else OUTLINES)
+            if picture is not None:
+                yield Figure(kind, link_to(relative) + (f"#{kind}" if is_layer else ""), picture, caption)
+                break
 
 
 def _figure_folder(output_dir: Path, table: Path) -> Path:

@@ -5,12 +5,10 @@ in them, so that a page can be sent alone. They link to the files beside them. E
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote
 
 from bids_hsf import __version__
 from bids_hsf.bids.derivatives import find_derivatives, read_derivative, result_files
@@ -18,55 +16,14 @@ from bids_hsf.bids.names import log_folder
 from bids_hsf.bids.provenance import read_failure
 from bids_hsf.files import read_text, write_text
 from bids_hsf.reports.embedding import Album
-from bids_hsf.reports.pages import UNKNOWN, citation_link, link_to, render
+from bids_hsf.reports.neighbours import Neighbours, leads_to, link, order_of
+from bids_hsf.reports.pages import UNKNOWN, citation_link, render
 from bids_hsf.reports.scan_view import view_scan
 from bids_hsf.reports.sessions import compare_sessions
 from bids_hsf.reports.thumbnails import add_missing_thumbnails
 from bids_hsf.text_table import natural_order
 
 SCRIPTS = ("subject.js",)
-HEAD_BYTES = 4096  # within which a page tells its neighbours
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Subjects before and after one in the order of the pages, without ``sub-``; "" at both ends."""
-
-    before: str = ""
-    after: str = ""
-
-    @property
-    def hrefs(self) -> dict[str, str]:
-        """Addresses of their pages: "prev" and "next", as far as there are such."""
-        pages = {"prev": self.before, "next": self.after}
-        return {way: link_to(Path(f"sub-{subject}.html")) for way, subject in pages.items() if subject}
-
-
-def order_of(output_dir: Path) -> dict[str, Neighbours]:
-    """Subjects that have a folder, without ``sub-``, in the order of their pages, each with those beside it."""
-    found = (path.name.removeprefix("sub-") for path in output_dir.glob("sub-*") if path.is_dir())
-    subjects = ["", *sorted(found, key=natural_order), ""]
-    return {
-        subject: Neighbours(before, after)
-        for before, subject, after in zip(subjects, subjects[1:], subjects[2:], strict=False)
-    }
-
-
-def linked_neighbours(output_dir: Path, subject: str) -> Neighbours:
-    """Tell which neighbours the page of a subject leads to now, without a look at the others."""
-    pages = {way: Path(unquote(href)).name for way, href in _links(output_dir, subject).items()}
-    labels = {way: page.removeprefix("sub-").removesuffix(".html") for way, page in pages.items()}
-    return Neighbours(labels.get("prev", ""), labels.get("next", ""))
-
-
-def _links(output_dir: Path, subject: str) -> dict[str, str]:
-    """Addresses of the neighbours in the head of a subject's page; none where there is no page."""
-    try:
-        with (output_dir / f"sub-{subject}.html").open("rb") as stream:
-            head = stream.read(HEAD_BYTES).decode(errors="replace")
-    except OSError:
-        return {}
-    return dict(re.findall(r'<link rel="(prev|next)" href="([^"]*)">', head))
 
 
 def write_subject_report(output_dir: Path, subject: str, neighbours: Neighbours | None = None) -> Path:
@@ -82,27 +39,29 @@ def write_subject_report(output_dir: Path, subject: str, neighbours: Neighbours 
 
 def is_up_to_date(output_dir: Path, subject: str, neighbours: Neighbours) -> bool:
     """Whether the page of a subject was made of the files that are there; clocks say nothing of that."""
+    path = output_dir / f"sub-{subject}.html"
     try:
-        page = read_text(output_dir / f"sub-{subject}.html")
+        page = read_text(path)
     except (OSError, UnicodeDecodeError):
         return False
-    return f'content="{_fingerprint(output_dir, subject, neighbours)}"' in page
+    return leads_to(path, neighbours) and f'content="{_fingerprint(output_dir, subject)}"' in page
 
 
 def join_pages(output_dir: Path) -> int:
-    """Write the pages again that lack a link to a neighbour, which has come since; returns their number."""
+    """Put links into the pages that lack one to a neighbour, which has come since; returns their number."""
     n_written = 0
     for subject, neighbours in order_of(output_dir).items():
         page = output_dir / f"sub-{subject}.html"
-        if page.exists() and _links(output_dir, subject) != neighbours.hrefs:
-            write_subject_report(output_dir, subject, neighbours)
+        if page.exists() and not leads_to(page, neighbours):
+            if not link(page, neighbours):
+                write_subject_report(output_dir, subject, neighbours)
             n_written += 1
     return n_written
 
 
-def _fingerprint(output_dir: Path, subject: str, neighbours: Neighbours) -> str:
-    """Checksum of what a page tells: sidecars, tables and failures by content, figures by size, and its neighbours."""
-    digest = hashlib.sha256(f"{__version__}\0{neighbours}".encode(errors="backslashreplace"))
+def _fingerprint(output_dir: Path, subject: str) -> str:
+    """Checksum of what a page is made of: sidecars, tables and failures by content, figures by size."""
+    digest = hashlib.sha256(__version__.encode())
     for path in sorted((output_dir / f"sub-{subject}" / "figures").glob("*_dseg.[sh]*")):
         with suppress(OSError):
             digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="backslashreplace"))
@@ -163,7 +122,7 @@ def subject_page(output_dir: Path, subject: str, neighbours: Neighbours | None =
         "subject.html.j2",
         scripts=SCRIPTS,
         title=f"sub-{subject}",
-        fingerprint=_fingerprint(output_dir, subject, neighbours),
+        fingerprint=_fingerprint(output_dir, subject),
         scans=scans,
         failures=list(_failures(output_dir, subject)),
         comparisons=compare_sessions(scans),

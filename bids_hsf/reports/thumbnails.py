@@ -14,7 +14,7 @@ import numpy as np
 
 from bids_hsf.bids.names import THUMBNAIL
 from bids_hsf.files import read_text, write_text
-from bids_hsf.reports.canvas import BACKGROUND, Place, join_rasters, path_data, webp
+from bids_hsf.reports.canvas import BACKGROUND, ENTROPY, Place, join_rasters, path_data, webp
 from bids_hsf.reports.planes import Vector
 
 WIDTH, MAX_HEIGHT, GAP = 360.0, 150.0, 3.0
@@ -93,6 +93,8 @@ def _panels(root: ET.Element) -> Iterator[Panel]:
     rasters = [element for element in root.iter(f"{SVG}image") if element.get("class") == "scan"]
     outlines: dict[tuple[str, str], list[tuple[str, tuple[Vector, ...]]]] = {}
     for path in root.iter(f"{SVG}path"):
+        if path.get("class") == ENTROPY:
+            continue
         x, y = NUMBER.findall(path.attrib["transform"])[:2]
         outlines.setdefault((x, y), []).append((path.attrib["stroke"], tuple(_lines(path.attrib["d"]))))
     for raster in rasters:

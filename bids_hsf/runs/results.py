@@ -69,8 +69,9 @@ def draw_figures(result: ScanResult, n_threads: int) -> Mapping[str, str]:
         whole = pool.submit(figures.draw_localization, scan.data, scan.grid, template.brain, brain_grid, boxes)
         mosaic = figures.cut_mosaic(scan.data, hippocampi.label_map, scan.grid, pool)
         pictures = {
-            "segmentation": pool.submit(figures.draw_segmentation, mosaic, hippocampi.labels),
-            "entropy": pool.submit(figures.draw_entropy, mosaic, hippocampi.maps["entropy"], scan.grid),
+            "segmentation": pool.submit(
+                figures.draw_segmentation, mosaic, hippocampi.labels, hippocampi.maps["entropy"], scan.grid
+            ),
             "localization": whole,
         }
     return {name: picture.result() for name, picture in pictures.items()}

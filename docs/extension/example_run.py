@@ -18,6 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 import bids_hsf
+from bids_hsf.reports.canvas import ENTROPY
 from extension.code_tables import described_columns
 from extension.markdown import code, plain, table
 
@@ -75,6 +76,11 @@ def _only(pattern: str) -> Path:
 def picture(words: str) -> str:
     """One figure of a report: ``NAME SUBJECT What is to be seen``."""
     name, subject, caption = words.split(" ", 2)
+    if name == ENTROPY:  # a layer of another picture, which Sphinx knows no way to name
+        path = _only(f"sub-{subject}/figures/*_desc-segmentation_dseg.svg").relative_to(SHOWN / "bids-hsf")
+        source, told = html.escape(f"example/{path.as_posix()}#{name}"), html.escape(caption)
+        image = f'<img class="report-figure" src="{source}" alt="{told}">'
+        return f'<figure class="align-default">{image}<figcaption>{told}</figcaption></figure>\n'
     path = _only(f"sub-{subject}/figures/*_desc-{name}_dseg.svg")
     options = f":alt: {caption}\n:class: report-figure"
     return f"```{{figure}} /{path.relative_to(HERE).as_posix()}\n{options}\n\n{caption}\n```\n"

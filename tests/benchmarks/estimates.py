@@ -11,14 +11,16 @@ Fails where an estimate is off by more than a factor of 1.5.
 
 import argparse
 import math
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import nibabel as nib
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from measuring import watch
 
 from bids_hsf.hub.models import find_card
 from bids_hsf.runs import estimates
@@ -39,12 +41,8 @@ def processor_seconds(scan: Path, n_scans: int, model: str, folder: Path) -> flo
     (root / "dataset_description.json").write_text('{"Name": "Copies", "BIDSVersion": "1.10.0"}')
     words = [sys.executable, "-m", "bids_hsf", str(root), str(folder / f"out{n_scans}-{model}"), "participant"]
     words += ["--model", model, "--device", "cpu", "--omp-nthreads", "1", "--nprocs", "1", "--skip-bids-validation"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    _, code, usage = os.wait4(process.pid, 0)
-    if code:
-        sys.exit(f"{' '.join(words)} failed")
-    return usage.ru_utime + usage.ru_stime
+    cost, _ = watch(words, OMP_NUM_THREADS="1")
+    return cost.cpu_seconds
 
 
 def main() -> None:

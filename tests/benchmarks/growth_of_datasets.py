@@ -14,15 +14,16 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from bids_trees import write_tree
 from fast_app import write_card, write_head
+from measuring import watch
 
 from bids_hsf.bids.provenance import describe_file
 
@@ -57,15 +58,9 @@ def write_subjects(root: Path, n_subjects: int) -> None:
 
 def run(*words: object) -> tuple[float, str]:
     """Run Python; returns processor seconds and what it printed."""
-    support = str(Path(__file__).parents[1] / "support")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([support, os.environ.get("PYTHONPATH", "")])}
-    process = subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
-    assert process.stdout is not None
-    said = process.stdout.read().decode(errors="replace")
-    _, code, usage = os.wait4(process.pid, 0)
-    if code:
-        sys.exit(f"{words} failed: {said[-500:]}")
-    return usage.ru_utime + usage.ru_stime, said
+    path = os.pathsep.join([str(Path(__file__).parents[1] / "support"), os.environ.get("PYTHONPATH", "")])
+    cost, said = watch(words, PYTHONPATH=path)
+    return cost.cpu_seconds, said
 
 
 def calls_in(root: Path, words: list[object], folder: Path) -> int | None:

@@ -78,8 +78,9 @@ def main() -> None:
             "validation of one": (*validate, "00003"),
         }
         figures = {name: watch([sys.executable, *words]) for name, words in runs.items()}
-    for name, (cost, last) in figures.items():
-        print(f"{name:30s} {cost.seconds:6.1f} s {cost.peak_mb:6d} MB   {last[:60]}")
+    for name, (cost, said) in figures.items():
+        last = next(reversed(said.strip().splitlines()), "")
+        print(f"{name:30s} {cost.seconds:6.1f} s {cost.peak_mb:6d} MB   {last.strip()[:60]}")
     cost, _ = figures["dry run of all"]
     if cost.seconds > LIMITS["seconds"] or cost.peak_mb > LIMITS["mb"]:
         sys.exit(f"The dry run must take less than {LIMITS['seconds']} s and {LIMITS['mb']} MB")

@@ -28,35 +28,29 @@ class Measured:
 
 
 def measure(command: Sequence[str], log_path: Path, **environment: str) -> Measured:
-    """Run a command to its end; its output goes to `log_path`, which is shown where it fails.
+    """Run a command in the folder of `log_path`, to which its output goes, as `watch` does."""
+    cost, said = watch(command, cwd=log_path.parent, **environment)
+    log_path.write_text(said)
+    return cost
+
+
+def watch(command: Sequence[object], cwd: Path | None = None, **environment: str) -> tuple[Measured, str]:
+    """Run a command to its end; returns its cost, and what it printed, which is shown where it fails.
 
     The peak is that of the largest process of the tree. A child inherits its parent's peak at the start, so that
     whoever calls this must itself be small: import nothing heavy before.
     """
-    with log_path.open("w") as log:
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **environment}, cwd=log_path.parent
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
+    words, environ = [*map(str, command)], {**os.environ, **environment}
+    started = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ, cwd=cwd)
+    assert process.stdout is not None
+    said = process.stdout.read().decode(errors="replace")
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        sys.exit(f"{' '.join(command)}\nfailed with {process.returncode}:\n{log_path.read_text()[-3000:]}")
-    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss >> 10)
-
-
-def watch(command: Sequence[str]) -> tuple[Measured, str]:
-    """Run a command to its end; returns its cost, and the last line that it printed."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    lines = [line.strip() for line in process.stdout if line.strip()]
-    _, code, usage = os.wait4(process.pid, 0)
-    if code:
-        sys.exit(f"{' '.join(command)} failed: {lines[-3:]}")
-    cost = Measured(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss >> 10)
-    return cost, lines[-1] if lines else ""
+        sys.exit(f"{' '.join(words)}\nfailed with {process.returncode}:\n{said[-3000:]}")
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss >> 10), said
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -13,7 +13,8 @@ from bids_hsf.bids.sidecars import Model
 from bids_hsf.bids.tables import read_tsv
 from bids_hsf.files import write_text
 from bids_hsf.reports.group import write_group_report
-from bids_hsf.reports.subject import order_of, write_subject_report
+from bids_hsf.reports.neighbours import order_of
+from bids_hsf.reports.subject import write_subject_report
 from bids_hsf.reports.turning import turning_page
 from bids_hsf.runs.comparing import Asked, compare
 

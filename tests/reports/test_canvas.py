@@ -37,8 +37,8 @@ def test_a_document_holds_what_was_added_and_escapes_names() -> None:
     line = np.array([[0.0, 0], [10, 0], [10, 10], [0, 0]])
     canvas.add_lines(place, [line, line[:1]], {"stroke": "#ff0000", "data-index": "1"})
     canvas.add_marks(place, shown, [shown])
+    canvas.add_color_bar("entropy")
     canvas.add_legend([("<x>", "#ff0000")], "note & more")
-    canvas.add_color_bar("entropy", "note")
     document = ET.fromstring(canvas.text())
     assert document.find(f"{SVG}title").text == "<title> & more"
     words = " ".join(element.text or "" for element in document.iter(f"{SVG}text"))

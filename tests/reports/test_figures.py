@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from bids_hsf.geometry import Grid
 from bids_hsf.labels import Label
-from bids_hsf.reports.figures import cut_mosaic, draw_entropy, draw_localization, draw_segmentation
+from bids_hsf.reports.figures import cut_mosaic, draw_localization, draw_segmentation
 
 SVG = "{http://www.w3.org/2000/svg}"
 LABELS = (Label(1, "Front", "Ant", "#e69f00"), Label(2, "Back", "Post", "#56b4e9"))
@@ -166,34 +166,45 @@ def test_pictures_are_small_whole_and_the_same_each_time():
     label_map = make_label_map(grid)
     noise = np.random.default_rng(0).normal(100, 12, grid.shape).astype(np.float32) + 40 * (label_map > 0)
     entropy = np.abs(np.sin(np.indices(grid.shape).sum(axis=0) / 9)).astype(np.float32)
-    for draw in (
-        lambda: draw_segmentation(cut_mosaic(noise, label_map, grid), LABELS),
-        lambda: draw_entropy(cut_mosaic(noise, label_map, grid), entropy, grid),
-    ):
-        first = draw()
-        assert first == draw()
-        assert len(first) < 400_000
-        assert "neurological" in first
-        assert not re.search(r"20\d\d-\d\d", re.sub(r'href="[^"]*"', "", first))
+
+    def draw():
+        return draw_segmentation(cut_mosaic(noise, label_map, grid), LABELS, entropy, grid)
+
+    first = draw()
+    assert first == draw()
+    assert len(first) < 450_000
+    assert "neurological" in first
+    assert not re.search(r"20\d\d-\d\d", re.sub(r'href="[^"]*"', "", first))
 
 
-def test_the_fragment_plain_hides_outlines_only():
+def test_the_fragments_of_an_address_choose_what_lies_over_the_scan():
     grid = COARSE
-    root, _ = parse_panels(draw_segmentation(cut_mosaic(np.ones(grid.shape), make_label_map(grid), grid), LABELS))
-    assert "#plain:target ~ .overlay{visibility:hidden}" in root.find(SVG + "style").text
+    label_map = make_label_map(grid)
+    cut = cut_mosaic(np.ones(grid.shape), label_map, grid)
+    root = ET.fromstring(draw_segmentation(cut, LABELS, np.zeros(grid.shape, np.float32), grid))
+    style = root.find(SVG + "style").text
+    assert "#plain:target ~ .overlay,#entropy:target ~ .overlay,#entropy:target ~ .legend{visibility:hidden}" in style
+    assert "#entropy:target ~ .entropy{visibility:visible}" in style
     children = list(root)
-    target = next(i for i, child in enumerate(children) if child.get("id") == "plain")
-    overlays = [i for i, child in enumerate(children) if child.get("class") == "overlay"]
-    assert overlays
-    assert min(overlays) > target  # "~" reaches later siblings alone
+    targets = [i for i, child in enumerate(children) if child.get("id") in ("plain", "entropy")]
+    for name in ("overlay", "legend", "entropy"):
+        layer = [i for i, child in enumerate(children) if child.get("class") == name]
+        assert layer
+        assert min(layer) > max(targets)  # "~" reaches later siblings alone
+    # Whatever knows no style shows the outlines, as does a picture without an entropy.
+    drawn = [child for child in children if child.get("class") == "entropy" and child.tag != SVG + "defs"]
+    assert {child.get("visibility") for child in drawn} == {"hidden"}
+    assert "hidden" not in {child.get("visibility") for child in children if child.get("class") != "entropy"}
+    assert all(child.get("class") != "entropy" for child in ET.fromstring(draw_segmentation(cut, LABELS)))
 
 
 def test_entropy_is_opaque_where_it_is_high():
     grid = COARSE
     label_map = make_label_map(grid)
-    svg = draw_entropy(cut_mosaic(np.ones(grid.shape), label_map, grid), (label_map > 100).astype(np.float32), grid)
+    entropy = (label_map > 100).astype(np.float32)
+    svg = draw_segmentation(cut_mosaic(np.ones(grid.shape), label_map, grid), LABELS, entropy, grid)
     root = ET.fromstring(svg)
-    maps = [image for image in root.iter(SVG + "image") if image.get("class") == "overlay"]
+    maps = [image for image in root.iter(SVG + "image") if image.get("class") == "entropy"]
     assert len(maps) == 11
     data = base64.b64decode(maps[1].get("href").split(",")[1])
     opacity = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))[..., 3]
@@ -209,7 +220,7 @@ def test_missing_hippocampi_and_empty_scans_are_drawn(sides):
     image = np.full(grid.shape, np.nan if sides else 0.0, np.float32)
     for svg in (
         draw_segmentation(cut_mosaic(image, label_map, grid), LABELS),
-        draw_entropy(cut_mosaic(image, label_map, grid), np.zeros(grid.shape, np.float32), grid),
+        draw_segmentation(cut_mosaic(image, label_map, grid), LABELS, np.zeros(grid.shape, np.float32), grid),
         draw_localization(image, grid, np.zeros((4, 4, 4)), Grid((4, 4, 4), np.eye(4)), {}),
     ):
         _, panels = parse_panels(svg)

@@ -13,11 +13,10 @@ from bids_hsf.files import write_json, write_text
 from bids_hsf.reports import group
 from bids_hsf.reports.cohort import read_cohort
 from bids_hsf.reports.group import write_group_report
+from bids_hsf.reports.neighbours import Neighbours, order_of
 from bids_hsf.reports.subject import (
-    Neighbours,
     is_up_to_date,
     join_pages,
-    order_of,
     subject_page,
     write_subject_report,
 )

@@ -28,6 +28,8 @@ def test_shards_and_the_group_behind_them_leave_what_one_run_leaves(place: Place
     for shard in ("3/3", "1/3", "2/3", "1/3"):
         done = place.run(out, "participant", "--shard", shard)
         assert done.returncode == 0, done.stderr
+    # The pages lead to each other at once, although no task saw those of the others.
+    assert contents(out, "sub-*.html") == contents(place.reference, "sub-*.html")
     grouped = run_group(place, out)
     assert grouped.returncode == 0, grouped.stderr
     assert contents(out) == contents(place.reference)

@@ -156,7 +156,10 @@ function showLarge() {
   at("large-remark").className = `remark ${choice("weight", row)}`;
   at("large-remark").textContent = [column("remark")[row], facts(row)].filter((part) => part).join(" · ");
   const image = make("img", { alt: `${VIEWS.find(([kind]) => kind === view)[1]}: ${shownTitle(row)}` });
-  image.src = view === "plain" ? `${picture(row, "segmentation")}#plain` : picture(row, view);
+  const layer = `${picture(row, "segmentation")}#${view}`;
+  // Folders of older versions have a file of its own for the entropy.
+  if (view === "entropy") image.addEventListener("error", () => { image.src = layer; }, { once: true });
+  image.src = view === "plain" ? layer : picture(row, view);
   at("large-stack").replaceChildren(...(isDone(row) ? [image] : []));
   const bar = () => at("large-rating").replaceChildren(ratingBar(row, bar));
   bar();
