@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import BidsHsfError, UnreadableImageError
 from bids_hsf.findings import Finding, Weight
-from bids_hsf.geometry import Grid, to_canonical
+from bids_hsf.geometry import Grid, from_canonical, to_canonical
 from bids_hsf.image_files import MAX_DEFLATE_RATIO, check_beginning, check_offset, drain, failure, file_size, pieces
 from bids_hsf.outliers import tissue_range, without_outliers
 
@@ -26,6 +26,7 @@ VOXEL_SIZE_RANGE_MM = (0.05, 20.0)
 
 MIN_AXIS_VOXELS = 8
 MAX_BAD_SHARE = 0.98  # of NaN and infinite voxels: a brain fills at least as much of its own box
+MAX_EXACT_BYTES = 4  # of an integer that float64 holds as it is
 AGAIN = "Copy, fetch or convert it again."
 LARGE_VOXELS = 1 << 26  # of these, memory is set aside only once all have been seen
 SURROUNDED = 0.5  # a bad voxel is a hole in tissue where at least so many of those around it are sound
@@ -238,18 +239,33 @@ def _read_voxels(image: nib.Nifti1Image, path: Path) -> tuple[NDArray[np.float32
         with np.errstate(over="ignore", invalid="ignore"):
             if path.suffix == ".gz" and isinstance(image, nib.Nifti1Image):
                 with gzip.open(path) as stream:
-                    data = np.asarray(type(image).from_stream(stream).dataobj, dtype=np.float32)
+                    data = _for_canonical_order(type(image).from_stream(stream))
                     # nibabel stops at the last voxel, before the checksum that tells damaged ones.
                     n_behind = drain(stream)
             else:
-                data = np.asarray(image.dataobj, dtype=np.float32)
+                data = _for_canonical_order(image)
                 if isinstance(image, nib.Nifti1Image):
                     n_behind = path.stat().st_size - int(image.dataobj.offset) - _voxel_bytes(image)
     except MemoryError:
         raise
     except Exception as error:  # nibabel, gzip and zlib raise a dozen unrelated classes on damaged files
         raise _damaged(path, error) from error
-    return data.reshape(data.shape[:3]), max(0, n_behind)
+    return data, max(0, n_behind)
+
+
+def _for_canonical_order(image: nib.Nifti1Image) -> NDArray[np.float32]:
+    """Voxels (X, Y, Z) in storage order that lie in memory as RAS+ has them: turned to it they are copied no more."""
+    stored = image.dataobj
+    is_scaled = (float(stored.slope), float(stored.inter)) != (1.0, 0.0)
+    # What float64 holds as it is need not become that on its way.
+    is_plain = stored.dtype.kind == "f" or stored.dtype.itemsize <= MAX_EXACT_BYTES
+    values = stored.get_unscaled() if is_plain and not is_scaled else np.asarray(stored, dtype=np.float32)
+    values = values.reshape(values.shape[:3])
+    affine = np.asarray(image.affine, dtype=float)
+    whole = np.empty(to_canonical(values, affine)[0].shape, dtype=np.float32)
+    data = from_canonical(whole, affine)
+    data[...] = values
+    return data
 
 
 def _voxel_bytes(image: nib.Nifti1Image) -> int:

@@ -58,8 +58,7 @@ def tissue_range(values: NDArray[np.float32], *, is_crop: bool = False) -> Tissu
     >>> tissue_range(np.append(tissue, np.full(500, -1000, np.float32))).fills
     (-1000.0,)
     """
-    flat = values.ravel()
-    sample = flat[:: max(1, flat.size // SAMPLES)]
+    sample = values.flat[:: max(1, values.size // SAMPLES)]
     fills: list[float] = []
     # Twice, since a fill at the one end hides how far the other lies from tissue.
     for find_end in (np.min, np.max, np.min):
@@ -96,9 +95,12 @@ def _is_apart(value: float, rest: NDArray[np.float32]) -> bool:
 
 def without_outliers(values: NDArray[np.float32], tissue: TissueRange) -> NDArray[np.float32]:
     """Replace what lies beyond a range, and blacken fills; the array itself where there is nothing to do."""
+    cut = values.copy(order="K") if tissue.fills else values
     for fill in tissue.fills:
-        values = np.where(values == np.float32(fill), np.float32(tissue.black), values)
-    if values.min() >= tissue.low and values.max() <= tissue.high:
-        return values
-    brighter = np.where(values < np.float32(tissue.low), np.float32(tissue.darkest), values)
-    return np.where(brighter > np.float32(tissue.high), np.float32(tissue.brightest), brighter)
+        cut[cut == np.float32(fill)] = np.float32(tissue.black)
+    if cut.min() >= tissue.low and cut.max() <= tissue.high:
+        return cut
+    cut = cut.copy(order="K") if cut is values else cut
+    cut[cut < np.float32(tissue.low)] = np.float32(tissue.darkest)
+    cut[cut > np.float32(tissue.high)] = np.float32(tissue.brightest)
+    return cut

@@ -3,6 +3,7 @@ import gzip
 import resource
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,22 @@ def test_every_real_type_in_either_byte_order(tmp_path: Path, dtype: str) -> Non
     header.set_data_dtype(np.dtype(dtype))
     nib.save(nib.Nifti1Image(data, np.eye(4), header, dtype=np.dtype(dtype)), path)
     np.testing.assert_array_equal(load_scan(path).data, data.astype(np.float32))
+
+
+def test_loading_holds_the_stored_voxels_and_one_copy(tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 900, (160, 160, 160)).astype(np.int16)
+    image = nib.Nifti1Image(stored[::-1, ::-1], np.diag([-1.0, -1, 1, 1]))
+    nib.save(image, tmp_path / "scan.nii")
+    load_scan(tmp_path / "scan.nii")  # so that what is made once does not count
+    tracemalloc.start()
+    try:
+        loaded = load_scan(tmp_path / "scan.nii")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(loaded.data, stored)
+    # Two bytes a voxel as stored, four as float32; beside these what samples and masks take.
+    assert peak < 2 * loaded.data.nbytes
 
 
 def test_scaling_is_applied(tmp_path: Path) -> None:

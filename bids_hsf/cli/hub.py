@@ -322,6 +322,8 @@ def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], Answer], 
 
 def _shown(value: Any) -> str:
     """One value of a card for people."""
+    if value is None:
+        return "not stated"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

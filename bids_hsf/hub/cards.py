@@ -25,6 +25,7 @@ from bids_hsf.labels import Label, Merge
 __all__ = ["MAX_MODEL_BYTES", "AugmentationRecipe", "Member", "ModelCard", "load_cards", "without_credentials"]
 
 # What either a model or its family has to say.
+NOT_STATED = "not stated"
 REQUIRED = (
     *("version", "description", "contrasts", "voxel_size_mm", "normalization", "pad_multiple", "output"),
     *("license", "citation", "authors", "training_data"),
@@ -129,8 +130,8 @@ class ModelCard:
     margin_mm: float | None = None
     n_augmentations: int = 0
     recipe: AugmentationRecipe = field(default_factory=AugmentationRecipe)
-    evaluation: str = "not stated"
-    accuracy: str = "not stated"
+    evaluation: str = NOT_STATED
+    accuracy: str = NOT_STATED
     minimum_app_version: str = "0"
     precision: str = "float32"
     sparsity: float = 0.0

@@ -60,11 +60,14 @@ def _mean_of_slices(values: NDArray[Any], axis: int, factor: int) -> FloatArray:
     """Mean of each `factor` neighbours along an axis; what is left over at the end is dropped."""
     length = values.shape[axis] // factor * factor
     index: list[slice] = [slice(None)] * values.ndim
-    total = np.zeros(1, dtype=np.float32)
-    for first in range(factor):
+    index[axis] = slice(0, length, factor)
+    # In place: of a whole scan each copy is as large as what comes of it.
+    total = np.zeros(1, dtype=np.float32) + values[tuple(index)]
+    for first in range(1, factor):
         index[axis] = slice(first, length, factor)
-        total = total + values[tuple(index)]
-    return np.asarray(total / factor, dtype=np.float32)
+        total += values[tuple(index)]
+    total /= factor
+    return np.asarray(total, dtype=np.float32)
 
 
 def smooth(intensities: Intensities, sigma_mm: float) -> Intensities:

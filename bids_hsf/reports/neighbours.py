@@ -1,24 +1,28 @@
 """What lies beside a subject's page: the pages before and after it, and how links to them get into one that is there.
 
-A page tells its neighbours between two pairs of marks, in its head and in its navigation. Once all subjects are there
-nothing else of a page changes: of a hundred thousand that would be a day's work to make again.
+A page tells its neighbours between two pairs of marks, in its head and in its navigation, with room for others. Once
+all subjects are there nothing else of a page changes: to make a hundred thousand again would be a day's work, and only
+to write them anew an hour's.
 """
 
 import os
 import re
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bids_hsf.files import MAX_TEXT_BYTES, replacing
 from bids_hsf.reports.pages import link_to
 from bids_hsf.text_table import natural_order
 
 HEAD_BYTES = 4096  # within which a page tells its neighbours
-BEGIN, END = Markup("<!--beside-->"), Markup("<!--/beside-->")
+BEGINNING_BYTES = 1 << 17  # within which both pairs of marks stand
+ROOM_BYTES = 512  # between two marks, or several times so many
+BEGIN, END = "<!--beside-->", "<!--/beside-->"
 PART = re.compile(re.escape(BEGIN.encode()) + b".*?" + re.escape(END.encode()), re.DOTALL)
 KEYS = {"prev": "key p", "next": "key n"}
 
@@ -39,19 +43,28 @@ class Neighbours:
     @property
     def in_head(self) -> Markup:
         """Links of the page's head, marked."""
-        line = Markup('<link rel="{}" href="{}">\n')
-        return self._marked(line.format(way, href) for way, href in self.hrefs.items())
+        return _marked(f'<link rel="{way}" href="{escape(href)}">\n' for way, href in self.hrefs.items())
 
     @property
     def in_navigation(self) -> Markup:
         """Items of the page's navigation, marked."""
-        line = Markup('<li><a rel="{}" href="{}" title="{}">{}</a></li>\n')
         names = {"prev": f"← sub-{self.before}", "next": f"sub-{self.after} →"}
-        return self._marked(line.format(way, href, KEYS[way], names[way]) for way, href in self.hrefs.items())
+        return _marked(
+            f'<li><a rel="{way}" href="{escape(href)}" title="{KEYS[way]}">{escape(names[way])}</a></li>\n'
+            for way, href in self.hrefs.items()
+        )
 
-    @staticmethod
-    def _marked(lines: Iterable[Markup]) -> Markup:
-        return Markup().join((BEGIN, Markup("\n"), *lines, END))
+
+def _marked(lines: Iterable[str]) -> Markup:
+    """Put marks around lines, and fill up with blanks."""
+    text = "".join((BEGIN, "\n", *lines))
+    blanks = " " * (-len(_encoded(text + END)) % ROOM_BYTES)
+    return Markup(text + blanks + END)  # noqa: S704 - names are escaped above
+
+
+def _encoded(text: str) -> bytes:
+    """Encode a part of a page as `files.write_text` does."""
+    return text.encode(errors="backslashreplace")
 
 
 def in_order(labels: Iterable[str]) -> dict[str, Neighbours]:
@@ -100,16 +113,44 @@ def link(page: Path, neighbours: Neighbours) -> bool:
     StorageError
         The page cannot be written.
     """
+    parts = [_encoded(neighbours.in_head), _encoded(neighbours.in_navigation)]
+    if _link_in_place(page, parts):
+        return True
     try:
         content = page.read_bytes() if page.stat().st_size <= MAX_TEXT_BYTES else b""
     except OSError:
         return False
-    parts = [neighbours.in_head, neighbours.in_navigation]
-    places = [found.span() for found, _ in zip(PART.finditer(content), parts, strict=False)]
+    places = _places(content)
     if len(places) < len(parts):  # of an older version
         return False
     (start, stop), (again, end) = places
-    head, navigation = (part.encode(errors="backslashreplace") for part in parts)
     with replacing(page) as temporary, temporary.open("wb") as stream:
-        stream.writelines((content[:start], head, content[stop:again], navigation, content[end:]))
+        stream.writelines((content[:start], parts[0], content[stop:again], parts[1], content[end:]))
+    return True
+
+
+def _places(content: bytes) -> list[tuple[int, int]]:
+    """Where the first two pairs of marks begin and end."""
+    return [found.span() for found, _ in zip(PART.finditer(content), range(2), strict=False)]
+
+
+def _link_in_place(page: Path, parts: Sequence[bytes]) -> bool:
+    """Write over the marked parts of a page where the new ones are as long; False where that may not be.
+
+    Each is one write of a few hundred bytes, the head last: a page that was left between the two is linked again. What
+    has other names is not touched: an archive's file behind a link, a copy that shares its blocks with this one.
+    """
+    try:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(page, flags), "r+b") as stream:
+            found = os.fstat(stream.fileno())
+            places = _places(stream.read(BEGINNING_BYTES))
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+                return False
+            if [stop - start for start, stop in places] != [len(part) for part in parts]:
+                return False
+            for (start, _), part in reversed([*zip(places, parts, strict=True)]):
+                os.pwrite(stream.fileno(), part, start)
+    except OSError:
+        return False
     return True

@@ -202,12 +202,13 @@ def _snakemake(launch: Launch) -> str:
         return repr(shlex.join(words).replace("{", "{{").replace("}", "}}") + more)
 
     done = f"{launch.output_dir}/logs/shards/{{shard}}_of_{needs.n_tasks}.done"
-    shard = f" --shard {{wildcards.shard}}/{needs.n_tasks} || [ $? -eq 1 ]"
+    # Some scans failed, or all of them.
+    shard = f" --shard {{wildcards.shard}}/{needs.n_tasks} || case $? in 1|65) ;; *) exit 1;; esac"
     return "\n".join(
         [
             f"# {needs.told}",
             f"# snakemake --snakefile Snakefile --cores {needs.cores}",
-            f"# snakemake --snakefile Snakefile --executor slurm --jobs {AT_ONCE}",
+            f"# snakemake --snakefile Snakefile --executor slurm --jobs {AT_ONCE}  (snakemake-executor-plugin-slurm)",
             "rule group:",
             "    input:",
             f"        expand({done!r}, shard=range(1, {needs.n_tasks + 1})),",

@@ -78,3 +78,31 @@ def test_joining_opens_no_result_again(tmp_path):
     assert join_pages(tmp_path) == 2
     assert [(tmp_path / f"sub-{number}.html").read_text() for number in (1, 2)] == expected
     assert join_pages(tmp_path) == 0
+
+
+@pytest.mark.parametrize("after", ["03", "x" * 300], ids=["fits", "is longer than the room"])
+@pytest.mark.parametrize("kind", ["plain", "hard link", "symbolic link", "read-only"])
+def test_what_shares_a_page_is_not_touched(tmp_path, kind, after):
+    write_scan(tmp_path, "sub-02")
+    page = write_subject_report(tmp_path, "02")
+    before, kept = page.read_bytes(), tmp_path / "kept"
+    if kind == "hard link":
+        kept.hardlink_to(page)
+    elif kind == "symbolic link":
+        page.rename(kept)
+        page.symlink_to(kept)
+    elif kind == "read-only":
+        page.chmod(0o444)
+    assert link(page, Neighbours("", after))
+    assert page.read_text() == subject_page(tmp_path, "02", Neighbours("", after))
+    if kept.exists():
+        assert kept.read_bytes() == before
+
+
+def test_a_page_of_its_own_is_not_written_anew(tmp_path):
+    write_scan(tmp_path, "sub-02")
+    page = write_subject_report(tmp_path, "02")
+    number = page.stat().st_ino
+    assert link(page, Neighbours("01", "03"))
+    assert page.stat().st_ino == number
+    assert page.read_text() == subject_page(tmp_path, "02", Neighbours("01", "03"))
