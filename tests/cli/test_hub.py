@@ -158,6 +158,14 @@ def test_new_begins_a_card_that_runs_and_says_what_is_left(capsys: pytest.Captur
     assert hub.main(["new", str(network)]) == 2
     assert "is there already" in capsys.readouterr().err
     assert hub.main(["new", str(tmp_path / "none.onnx")]) == 66
+    scan = tmp_path / "scan.onnx"
+    scan.write_bytes(bytes(400))
+    capsys.readouterr()
+    assert hub.main(["new", str(scan)]) == 69
+    assert "hint: Expected a network, as torch.onnx.export writes it." in capsys.readouterr().err
+    assert not scan.with_suffix(".yaml").exists()
+    assert hub.main(["validate", "mylab"]) == 66
+    assert "`hsf-hub verify NAME` checks" in capsys.readouterr().err
 
 
 def test_validate_of_an_address_that_fails_speaks_of_the_address(
