@@ -10,6 +10,8 @@ from bids_hsf.errors import UsageError
 
 HELP_WORDS: dict[tuple[str, ...], str] = {("help",): "--help", ("version",): "--version"}
 
+FREESURFER = (".mgz", ".mgh")
+
 
 def asked_for_help(arguments: Sequence[str]) -> list[str]:
     """Take `bids-hsf help` for what it means."""
@@ -32,6 +34,12 @@ def too_few(options: dict[str, Any]) -> UsageError:
             "Neither an image nor a dataset is named",
             "One image: bids-hsf IMAGE.nii.gz OUTPUT_DIR. A BIDS dataset: bids-hsf BIDS_DIR OUTPUT_DIR participant. "
             "All options: bids-hsf --help",
+        )
+    if Path(words[0]).suffix.lower() in FREESURFER:
+        image = f"{Path(words[0]).stem}.nii.gz"
+        return UsageError(
+            f"{words[0]} is no NIfTI image (.nii or .nii.gz)",
+            f"First: {shlex.join(['mri_convert', words[0], image])}. Then: bids-hsf {shlex.quote(image)} OUTPUT_DIR",
         )
     images = [word for word in words if is_image_name(Path(word))]
     if images:

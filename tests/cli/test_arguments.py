@@ -84,6 +84,11 @@ class TestPositionals:
             ),
             ([*PATHS, "--participant-label", "01", "02"], "the level is missing", "participant segments the scans"),
             (["segment", "a b.nii.gz"], "segment before a b.nii.gz is no image", "bids-hsf 'a b.nii.gz' OUTPUT_DIR"),
+            (
+                ["/fs/orig.mgz", "/out"],
+                "/fs/orig.mgz is no NIfTI image",
+                "First: mri_convert /fs/orig.mgz orig.nii.gz. Then",
+            ),
             (["/data/a_T2w.nii"], "the output folder is missing", "bids-hsf /data/a_T2w.nii results"),
         ],
     )
