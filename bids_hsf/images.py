@@ -1,6 +1,7 @@
 """Read a scan, or say in one line why it cannot be one."""
 
 import gzip
+import io
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -26,7 +28,7 @@ VOXEL_SIZE_RANGE_MM = (0.05, 20.0)
 
 MIN_AXIS_VOXELS = 8
 MAX_BAD_SHARE = 0.98  # of NaN and infinite voxels: a brain fills at least as much of its own box
-MAX_EXACT_BYTES = 4  # of an integer that float64 holds as it is
+SLICES_AT_ONCE = 8
 AGAIN = "Copy, fetch or convert it again."
 LARGE_VOXELS = 1 << 26  # of these, memory is set aside only once all have been seen
 
@@ -153,7 +155,7 @@ def load_scan(path: Path) -> LoadedScan:
     """
     image = open_scan(path)
     _check_large(image, path)
-    return _in_canonical_order(image, _read_voxels(image, path), path)
+    return _in_canonical_order(image, _read_voxels(image, path), path, is_ours=True)
 
 
 def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
@@ -182,12 +184,14 @@ def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
     return _in_canonical_order(image, data.reshape(data.shape[:3]), name)
 
 
-def _in_canonical_order(image: nib.Nifti1Image, voxels: NDArray[np.float32], name: Path | str) -> LoadedScan:
-    """Check voxels (X, Y, Z) in storage order and turn them to RAS+."""
+def _in_canonical_order(
+    image: nib.Nifti1Image, voxels: NDArray[np.float32], name: Path | str, *, is_ours: bool = False
+) -> LoadedScan:
+    """Check voxels (X, Y, Z) in storage order and turn them to RAS+; what is ours may be changed."""
     data, not_finite = _finite(voxels, name)
     if float(data.max()) == float(data.min()):
         raise UnreadableImageError(f"{name} is constant: every voxel is {float(data.flat[0]):g}")
-    data, wild = _of_tissue(data)
+    data, wild = _of_tissue(data, is_ours=is_ours or data is not voxels)
     findings = tuple(found for found in (not_finite, wild, _doubtful_orientation(image)) if found is not None)
     for finding in findings:
         logger.debug("%s: %s", name, finding.text)
@@ -239,16 +243,18 @@ def _read_voxels(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
 
 def _for_canonical_order(image: nib.Nifti1Image) -> NDArray[np.float32]:
     """Voxels (X, Y, Z) in storage order that lie in memory as RAS+ has them: turned to it they are copied no more."""
-    stored = image.dataobj
-    is_scaled = (float(stored.slope), float(stored.inter)) != (1.0, 0.0)
-    # What float64 holds as it is need not become that on its way.
-    is_plain = stored.dtype.kind == "f" or stored.dtype.itemsize <= MAX_EXACT_BYTES
-    values = stored.get_unscaled() if is_plain and not is_scaled else np.asarray(stored, dtype=np.float32)
-    values = values.reshape(values.shape[:3])
+    proxy = image.dataobj
+    stored = proxy.get_unscaled().reshape(image.shape[:3], order="F")
     affine = np.asarray(image.affine, dtype=float)
-    whole = np.empty(to_canonical(values, affine)[0].shape, dtype=np.float32)
+    whole = np.empty(to_canonical(stored, affine)[0].shape, dtype=np.float32)
     data = from_canonical(whole, affine)
-    data[...] = values
+    # Scaled a few slices at a time, by nibabel as ever: all at once takes as much again, or twice.
+    for first in range(0, stored.shape[2], SLICES_AT_ONCE):
+        part = stored[..., first : first + SLICES_AT_ONCE]
+        spec = (part.shape, part.dtype, 0, proxy.slope, proxy.inter)
+        data[..., first : first + SLICES_AT_ONCE] = np.asarray(
+            ArrayProxy(io.BytesIO(part.tobytes(order="F")), spec), dtype=np.float32
+        )
     return data
 
 
@@ -276,13 +282,17 @@ def _check_finite(share: float, path: Path | str) -> None:
         raise UnreadableImageError(f"{path} has {1 - share:.0%} NaN or infinite voxels")
 
 
-def _of_tissue(data: NDArray[np.float32]) -> tuple[NDArray[np.float32], Finding | None]:
-    """Replace intensities that no tissue has, and say so."""
+def _of_tissue(data: NDArray[np.float32], *, is_ours: bool) -> tuple[NDArray[np.float32], Finding | None]:
+    """Replace intensities that no tissue has, in the array itself if it is ours, and say so."""
     tissue = tissue_range(data)
-    cut = without_outliers(data, tissue)
-    if cut is data:
+    if not tissue.fills and data.min() >= tissue.low and data.max() <= tissue.high:
         return data, None
-    count, fills = int((cut != data).sum()), ", ".join(f"{fill:g}" for fill in tissue.fills)
+    cut, count = data if is_ours else data.copy(order="K"), 0
+    for part in cut:  # a whole copy more would be the most memory that a scan takes
+        clean = without_outliers(part, tissue)
+        count += int((clean != part).sum())
+        part[...] = clean
+    fills = ", ".join(f"{fill:g}" for fill in tissue.fills)
     text = (
         f"{count:,} voxel(s) with intensities that no tissue has, outside {tissue.low:.4g} to {tissue.high:.4g}"
         f"{f' (background {fills})' if fills else ''}, are replaced"
