@@ -11,7 +11,7 @@ DEMO_MODEL ?= subfields_single_fast
 CORE_COVERAGE := --lines 95 --branches 95
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test lint test-slow test-hpc test-container fuzz bench clean
+.PHONY: help install demo docs test lint test-slow test-install test-hpc test-container fuzz bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ lint: $(VENV)/.installed ## lint, types, import contracts and workflows alone
 
 test-slow: $(VENV)/.installed ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-install: $(VENV)/.installed ## set up environments from this clone as the pages tell (git, pip's index; minutes)
+	$(BIN)/python -m pytest -m install tests/install
 
 test-hpc: $(VENV)/.installed ## the tests on a real Slurm (root, Debian's slurm-wlm and munge); they say why they are skipped
 	$(BIN)/python -m pytest -m hpc tests/hpc

@@ -181,11 +181,16 @@ def pieces(path: Path, offset: int, n_bytes: int) -> Iterator[bytes]:
         drain(stream)
 
 
-def drain(stream: Stream) -> None:
-    """Read to the end, which checks the checksum; what follows the compressed data is no concern of ours."""
+def drain(stream: Stream) -> int:
+    """Read to the end, which checks the checksum; what follows the compressed data is no concern of ours.
+
+    Returns how many bytes were left.
+    """
+    count = 0
     try:
-        while stream.read(1 << 20):
-            pass
+        while piece := stream.read(1 << 20):
+            count += len(piece)
     except gzip.BadGzipFile as error:
         if not str(error).startswith("Not a gzipped file"):
             raise
+    return count

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import BidsHsfError, UnreadableImageError
 from bids_hsf.findings import Finding, Weight
-from bids_hsf.geometry import Grid, from_canonical, to_canonical
+from bids_hsf.geometry import Grid, empty_for_canonical, to_canonical
 from bids_hsf.image_files import MAX_DEFLATE_RATIO, check_beginning, check_offset, drain, failure, file_size, pieces
-from bids_hsf.outliers import tissue_range, without_outliers
+from bids_hsf.outliers import replace_outliers, tissue_range
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ MAX_BAD_SHARE = 0.98  # of NaN and infinite voxels: a brain fills at least as mu
 SLICES_AT_ONCE = 8
 AGAIN = "Copy, fetch or convert it again."
 LARGE_VOXELS = 1 << 26  # of these, memory is set aside only once all have been seen
+SURROUNDED = 0.5  # a bad voxel is a hole in tissue where at least so many of those around it are sound
+CLIPPED_SHARE = 0.2  # of the brighter half; where a converter has cut intensities off, white matter is all one value
+SIZE_TOLERANCE = 0.05  # between the voxel sizes of pixdim and of the sform
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +133,7 @@ def _check_affine(image: nib.Nifti1Image, path: Path | str) -> None:
 
 def _check_size(image: nib.Nifti1Image, path: Path, size: int) -> None:
     """Refuse a file that cannot hold what its header claims, before memory is set aside for it."""
-    claimed = int(np.prod(image.shape, dtype=np.int64)) * image.get_data_dtype().itemsize
+    claimed = _voxel_bytes(image)
     # A wild offset is infinite or beyond any file; the same inequality refuses it.
     claimed_end = claimed + float(image.dataobj.offset)
     held = size * MAX_DEFLATE_RATIO if path.suffix == ".gz" else size
@@ -155,7 +158,8 @@ def load_scan(path: Path) -> LoadedScan:
     """
     image = open_scan(path)
     _check_large(image, path)
-    return _in_canonical_order(image, _read_voxels(image, path), path, is_ours=True)
+    voxels, n_behind = _read_voxels(image, path)
+    return _in_canonical_order(image, voxels, path, n_behind, is_ours=True)
 
 
 def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
@@ -185,14 +189,21 @@ def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
 
 
 def _in_canonical_order(
-    image: nib.Nifti1Image, voxels: NDArray[np.float32], name: Path | str, *, is_ours: bool = False
+    image: nib.Nifti1Image, voxels: NDArray[np.float32], name: Path | str, n_behind: int = 0, *, is_ours: bool = False
 ) -> LoadedScan:
-    """Check voxels (X, Y, Z) in storage order and turn them to RAS+; what is ours may be changed."""
+    """Check voxels (X, Y, Z) in storage order, behind which bytes were left, and turn them to RAS+; ours may change."""
     data, not_finite = _finite(voxels, name)
     if float(data.max()) == float(data.min()):
         raise UnreadableImageError(f"{name} is constant: every voxel is {float(data.flat[0]):g}")
     data, wild = _of_tissue(data, is_ours=is_ours or data is not voxels)
-    findings = tuple(found for found in (not_finite, wild, _doubtful_orientation(image)) if found is not None)
+    told = (
+        not_finite,
+        wild or _clipped(data),
+        _doubtful_orientation(image),
+        _doubtful_sizes(image),
+        _longer(n_behind),
+    )
+    findings = tuple(found for found in told if found is not None)
     for finding in findings:
         logger.debug("%s: %s", name, finding.text)
     canonical, grid = to_canonical(data, np.asarray(image.affine, dtype=float))
@@ -222,8 +233,9 @@ def _check_large(image: nib.Nifti1Image, path: Path) -> None:
         raise UnreadableImageError(f"{path} is constant: every voxel is {ends.pop():g}")
 
 
-def _read_voxels(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
-    """Voxels (X, Y, Z) in storage order, scaled; a compressed file is read to its checksum."""
+def _read_voxels(image: nib.Nifti1Image, path: Path) -> tuple[NDArray[np.float32], int]:
+    """Voxels (X, Y, Z) in storage order, scaled, and how many bytes follow; read to the checksum if there is one."""
+    n_behind = 0
     try:
         # Beyond float32 is infinite, and dealt with as such.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -231,31 +243,34 @@ def _read_voxels(image: nib.Nifti1Image, path: Path) -> NDArray[np.float32]:
                 with gzip.open(path) as stream:
                     data = _for_canonical_order(type(image).from_stream(stream))
                     # nibabel stops at the last voxel, before the checksum that tells damaged ones.
-                    drain(stream)
+                    n_behind = drain(stream)
             else:
                 data = _for_canonical_order(image)
+                if isinstance(image, nib.Nifti1Image):
+                    n_behind = path.stat().st_size - int(image.dataobj.offset) - _voxel_bytes(image)
     except MemoryError:
         raise
     except Exception as error:  # nibabel, gzip and zlib raise a dozen unrelated classes on damaged files
         raise _damaged(path, error) from error
-    return data
+    return data, max(0, n_behind)
 
 
 def _for_canonical_order(image: nib.Nifti1Image) -> NDArray[np.float32]:
     """Voxels (X, Y, Z) in storage order that lie in memory as RAS+ has them: turned to it they are copied no more."""
     proxy = image.dataobj
     stored = proxy.get_unscaled().reshape(image.shape[:3], order="F")
-    affine = np.asarray(image.affine, dtype=float)
-    whole = np.empty(to_canonical(stored, affine)[0].shape, dtype=np.float32)
-    data = from_canonical(whole, affine)
+    data = empty_for_canonical(stored.shape, np.asarray(image.affine, dtype=float))
     # Scaled a few slices at a time, by nibabel as ever: all at once takes as much again, or twice.
     for first in range(0, stored.shape[2], SLICES_AT_ONCE):
         part = stored[..., first : first + SLICES_AT_ONCE]
-        spec = (part.shape, part.dtype, 0, proxy.slope, proxy.inter)
-        data[..., first : first + SLICES_AT_ONCE] = np.asarray(
-            ArrayProxy(io.BytesIO(part.tobytes(order="F")), spec), dtype=np.float32
-        )
+        again = ArrayProxy(io.BytesIO(part.tobytes("F")), (part.shape, part.dtype, 0, proxy.slope, proxy.inter))
+        data[..., first : first + SLICES_AT_ONCE] = np.asarray(again, dtype=np.float32)
     return data
+
+
+def _voxel_bytes(image: nib.Nifti1Image) -> int:
+    """Bytes of all voxels that a header claims."""
+    return int(np.prod(image.shape, dtype=np.int64)) * int(image.get_data_dtype().itemsize)
 
 
 def _damaged(path: Path, error: Exception) -> BidsHsfError:
@@ -266,14 +281,38 @@ def _damaged(path: Path, error: Exception) -> BidsHsfError:
 
 
 def _finite(data: NDArray[np.float32], name: Path | str) -> tuple[NDArray[np.float32], Finding | None]:
-    """Replace a few NaN and infinite voxels by the minimum, and say so; refuse many."""
+    """Replace NaN and infinite voxels, holes in tissue by what is around them, others by the minimum; refuse many."""
     finite = np.isfinite(data)
     if finite.all():
         return data, None
     share = 1 - float(finite.mean())
     _check_finite(1 - share, name)
+    filled, holes = _filled(data, finite)
     text = f"{100 * share:.2g} % NaN or infinite voxels are taken as its minimum"
-    return np.where(finite, data, data[finite].min()), Finding("voxels-not-finite", Weight.NOTE, text, round(share, 6))
+    if holes:
+        text += f", {holes:,} of them, within tissue, as the mean of those around them"
+    return filled, Finding("voxels-not-finite", Weight.NOTE, text, round(share, 6))
+
+
+def _filled(data: NDArray[np.float32], finite: NDArray[np.bool_]) -> tuple[NDArray[np.float32], int]:
+    """Replace what is not finite in an image (X, Y, Z); returns how many voxels were holes in tissue, too."""
+    from scipy.ndimage import uniform_filter
+
+    filled = np.where(finite, data, data[finite].min())
+    holes = 0
+    for place in range(len(data)):  # plane by plane: a large image has no room for three of its kind
+        bad = ~finite[place]
+        if not bad.any():
+            continue
+        around = slice(max(0, place - 1), place + 2)
+        is_sound = finite[around]
+        # Thirds of the planes' sums, so that both are means over 27; beyond the edge of the image there is nothing.
+        planes = (is_sound.sum(0, dtype=np.float32), np.where(is_sound, data[around], 0).sum(0, dtype=np.float32))
+        share, total = (uniform_filter(plane / 3, 3, mode="constant") for plane in planes)
+        hole = bad & (share >= SURROUNDED)
+        filled[place][hole] = total[hole] / share[hole]
+        holes += int(hole.sum())
+    return filled, holes
 
 
 def _check_finite(share: float, path: Path | str) -> None:
@@ -287,11 +326,8 @@ def _of_tissue(data: NDArray[np.float32], *, is_ours: bool) -> tuple[NDArray[np.
     tissue = tissue_range(data)
     if not tissue.fills and data.min() >= tissue.low and data.max() <= tissue.high:
         return data, None
-    cut, count = data if is_ours else data.copy(order="K"), 0
-    for part in cut:  # a whole copy more would be the most memory that a scan takes
-        clean = without_outliers(part, tissue)
-        count += int((clean != part).sum())
-        part[...] = clean
+    cut = data if is_ours else data.copy(order="K")
+    count = replace_outliers(cut, tissue)
     fills = ", ".join(f"{fill:g}" for fill in tissue.fills)
     text = (
         f"{count:,} voxel(s) with intensities that no tissue has, outside {tissue.low:.4g} to {tissue.high:.4g}"
@@ -320,6 +356,40 @@ def _doubtful_orientation(image: nib.Nifti1Image) -> Finding | None:
     text = f"sform and qform disagree by up to {distance:.3g} mm; the sform is used"
     figure = round(distance, 2) if np.isfinite(distance) else None
     return Finding("sform-and-qform", Weight.CHECK, text, figure, round(float(limit), 2))
+
+
+def _clipped(data: NDArray[np.float32]) -> Finding | None:
+    """Say where the bright end of an image is one single value: what told grey from white matter may be cut off."""
+    bright = data > data.mean(dtype=np.float64)
+    share = np.count_nonzero(data == data.max()) / np.count_nonzero(bright)
+    if share < CLIPPED_SHARE:
+        return None
+    text = f"{share:.0%} of the brighter voxels have one and the same value: intensities are cut off, or this is a mask"
+    return Finding("intensities-clipped", Weight.CHECK, text, round(share, 3), CLIPPED_SHARE)
+
+
+def _doubtful_sizes(image: nib.Nifti1Image) -> Finding | None:
+    """Say where pixdim contradicts the sform; with a qform, that of both transforms is said already."""
+    header = image.header
+    if int(header["sform_code"]) == 0 or int(header["qform_code"]) != 0:
+        return None
+    stated = np.asarray(header.get_zooms()[:3], dtype=float)
+    used = np.sqrt((np.asarray(image.affine, dtype=float)[:3, :3] ** 2).sum(axis=0))
+    worst = float(np.abs(stated / used - 1).max())
+    if worst <= SIZE_TOLERANCE:
+        return None
+    text = (
+        f"pixdim says voxels of {_times(stated)} mm, the sform {_times(used)} mm, which are used: volumes rest on them"
+    )
+    return Finding("voxel-sizes", Weight.CHECK, text, round(worst, 3) if np.isfinite(worst) else None, SIZE_TOLERANCE)
+
+
+def _longer(n_behind: int) -> Finding | None:
+    """Say where a file holds more than the voxels that its header claims."""
+    if not n_behind:
+        return None
+    text = f"{n_behind:,} byte(s) follow the last voxel of the header's shape: its shape or type may be wrong"
+    return Finding("file-longer", Weight.CHECK, text, float(n_behind))
 
 
 def _times(sizes: Iterable[float]) -> str:

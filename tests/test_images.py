@@ -13,7 +13,17 @@ import pytest
 from bids_trees import phantom, write_scan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from odd_images import BAD, PIXDIM, SCL_SLOPE, compressed_claims, oblique, patched, several_volumes
+from odd_images import (
+    BAD,
+    DATATYPE,
+    PIXDIM,
+    QFORM_CODE,
+    SCL_SLOPE,
+    compressed_claims,
+    oblique,
+    patched,
+    several_volumes,
+)
 
 from bids_hsf import images
 from bids_hsf.errors import StorageError, UnreadableImageError
@@ -258,3 +268,53 @@ def test_noise_is_no_image(tmp_path: Path, content: bytes, name: str) -> None:
     path.write_bytes(content)
     with pytest.raises(UnreadableImageError):
         load_scan(path)
+
+
+def test_holes_within_tissue_become_what_is_around_them_and_a_background_stays_dark(tmp_path: Path) -> None:
+    """A tenth of all voxels NaN, and all of a half: what stands between sound voxels is no black dot to a network."""
+    data = np.add.outer(np.arange(24), np.add.outer(np.arange(24), np.arange(24))).astype(np.float32)
+    sound = data.copy()
+    data[np.random.default_rng(0).random(data.shape) < 0.1] = np.nan
+    data[:, :, :12] = np.nan
+    loaded = load_scan(write_scan(tmp_path / "scan.nii.gz", data)).data
+    least = data[np.isfinite(data)].min()
+    assert (loaded[:, :, :12] == least).all()
+    holes = np.isnan(data[1:-1, 1:-1, 13:-1])
+    inner, before = loaded[1:-1, 1:-1, 13:-1][holes], sound[1:-1, 1:-1, 13:-1][holes]
+    assert holes.sum() > 300
+    assert np.abs(inner - before).max() < 3
+    kept = np.isfinite(data)
+    np.testing.assert_array_equal(loaded[kept], data[kept])
+
+
+def codes(path: Path) -> list[str]:
+    return [finding.code for finding in load_scan(path).findings]
+
+
+def test_intensities_that_were_cut_off_are_said(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).normal(100, 20, (16, 16, 16)).astype(np.float32)
+    assert codes(write_scan(tmp_path / "sound.nii.gz", data)) == []
+    assert codes(write_scan(tmp_path / "clipped.nii.gz", np.minimum(data, 105))) == ["intensities-clipped"]
+    assert codes(write_scan(tmp_path / "mask.nii.gz", (data > 110).astype(np.uint8))) == ["intensities-clipped"]
+
+
+def test_voxel_sizes_that_contradict_the_sform_are_said(tmp_path: Path) -> None:
+    path = patched(write_scan(tmp_path / "scan.nii"), QFORM_CODE, "h", 0)
+    assert codes(path) == []
+    path = patched(path, PIXDIM + 4, "3f", 2.0, 2.0, 2.0)
+    (finding,) = load_scan(path).findings
+    assert (finding.code, finding.weight, finding.figure) == ("voxel-sizes", "check", 1.0)
+    assert "2 x 2 x 2 mm, the sform 1 x 1 x 1 mm" in finding.text
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_file_that_holds_more_than_its_header_says_is_told(tmp_path: Path, ending: str) -> None:
+    """Of a shape or a type that somebody has edited, or of a second volume that the header does not know."""
+    data = np.round(phantom()).astype(np.int16)
+    plain = write_scan(tmp_path / "plain.nii", data)
+    as_bytes = patched(write_scan(tmp_path / "bytes.nii", data), DATATYPE, "h", 2)
+    for content, n_behind in ((plain.read_bytes() + b"more", 4), (as_bytes.read_bytes(), data.size)):
+        path = tmp_path / f"scan{ending}"
+        path.write_bytes(gzip.compress(content) if ending.endswith(".gz") else content)
+        (finding,) = load_scan(path).findings
+        assert (finding.code, finding.weight, finding.figure) == ("file-longer", "check", n_behind)

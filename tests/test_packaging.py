@@ -118,6 +118,7 @@ def test_citation_zenodo_and_recipe_tell_what_the_package_tells():
     assert citation["url"] == project["urls"]["Documentation"]
 
 
+PACKAGED = ("longaxis", "subfields")  # families whose weights are in the package
 # What conda-forge calls otherwise than PyPI, or has one package for several.
 CONDA_NAMES = {"xxhash": "python-xxhash", "onnxruntime-openvino": "onnxruntime"}
 
@@ -137,6 +138,12 @@ def test_conda_recipe_has_the_dependencies_and_the_programs_of_the_package():
     own = {name: each.specifier for name, each in wanted.items() if name != "onnxruntime"}
     assert {name: SpecifierSet(run[name]) for name in own} == own
     assert dict(line.split(" = ") for line in recipe["build"]["entry_points"]) == project["scripts"]
+    assert recipe["about"]["license_file"] == project["license-files"]
+    assert all((REPOSITORY / name).is_file() for name in project["license-files"])
+    # What is packaged beside the code has licences of its own.
+    weights = {yaml.safe_load((REPOSITORY / f"models_hub/{name}.yaml").read_text())["license"] for name in PACKAGED}
+    assert {project["license"], *weights} <= set(recipe["about"]["license"].split(" AND "))
+    assert "pip check" not in recipe["test"]["commands"]  # it would ask for onnxruntime-openvino
 
 
 def test_every_action_is_named_by_the_digest_of_a_release_with_its_tag_beside_it():

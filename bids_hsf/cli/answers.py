@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Answer:
 def plain(value: Any) -> Any:
     """Dataclasses to dicts, paths to strings, NaN to None: what JSON knows."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {key: plain(getattr(value, key)) for key in value.__dataclass_fields__}
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
@@ -22,6 +23,7 @@ from bids_hsf.cli.actions import (
     shard_here,
     suffix_of,
 )
+from bids_hsf.cli.first_words import as_typed, asked_for_help, too_few
 from bids_hsf.cli.habits import add_habits, take_habits
 from bids_hsf.cli.parser import POSITIONALS, Parser
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
@@ -281,6 +283,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     UnknownAnalysisLevelError
         A level is not known; argparse would say 2, the BIDS execution specification says 17.
     """
+    arguments = asked_for_help(arguments)
     habit = [argument for argument in arguments if argument.startswith("segmentation=")]
     options = vars(build_parser().parse_args([argument for argument in arguments if argument not in habit]))
     _take_images(options)
@@ -294,9 +297,8 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     if unknown:
         hint = f"{near(unknown[0], LEVELS)}Known levels: {', '.join(LEVELS)}"
         raise UnknownAnalysisLevelError(f"Unknown analysis level: {unknown[0]}", hint)
-    missing = [metavar for name, metavar in POSITIONALS.items() if name not in given]
-    if missing and "config_file" not in given:
-        raise UsageError(f"the following arguments are required: {', '.join(missing)}", f"usage: {USAGE}")
+    if any(name not in given for name in POSITIONALS) and "config_file" not in given:
+        raise too_few(given)
     return given
 
 
@@ -314,7 +316,8 @@ def _take_images(options: dict[str, Any]) -> None:
     words = [word for word in words if word is not None]
     images = list(takewhile(is_image_name, words))
     if len(images) == len(words):
-        raise UsageError("the output folder is missing", "usage: bids-hsf IMAGE.nii.gz [IMAGE.nii.gz ...] OUTPUT_DIR")
+        line = shlex.join(["bids-hsf", *map(as_typed, images), "results"])
+        raise UsageError("the output folder is missing", f"For example: {line}")
     rest = [word.name for word in words[len(images) + 1 :]]
     options |= {"images": images, "bids_dir": images[0].parent, "output_dir": words[len(images)]}
     options["levels"] = rest or ["participant"]

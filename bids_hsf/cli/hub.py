@@ -199,10 +199,13 @@ def verify_models(options: argparse.Namespace) -> Answer:
 
 def validate_card(options: argparse.Namespace) -> Answer:
     """Check a card file and all models of it."""
-    from bids_hsf.errors import ModelError
+    from bids_hsf.errors import ModelError, NoInputError
     from bids_hsf.hub.models import fetch
     from bids_hsf.segmentation.model_check import check_card
 
+    if not options.card.exists():
+        hint = "It takes the file of a card, CARD.yaml; `hsf-hub verify NAME` checks the files of a model of the hub."
+        raise NoInputError(f"{options.card}: no such file", hint)
     trial = check_card(options.card, options.device, partial(fetch, allow_http=options.allow_http))
     lines = [
         f"{'ok  ' if f.passed else 'FAIL'} {f.model + ': ' if f.model else ''}{f.step}: {f.detail}"
@@ -215,7 +218,7 @@ def validate_card(options: argparse.Namespace) -> Answer:
 
 def new_card(options: argparse.Namespace) -> Answer:
     """Begin the card of an ONNX file."""
-    from bids_hsf.errors import NoInputError
+    from bids_hsf.errors import ModelError, NoInputError
     from bids_hsf.files import write_text
     from bids_hsf.segmentation.card_draft import draft_card
 
@@ -224,7 +227,12 @@ def new_card(options: argparse.Namespace) -> Answer:
     path = options.output or options.file.with_suffix(".yaml")
     if path.exists():
         raise UsageError(f"{path} is there already", "Give another name by --output, or remove it.")
-    draft = draft_card(options.file, path, options.url)
+    try:
+        draft = draft_card(options.file, path, options.url)
+    except ModelError as error:
+        if error.hint and not error.hint.startswith("Fetch it again"):
+            raise
+        raise ModelError(error.message, "Expected a network, as torch.onnx.export writes it.") from error
     write_text(path, draft.text)
     lines = [
         f"{path} written.",
@@ -322,6 +330,8 @@ def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], Answer], 
 
 def _shown(value: Any) -> str:
     """One value of a card for people."""
+    if value is None:
+        return "not stated"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

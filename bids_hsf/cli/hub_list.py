@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 USUAL_SCAN_VOXELS = 8_000_000  # 1 mm
 SPARSE_DEFAULT_MODEL = "bagging_sq"  # the default's labels and contrasts, int8
+UNMEASURED = "not measured here"
 
 # Heads of the table, and what stands below them.
 COLUMNS = {
@@ -41,6 +42,8 @@ def list_models(options: argparse.Namespace) -> Answer:
     cells = [[_cell(row[column]) for column in COLUMNS] for row in rows]
     lines = [*text_table(list(COLUMNS.values()), cells), ""]
     lines += [f"Recommended here: {name}: {reason}" for name, reason in reasons.items()]
+    if any(row["accuracy"].startswith(UNMEASURED) for row in rows):
+        lines.append("Not measured here: `hsf-hub show NAME` cites what the authors have published.")
     lines += [f"Times are rough guesses for {_hardware()} and a scan of 1 mm.", f"Downloads go to {cache_root()}"]
     data = {"models": rows, "int8_feature": int8_feature(), "cache": str(cache_root())}
     return Answer(data, "\n".join(lines))
@@ -97,13 +100,23 @@ def _row(card: "ModelCard", reasons: Mapping[str, str]) -> dict[str, Any]:
         "MB": round(sum(sizes) / 1e6, 1) if all(sizes) else None,
         "here": "packaged" if all(here) and all(map(is_packaged, card.members)) else state,
         "licence": card.license,
-        "accuracy": card.accuracy,
+        "accuracy": _accuracy(card, all(here)),
         "time": estimates.readable(seconds),
         **marks,
         "why": reasons.get(card.name),
         "note": ", ".join(name for name, holds in marks.items() if holds),
         "card": str(card.path),
     }
+
+
+def _accuracy(card: "ModelCard", is_here: bool) -> str:
+    """Measured Dice; of a model whose files are elsewhere, that nobody could measure it."""
+    from bids_hsf.hub.cards import NOT_STATED
+    from bids_hsf.hub.models import is_packaged
+
+    if card.accuracy != NOT_STATED or any(map(is_packaged, card.members)):
+        return card.accuracy
+    return UNMEASURED if is_here else f"{UNMEASURED} (needs the download)"
 
 
 def _hardware() -> str:

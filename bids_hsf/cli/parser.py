@@ -86,6 +86,9 @@ class HubParser(argparse.ArgumentParser):
         """Say what is wrong, and which flag or command is likely meant; leave with 2."""
         flags = [flag for action in actions_of(self) for flag in action.option_strings]
         hint = meant(message, flags).strip()
+        if message.endswith("required: COMMAND"):
+            (commands,) = [each.choices for each in self._actions if isinstance(each, argparse._SubParsersAction)]
+            hint = f"{self.prog} COMMAND, one of {', '.join(commands)}; {self.prog} --help explains them"
         super().error(f"{message}\nhint: {hint}" if hint else message)
 
 

@@ -25,6 +25,7 @@ from bids_hsf.labels import Label, Merge
 __all__ = ["MAX_MODEL_BYTES", "AugmentationRecipe", "Member", "ModelCard", "load_cards", "without_credentials"]
 
 # What either a model or its family has to say.
+NOT_STATED = "not stated"
 REQUIRED = (
     *("version", "description", "contrasts", "voxel_size_mm", "normalization", "pad_multiple", "output"),
     *("license", "citation", "authors", "training_data"),
@@ -105,6 +106,8 @@ class ModelCard:
         Share of weights that are zero.
     predicted_dice : DiceWeights or None
         How the Dice with the truth is told from a result; None where nothing was learnt.
+    structure_dice : DiceWeights or None
+        The same of a single structure, by its own entropy.
     max_entropy : float or None
         Mean over a whole hippocampus; with more a result is worth a look.
     """
@@ -129,12 +132,13 @@ class ModelCard:
     margin_mm: float | None = None
     n_augmentations: int = 0
     recipe: AugmentationRecipe = field(default_factory=AugmentationRecipe)
-    evaluation: str = "not stated"
-    accuracy: str = "not stated"
+    evaluation: str = NOT_STATED
+    accuracy: str = NOT_STATED
     minimum_app_version: str = "0"
     precision: str = "float32"
     sparsity: float = 0.0
     predicted_dice: DiceWeights | None = None
+    structure_dice: DiceWeights | None = None
     max_entropy: float | None = None
 
 

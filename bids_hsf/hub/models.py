@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from packaging.version import Version
 
 from bids_hsf import __version__
 from bids_hsf.errors import CardError, FetchError, ModelError, StorageError
-from bids_hsf.files import checksums, private_folder
+from bids_hsf.files import checksums, private_folder, sweep
 from bids_hsf.hub import OFFLINE_MODEL
 from bids_hsf.hub.cards import MAX_MODEL_BYTES, Member, ModelCard, load_cards
 
@@ -165,6 +166,9 @@ def fetch(
     if allow_http is None:
         allow_http = os.environ.get(HTTP_VARIABLE, "") == "1"
     paths = []
+    if not all(is_packaged(member) for member in card.members):
+        with suppress(OSError):  # of a folder that is closed to us
+            sweep(cache_root(cache_dir) / card.family)  # half a file of gigabytes, of a download that was killed
     for member in card.members:
         path = member_path(member, card, cache_dir)
         problem = find_damage(path, member)

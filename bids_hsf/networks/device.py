@@ -131,6 +131,10 @@ def choose_device(
     )
 
 
+# What people call them by.
+MEANT = {"gpu": "cuda", "nvidia": "cuda", "amd": "migraphx", "rocm": "migraphx", "mps": "coreml", "metal": "coreml"}
+
+
 def wanted_providers(request: str) -> list[Provider]:
     """List the providers that a request stands for, the fastest first.
 
@@ -141,7 +145,8 @@ def wanted_providers(request: str) -> list[Provider]:
     """
     names = ["auto", *(provider.name for provider in PROVIDERS)]
     if request not in names:
-        raise DeviceError(f"--device {request}: expected {', '.join(names)}", f"{near(request, names)}{HINT}")
+        meant = f"Did you mean {MEANT[request.lower()]}? " if request.lower() in MEANT else near(request, names)
+        raise DeviceError(f"--device {request}: expected {', '.join(names)}", f"{meant}{HINT}")
     return [each for each in PROVIDERS if each.name == request or (request == "auto" and each.automatic)]
 
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +46,12 @@ def quantize(source: Path, target: Path, inputs: Sequence[Field]) -> None:
         def get_next(self) -> dict[str, Field] | None:
             return next(self.following, None)
 
-    name, outer = _ends(source)
+    model = _named(source)
+    name, outer = _ends(model, source)
     with replacing(target) as written, _quiet_root():
         try:
             quantize_static(
-                source,
+                model,
                 written,
                 Inputs(),
                 quant_format=QuantFormat.QDQ,
@@ -81,17 +83,26 @@ def _quiet_root() -> Iterator[None]:
         root.removeFilter(refuse)
 
 
-def _ends(path: Path) -> tuple[str, list[str]]:
-    """Name of a network's input, and of the convolutions that read it and that come last."""
+def _named(path: Path) -> Any:
+    """Load a network as an `onnx.ModelProto` in which each node has a name, by which some are left in float32."""
     import onnx
 
-    graph = onnx.load(path, load_external_data=False).graph
+    model = onnx.load(path, load_external_data=False)
+    taken = {node.name for node in model.graph.node}
+    for index, node in enumerate(model.graph.node):
+        name = node.name or f"{node.op_type}_{index}"
+        while not node.name and name in taken:
+            name += "_"
+        node.name = name
+    return model
+
+
+def _ends(model: Any, path: Path) -> tuple[str, list[str]]:
+    """Name of a network's input, and of the convolutions that read it and that come last."""
+    graph = model.graph
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     if not convolutions:
         raise ModelError(f"{path}: it has no convolution in float32 to quantise", "Use it as it is.")
-    for index, node in enumerate(graph.node):
-        if not node.name:
-            raise ModelError(f"{path}: node {index} ({node.op_type}) has no name", "Export it anew, with names.")
     weights = {tensor.name for tensor in graph.initializer}
     name = next(each.name for each in graph.input if each.name not in weights)
     return name, [node.name for node in (convolutions[0], convolutions[-1])]

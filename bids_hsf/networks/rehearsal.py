@@ -1,8 +1,9 @@
 """Networks of strangers are opened in a process of their own, once, before this one does so.
 
-ONNX Runtime and the libraries behind its providers are native code, and a file that makes them crash would end the
-run without a word. Which file has passed on which provider and build is remembered by its checksum; what ships with
-this package has passed long ago.
+ONNX Runtime and the libraries behind its providers are native code: a file that makes them crash would end the run
+without a word, and one that keeps them in an operator for ever could not be ended by it. That process can be killed.
+Which file has passed on which provider and build is remembered by its checksum; what ships with this package has
+passed long ago.
 
 As a script it is that process: it takes its steps as JSON, and tells each before it is done.
 """
@@ -21,12 +22,15 @@ from typing import Any
 
 from bids_hsf.errors import BidsHsfError, ModelError
 from bids_hsf.machine import runtime_builds
+from bids_hsf.networks import sessions
+from bids_hsf.networks.bounds import OverdueError
 from bids_hsf.networks.sessions import MemberFile, SessionSettings
 
 logger = logging.getLogger(__name__)
 
 MARKS = ".rehearsed"  # in the folder of downloaded models
 STEP = "step "
+OVERDUE = 75  # exit code of that process, where a step has no end
 
 
 def rehearse(files: Sequence[MemberFile], tried: Sequence[SessionSettings]) -> None:
@@ -43,7 +47,7 @@ def rehearse(files: Sequence[MemberFile], tried: Sequence[SessionSettings]) -> N
     Raises
     ------
     ModelError
-        ONNX Runtime crashes.
+        ONNX Runtime crashes, or comes to no end.
     """
     from bids_hsf.hub.models import packaged_hub_dir  # with pydantic behind it, for which the rehearsal would wait
 
@@ -58,12 +62,16 @@ def rehearse(files: Sequence[MemberFile], tried: Sequence[SessionSettings]) -> N
         return
     try:
         done = _run_apart(steps)
+    except subprocess.TimeoutExpired as error:  # not even the one who waits in it has got through
+        raise _endless(*steps[_told(error.stdout) - 1]) from error
     except OSError as error:  # no further process: the scans will say so, if they need one
         logger.debug("No rehearsal: %s", error)
         return
-    n_told = sum(1 for line in done.stdout.splitlines() if line.startswith(STEP))
+    n_told = _told(done.stdout)
     if done.returncode < 0 and n_told:
         raise _crash(*steps[n_told - 1], -done.returncode)
+    if done.returncode == OVERDUE and n_told:
+        raise _endless(*steps[n_told - 1])
     if done.returncode:
         logger.debug("No rehearsal: it left with %d: %s", done.returncode, done.stderr[-500:])
         return
@@ -80,6 +88,7 @@ def _run_apart(steps: Sequence[tuple[MemberFile, SessionSettings]]) -> subproces
             "provider": settings.provider,
             "options": dict(settings.options),
             "n_threads": settings.n_threads,
+            "seconds": [sessions.PASS_SECONDS, sessions.PASS_SECONDS_A_VOXEL],
         }
         for file, settings in steps
     ]
@@ -91,7 +100,22 @@ def _run_apart(steps: Sequence[tuple[MemberFile, SessionSettings]]) -> subproces
         text=True,
         errors="replace",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=len(steps) * (sessions.OPENING_SECONDS + 2 * sessions.PASS_SECONDS),
         check=False,
+    )
+
+
+def _told(output: str | bytes | None) -> int:
+    """How many steps were begun."""
+    text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+    return sum(1 for line in text.splitlines() if line.startswith(STEP))
+
+
+def _endless(file: MemberFile, settings: SessionSettings) -> ModelError:
+    """Say that a file keeps what opens it for ever."""
+    return ModelError(
+        f"{file.path}: ONNX Runtime comes to no end with it on {settings.provider}, not even for a small crop",
+        "Try --device cpu; if it stays, the file is damaged, or made to do harm: tell whoever made it.",
     )
 
 
@@ -142,9 +166,13 @@ def main() -> None:
     os.dup2(2, 1)  # libraries print what they like
     for number, step in enumerate(plan):
         print(f"{STEP}{number}", file=told, flush=True)
+        sessions.PASS_SECONDS, sessions.PASS_SECONDS_A_VOXEL = step["seconds"]
         settings = SessionSettings(step["provider"], step["options"], step["n_threads"])
-        with suppress(BidsHsfError):
+        try:
             MemberFile(Path(step["path"]), step["checksums"]).open(settings).probe()
+        except BidsHsfError as error:
+            if isinstance(error.__cause__, OverdueError):
+                os._exit(OVERDUE)  # no destructor waits for the thread that is still at it
 
 
 if __name__ == "__main__":

@@ -108,8 +108,12 @@ def _run_in_pool(
             # No more than can run: what has not begun is not lost with the pool.
             while waiting and len(running) < n_processes:
                 bundle = waiting.popleft()
-                with undisturbed():
-                    running[pool.submit(_run_in_worker, bundle, stop)] = bundle
+                try:
+                    with undisturbed():
+                        running[pool.submit(_run_in_worker, bundle, stop)] = bundle
+                except BrokenProcessPool:  # killed while an outcome was told
+                    waiting.appendleft(bundle)
+                    return [task for bundle in running.values() for task in bundle]
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             lost: list[Any] = []
             for future in finished:

@@ -40,13 +40,13 @@ def classes(root: type[errors.BidsHsfError] = errors.BidsHsfError) -> Iterator[t
             yield from classes(child)
 
 
+@cache
 def told() -> list[Told]:
     """Every error of the package, in the order of its files."""
     names = {kind.__name__ for kind in classes()}
     found: list[Told] = []
-    for function in _functions():
-        values = _assigned(function)
-        for call in [node for node in ast.walk(function) if isinstance(node, ast.Call)]:
+    for calls, values in _functions():
+        for call in calls:
             kind = _kind(call, names)
             if kind is None or not call.args:
                 continue
@@ -58,10 +58,11 @@ def told() -> list[Told]:
 
 
 @cache
-def _functions() -> list[ast.FunctionDef]:
-    """All functions of the package, in the order of its files."""
+def _functions() -> list[tuple[list[ast.Call], dict[str, list[ast.expr]]]]:
+    """List what each function of the package calls and gives to its names, in the order of its files."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))]
-    return [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    return [_called_and_assigned(function) for function in functions]
 
 
 def _kind(call: ast.Call, names: set[str]) -> str | None:
@@ -72,13 +73,16 @@ def _kind(call: ast.Call, names: set[str]) -> str | None:
     return None
 
 
-def _assigned(function: ast.FunctionDef) -> dict[str, list[ast.expr]]:
-    """Values of the names of a function, so far as they are assigned in it."""
+def _called_and_assigned(function: ast.FunctionDef) -> tuple[list[ast.Call], dict[str, list[ast.expr]]]:
+    """Find calls of a function, and values of its names, so far as they are assigned in it."""
+    calls: list[ast.Call] = []
     values: dict[str, list[ast.expr]] = defaultdict(list)
     for node in ast.walk(function):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        if isinstance(node, ast.Call):
+            calls.append(node)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             values[node.targets[0].id].append(node.value)
-    return values
+    return calls, values
 
 
 def _texts(node: ast.expr, values: dict[str, list[ast.expr]]) -> list[str]:
@@ -114,9 +118,8 @@ def findings(_: str) -> str:
     """Every finding that a scan may have: code, weights, and how its sentence is built."""
     weights: dict[str, set[str]] = defaultdict(set)
     sentences: dict[str, list[str]] = defaultdict(list)
-    for function in _functions():
-        values = _assigned(function)
-        for call in [node for node in ast.walk(function) if isinstance(node, ast.Call)]:
+    for calls, values in _functions():
+        for call in calls:
             is_finding = isinstance(call.func, ast.Name) and call.func.id == "Finding" and len(call.args) >= 3
             if not is_finding or not _weights(call.args[1], values):
                 continue

@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from bids_hsf.bids import provenance, sidecars
@@ -44,6 +45,12 @@ def described_columns(columns: Mapping[str, Any]) -> str:
 def review_keys(_: str) -> str:
     """Keys of the page on which scans are rated."""
     return table(["key", "what it does"], [(" ".join(map(code, keys.split())), plain(text)) for keys, text in KEYS])
+
+
+@cache
+def cards() -> tuple[ModelCard, ...]:
+    """All packaged cards."""
+    return tuple(list_cards([]))
 
 
 def launchers(_: str) -> str:
@@ -98,7 +105,7 @@ def map_descriptions(_: str) -> str:
 
 def labels(family: str) -> str:
     """List indices, names and colours of the label maps of a family."""
-    card = next(card for card in list_cards([]) if card.family == family)
+    card = next(card for card in cards() if card.family == family)
     left, right = [[label for at, label in bilateral(card.labels) if at == side] for side in ("L", "R")]
     rows = [
         (a.index, b.index, plain(a.name), code(a.abbreviation), code(a.color)) for a, b in zip(left, right, strict=True)
@@ -108,7 +115,7 @@ def labels(family: str) -> str:
 
 def merges(family: str) -> str:
     """List what ``--ca-mode`` offers for a family."""
-    card = next(card for card in list_cards([]) if card.family == family)
+    card = next(card for card in cards() if card.family == family)
     rows = [
         (
             code(f"--ca-mode {merge.name}"),
@@ -126,7 +133,7 @@ def _seg(card: ModelCard, suffix: str) -> str:
 
 def models(family: str) -> str:
     """All models of the hub, or those of one family, as their cards tell them."""
-    cards = [card for card in list_cards([]) if family in ("", card.family)]
+    shown = [card for card in cards() if family in ("", card.family)]
     return table(
         ["model", "networks x views", "precision", "size", "where from"],
         [
@@ -137,7 +144,7 @@ def models(family: str) -> str:
                 _size(card),
                 "in the package" if _packaged(card) else "download",
             )
-            for card in cards
+            for card in shown
         ],
     )
 
@@ -154,7 +161,7 @@ def _size(card: ModelCard) -> str:
 
 def family_facts(family: str) -> str:
     """Tell what the card of a family says of it."""
-    card = next(card for card in list_cards([]) if card.family == family)
+    card = next(card for card in cards() if card.family == family)
     voxels = "the scan's own" if card.voxel_size_mm is None else f"{card.voxel_size_mm:g} mm"
     facts = {
         "What": card.description,

@@ -5,9 +5,12 @@ import statistics
 from collections import defaultdict
 from pathlib import Path
 
-from extension.markdown import table
+import documented_commands
+
+from extension.markdown import from_docstring, table
 
 ROOT = Path(__file__).parents[2]
+RESULTS = "tests/benchmarks/results"
 
 
 def section(words: str) -> str:
@@ -75,4 +78,29 @@ def figures(name: str) -> str:
     return table(heads, rows)
 
 
-MAKERS = {"section": section, "page": page, "scores": scores, "figures": figures}
+def beside_hsf(_: str) -> str:
+    """Show what `compare_hsf.py` has written, or say that it has not."""
+    names = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / RESULTS).glob("*hsf*.tsv"))
+    if not names:
+        return "Not measured with this version.\n"
+    return "\n".join(f"`{name}`:\n\n{figures(name)}" for name in names)
+
+
+def tried(_: str) -> str:
+    """Tell how many of the commands of this site are tried in which way, and what the ways are."""
+    explained = re.split(r"^=+ =+$", documented_commands.__doc__ or "", flags=re.M)[1]
+    ways = re.findall(r"^(\S+) +(.*(?:\n {10}.*)*)", explained, re.M)
+    found = documented_commands.counts()
+    return table(
+        ["way", "how", "commands"], [(way, from_docstring(" ".join(how.split())), found[way]) for way, how in ways]
+    )
+
+
+MAKERS = {
+    "section": section,
+    "page": page,
+    "scores": scores,
+    "figures": figures,
+    "beside-hsf": beside_hsf,
+    "tried": tried,
+}

@@ -68,10 +68,46 @@ class TestPositionals:
             parse([*PATHS, level])
         assert "participant, group, status" in (caught.value.hint or "")
 
-    @pytest.mark.parametrize("words", [[], ["/bids"], PATHS, [*PATHS, "--participant-label", "01", "02"]])
-    def test_missing_ones_are_named(self, words: list[str]) -> None:
-        with pytest.raises(UsageError, match="required: .*LEVEL"):
+    @pytest.mark.parametrize(
+        ("words", "message", "line"),
+        [
+            ([], "Neither an image nor a dataset is named", "bids-hsf IMAGE.nii.gz OUTPUT_DIR."),
+            (
+                ["/bids"],
+                "the output folder and the level are missing",
+                "bids-hsf /bids /bids/derivatives/bids-hsf",
+            ),
+            (
+                PATHS,
+                "the level is missing: participant, group or status",
+                f"bids-hsf {' '.join(PATHS)} participant seg",
+            ),
+            ([*PATHS, "--participant-label", "01", "02"], "the level is missing", "participant segments the scans"),
+            (["segment", "a b.nii.gz"], "segment before a b.nii.gz is no image", "bids-hsf 'a b.nii.gz' OUTPUT_DIR"),
+            (["/data/a_T2w.nii"], "the output folder is missing", "bids-hsf /data/a_T2w.nii results"),
+        ],
+    )
+    def test_missing_ones_are_named_with_the_line_that_is_meant(
+        self, words: list[str], message: str, line: str
+    ) -> None:
+        with pytest.raises(UsageError, match=message) as caught:
             parse(words)
+        assert line in (caught.value.hint or "")
+
+    def test_help_may_be_asked_for_by_its_word(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as left:
+            parse(["help"])
+        assert left.value.code == 0
+        assert "--participant-label" in capsys.readouterr().out
+        # A folder of that name is a dataset.
+        (tmp_path / "help").mkdir()
+        with pytest.raises(UsageError, match="the level is missing"):
+            parse(["help", "out"])
+        with pytest.raises(UsageError, match="the output folder and the level are missing"):
+            parse(["help"])
 
 
 class TestFlags:

@@ -13,7 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from local_server import LocalServer, serving
-from twins import write_custom_operator_twin, write_external_data_twin, write_sq_twin, write_twin
+from served_cards import write_hsf_twins
+from twins import write_custom_operator_twin, write_external_data_twin, write_twin
 
 from bids_hsf import files
 from bids_hsf.cli import hub
@@ -23,7 +24,6 @@ from bids_hsf.hub.models import packaged_hub_dir
 from bids_hsf.results import variant_name
 
 GUIDE = packaged_hub_dir() / "README.md"
-HSF_CARD = packaged_hub_dir() / "hsf.yaml"
 
 
 @pytest.fixture(autouse=True)
@@ -41,22 +41,6 @@ def server(tmp_path: Path):
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served") as server:
         yield server
-
-
-def write_hsf_twins(server: LocalServer, folder: Path) -> Path:
-    """HSF's own card with its files replaced by twins that the server has."""
-    text = HSF_CARD.read_text(encoding="utf-8")
-    text = re.sub(r"https://[^ ]+/([^/ ]+\.onnx)(\?download=1)?", rf"{server.url}/\1", text)
-    for name in sorted(set(re.findall(r"[^/ ]+\.onnx", text))):
-        number = re.search(r"ba?g?(\d)", name)
-        write = write_sq_twin if "qat" in name else write_twin
-        path = write(
-            server.folder / name, **({} if "qat" in name else {"shift": 0.05 * int(number[1] if number else 0)})
-        )
-        text = re.sub(rf"({re.escape(name)}\n +xxh3_64: )\w+", rf"\g<1>{files.checksums(path)['xxh3_64']}", text)
-    folder.mkdir(exist_ok=True)
-    (folder / "hsf.yaml").write_text(text, encoding="utf-8")
-    return folder / "hsf.yaml"
 
 
 def write_lab_card(server: LocalServer, folder: Path, network: Path, **changes: str) -> Path:
@@ -144,7 +128,7 @@ def test_list_tells_default_accuracy_and_why_one_is_recommended(
     assert {name for name, row in rows.items() if row["why"]} == {"bagging_sq", "subfields_single_accurate"}
     assert "AVX512-VNNI" in rows["bagging_sq"]["why"]
     assert rows["subfields_single_fast"]["accuracy"].startswith("whole 0.8")
-    assert rows["bagging_sq"]["accuracy"] == "not stated"
+    assert rows["bagging_sq"]["accuracy"] == "not measured here (needs the download)"
     assert hub.main(["list"]) == 0
     text = capsys.readouterr().out
     for head in ("contrasts", "MB", "cached", "licence", "measured Dice", "time a scan", "note"):
@@ -174,6 +158,14 @@ def test_new_begins_a_card_that_runs_and_says_what_is_left(capsys: pytest.Captur
     assert hub.main(["new", str(network)]) == 2
     assert "is there already" in capsys.readouterr().err
     assert hub.main(["new", str(tmp_path / "none.onnx")]) == 66
+    scan = tmp_path / "scan.onnx"
+    scan.write_bytes(bytes(400))
+    capsys.readouterr()
+    assert hub.main(["new", str(scan)]) == 69
+    assert "hint: Expected a network, as torch.onnx.export writes it." in capsys.readouterr().err
+    assert not scan.with_suffix(".yaml").exists()
+    assert hub.main(["validate", "mylab"]) == 66
+    assert "`hsf-hub verify NAME` checks" in capsys.readouterr().err
 
 
 def test_validate_of_an_address_that_fails_speaks_of_the_address(
@@ -201,6 +193,13 @@ def test_mistyped_commands_and_flags_are_told_which_is_near(
     assert f"hint: Did you mean {meant}?" in capsys.readouterr().err
 
 
+def test_without_a_command_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        hub.main([])
+    assert left.value.code == 2
+    assert "hint: hsf-hub COMMAND, one of list, show, fetch, verify, new, " in capsys.readouterr().err
+
+
 def test_show_tells_the_card_and_where_the_files_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shown = run_json(capsys, "show", "bagging_accurate")
     assert shown["members"][0]["problem"] == "missing"
@@ -210,6 +209,8 @@ def test_show_tells_the_card_and_where_the_files_are(capsys: pytest.CaptureFixtu
     assert "label 2: CA1 (Cornu Ammonis 1, #2ca02c)" in text
     assert "ca-mode 1/23: DG, CA1, CA23, SUB" in text
     assert "voxel_size_mm: native" in text
+    assert "accuracy: not stated" in text
+    assert "__" not in text  # names that are Python's alone
 
 
 def test_fetch_into_a_folder_and_verify(

@@ -4,16 +4,23 @@ import hashlib
 import os
 import pickle
 import shutil
+from collections.abc import Iterator
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from documented_study import MODEL, write_loose_scan, write_study
+from documented_study import MODEL, write_loose_scan, write_readers_folders, write_study
+from fast_app import draw
+from local_server import serving
+from served_cards import write_hsf_twins
+from stand_ins import VIEWERS, Engines, Scheduler
+from typing_shell import Shell
 
-from bids_hsf.cli.app import main
+from bids_hsf.cli import hub
+from bids_hsf.cli.app import hsf_main, main
 from bids_hsf.files import claimed
 from bids_hsf.localization.locate import locate
 from bids_hsf.localization.location import Location
@@ -72,11 +79,44 @@ def documented_run(shared: Path, seams: Seams) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def hsf_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A hub whose HSF models are small networks of a server on this machine, each of which looks once."""
+    folder = tmp_path_factory.mktemp("hub")
+    (folder / "served").mkdir()
+    with serving(folder / "served") as server:
+        write_hsf_twins(server, folder / "cards", views=0)
+        yield folder / "cards"
+
+
 @pytest.fixture
 def desk(documented_run: Path, tmp_path: Path) -> Path:
-    """A copy of that folder to work in."""
+    """A copy of that folder to work in, beside the clone; what the pages call /data and /shared is in it."""
     folder = tmp_path / "desk"
     write_study(folder / "study")
     write_loose_scan(folder)
     shutil.copytree(documented_run / "study/derivatives", folder / "study/derivatives")
+    write_readers_folders(folder)
     return folder
+
+
+@pytest.fixture
+def shell(desk: Path, tmp_path: Path, seams: Seams, hsf_hub: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    """A bash at that desk, with our programs, and with stand-ins for those that are on few machines."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BIDS_HSF_HUB", str(hsf_hub))
+    monkeypatch.setenv("BIDS_HSF_ALLOW_HTTP", "1")
+    monkeypatch.setenv("BIDS_HSF_CACHE", str(tmp_path / "cache"))
+    quick = replace(seams, draw=draw)  # pictures are drawn in the run that all pages share
+
+    def app(words: list[str]) -> int:
+        return main(words, quick)
+
+    engines, scheduler = Engines(app), Scheduler(lambda: session)
+    ours = {"bids-hsf": app, "hsf-hub": hub.main, "hsf-compat": lambda words: hsf_main(words, quick)}
+    others = {"docker": engines.docker, "apptainer": engines.apptainer, "sbatch": scheduler.sbatch, **VIEWERS}
+    (tmp_path / "doors").mkdir()
+    session = Shell(desk, tmp_path / "doors", {**ours, **others})
+    yield session
+    session.close()

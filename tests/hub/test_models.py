@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def test_packaged_cards_are_whole() -> None:
     earlier = [f"{name}_3.0.0" for name in hsf[:4]]
     assert {*hsf, *earlier, "longaxis_single_fast", "longaxis_single_accurate"} <= cards.keys()
     assert [len(cards[name].members) for name in hsf] == [1, 1, 5, 5, 1, 5]
-    assert [cards[name].n_augmentations for name in hsf] == [0, 20, 0, 8, 20, 8]
+    assert [cards[name].n_augmentations for name in hsf] == [0, 16, 0, 8, 16, 8]
     assert [len(cards[name].members) for name in earlier] == [1, 1, 5, 5]
     default = cards["bagging_accurate"].members[0]
     assert default.source.endswith("poiretclement/hsf/resolve/main/onnx/arunet_4.0.0b0_1706633574.onnx")
@@ -78,6 +79,19 @@ def test_fetch_downloads_once_and_then_works_offline(card: ModelCard, served: Lo
     assert models.fetch(card, offline=True) == first
     assert served.requests["/twin.onnx"] == 1
     assert cached_files() == list(first.member_paths)
+
+
+def test_what_a_killed_download_left_goes_with_the_next_use_even_of_a_model_that_is_there(card: ModelCard) -> None:
+    folder = models.fetch(card).member_paths[0].parent
+    old, young, foreign = (
+        folder / name for name in (f".a.bids-hsf-{7:08x}", f".b.bids-hsf-{8:08x}", ".notes.20240101")
+    )
+    for path in (old, young, foreign):
+        path.touch()
+    for path in (old, foreign):
+        os.utime(path, (0, 0))
+    models.fetch(card, offline=True)
+    assert [path.exists() for path in (old, young, foreign)] == [False, True, True]
 
 
 def test_xxh3_64_is_checked_too(card: ModelCard, served: LocalServer) -> None:

@@ -95,6 +95,12 @@ class TestChoice:
         with pytest.raises(DeviceError, match="--device gpu: expected auto, cuda, .*, cpu"):
             choose_device("gpu", network, 1)
 
+    @pytest.mark.parametrize(("word", "meant"), [("gpu", "cuda"), ("NVIDIA", "cuda"), ("mps", "coreml")])
+    def test_names_that_people_give_to_devices(self, word, meant):
+        with pytest.raises(DeviceError) as caught:
+            candidates(word)
+        assert caught.value.hint.startswith(f"Did you mean {meant}? ")
+
     def test_near_name(self):
         with pytest.raises(DeviceError) as caught:
             candidates("openvin")

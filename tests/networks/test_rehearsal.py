@@ -1,17 +1,20 @@
 """What would end this process ends another one."""
 
 import hashlib
+import platform
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 from fast_app import write_card, write_dataset
-from toy_networks import CPU, write_network
+from onnx import TensorProto, helper, numpy_helper
+from toy_networks import CPU, write_model, write_network
 from toy_runs import Place
 
 from bids_hsf.errors import ModelError
 from bids_hsf.hub.models import cache_root, packaged_hub_dir
-from bids_hsf.networks import rehearsal
+from bids_hsf.networks import rehearsal, sessions
 from bids_hsf.networks.device import settings_to_try
 from bids_hsf.networks.rehearsal import rehearse
 from bids_hsf.networks.sessions import MemberFile
@@ -104,6 +107,64 @@ def test_crash_becomes_an_error(
     assert said in caught.value.message
     assert caught.value.exit_code == 69
     assert not (cache_root() / rehearsal.MARKS).exists()
+
+
+def write_dividing(path: Path, operator: str, dividend: int, divisor: int) -> Path:
+    """Write a network that divides whole numbers as it sees a crop: no trick of its bytes, a check finds nothing."""
+    zero, over, by = (
+        numpy_helper.from_array(np.array(n, np.int64), name)
+        for n, name in zip((0, dividend, divisor), ("zero", "over", "by"), strict=True)
+    )
+    nodes = [
+        helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["whole", "zero"], ["none"]),
+        helper.make_node("Add", ["none", "over"], ["a"]),
+        helper.make_node("Add", ["none", "by"], ["b"]),
+        helper.make_node(operator, ["a", "b"], ["quotient"]),
+        helper.make_node("Cast", ["quotient"], ["part"], to=TensorProto.FLOAT),
+        helper.make_node("Concat", ["x", "part"], ["scores"], axis=1),
+        helper.make_node("Softmax", ["scores"], ["y"], axis=1),
+    ]
+    return write_model(path, nodes, ["b", 2, "i", "j", "k"], tensors=[zero, over, by])
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other processors divide by zero in silence")
+@pytest.mark.parametrize(
+    ("operator", "dividend", "divisor"),
+    [("Div", 1, 0), ("Mod", 1, 0), ("Div", -(2**63), -1), ("Mod", -(2**63), -1)],
+)
+def test_network_that_truly_crashes(tmp_path: Path, operator: str, dividend: int, divisor: int) -> None:
+    file = MemberFile(write_dividing(tmp_path / "net.onnx", operator, dividend, divisor))
+    with pytest.raises(ModelError, match=r"net\.onnx: ONNX Runtime crashes .* \(SIGFPE\)") as caught:
+        rehearse([file], SETTINGS)
+    assert caught.value.exit_code == 69
+
+
+def test_network_that_stays_in_one_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime ends between operators alone; the process that has tried it ends, and nothing is remembered."""
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["most"], kernel_shape=[95] * 3, pads=[47] * 6),
+        helper.make_node("Concat", ["x", "most"], ["scores"], axis=1),
+        helper.make_node("Softmax", ["scores"], ["y"], axis=1),
+    ]
+    path = write_model(tmp_path / "slow.onnx", nodes, ["b", 2, "i", "j", "k"])
+    monkeypatch.setattr(sessions, "PASS_SECONDS", 0.05)
+    monkeypatch.setattr(sessions, "PASS_SECONDS_A_VOXEL", 0.0)
+    file = MemberFile(path, {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+    with pytest.raises(ModelError, match=r"slow\.onnx: ONNX Runtime comes to no end with it on CPUExecution") as caught:
+        rehearse([file], SETTINGS)
+    assert caught.value.exit_code == 69
+    assert not (cache_root() / rehearsal.MARKS).exists()
+
+
+def test_process_that_does_not_even_stop_waiting_is_killed(
+    file: MemberFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_it_crash(tmp_path / "fake", "SIGSTOP", monkeypatch)
+    monkeypatch.setattr(sessions, "OPENING_SECONDS", 3.0)
+    monkeypatch.setattr(sessions, "PASS_SECONDS", 0.0)
+    with pytest.raises(ModelError, match="comes to no end"):
+        rehearse([file], SETTINGS)
 
 
 def test_run_ends_before_its_first_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

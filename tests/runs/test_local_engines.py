@@ -128,6 +128,22 @@ def test_killing_a_worker_that_waits_ends_nothing() -> None:
     assert [outcome.error for outcome in outcomes.values()] == [None] * 4
 
 
+def test_workers_that_are_killed_while_an_outcome_is_told_end_nothing() -> None:
+    tasks = [FakeTask(name, kind) for name, kind in zip("abcde", ["ok", "slow", "ok", "slow", "ok"], strict=True)]
+    outcomes = {}
+    for outcome in LocalPool(2).run(tasks, FakeFunction, False):
+        if not outcomes:
+            workers = multiprocessing.active_children()
+            for worker in workers:
+                worker.kill()
+            for worker in workers:
+                worker.join(60)
+            time.sleep(0.5)  # until the pool knows
+        outcomes[outcome.key] = outcome
+    assert sorted(outcomes) == list("abcde")
+    assert [outcome.error for outcome in outcomes.values()] == [None] * 5
+
+
 def test_without_shared_memory_scans_run_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

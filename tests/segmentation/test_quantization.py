@@ -10,6 +10,7 @@ import onnx
 import pytest
 from bids_trees import model_card
 from heads import head, upright
+from toy_networks import write_network
 from twins import write_sq_twin
 
 from bids_hsf.cli.hub import main
@@ -60,6 +61,17 @@ def test_inner_convolutions_read_eight_bits_and_the_ends_do_not(twin: Path) -> N
     assert read[1:-1] == ["DequantizeLinear"] * (len(read) - 2)
     int8 = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
     assert sum(np.prod(tensor.dims) for tensor in int8) > 1e6
+
+
+def test_network_whose_nodes_have_no_names_has_a_twin_too(tmp_path: Path) -> None:
+    source, seen = write_network(tmp_path / "net.onnx", depth=3), [np.ones((1, 1, 8, 8, 8), np.float32)]
+    assert not any(node.name for node in onnx.load(source).graph.node)
+    quantize(source, tmp_path / "twin.onnx", seen)
+    graph = onnx.load(tmp_path / "twin.onnx").graph
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    read = [made_by.get(node.input[0]) for node in graph.node if node.op_type == "Conv"]
+    assert read[0] != "DequantizeLinear"
+    assert read[1:-1] == ["DequantizeLinear"] * (len(read) - 2)
 
 
 def test_twin_finds_what_its_network_finds_where_it_was_not_calibrated(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from example_data import BIDS_DIR
 
+REPOSITORY = Path(__file__).parents[2]
+
 MODEL = "subfields_single_accurate"
 RENAMED = {"colin27": "01", "icbm152": "02"}
 
@@ -43,6 +45,25 @@ def write_loose_scan(folder: Path) -> Path:
     path = folder / "scan_T1w.nii.gz"
     _link(BIDS_DIR / "sub-colin27/anat/sub-colin27_T1w.nii.gz", path)
     return path
+
+
+def write_readers_folders(desk: Path) -> None:
+    """Lay what the pages call the reader's own folders, ``/data`` and ``/shared``, and the clone, into a folder.
+
+    The dataset there has one scan; FreeSurfer has been run on it.
+    """
+    (desk / "bids-hsf").symlink_to(REPOSITORY)
+    study = desk / "data/study"
+    for name in ("study/derivatives", "images", "derivatives/freesurfer/sub-01/mri"):
+        (desk / "data" / name).mkdir(parents=True)
+    (desk / "shared").mkdir()
+    (desk / "data/images/hsf.sif").touch()
+    for path in desk.glob("study/*"):
+        if path.is_file():
+            shutil.copy(path, study)
+    (study / "participants.tsv").write_text("participant_id\tage\nsub-01\t34\n")
+    (study / "sub-01/anat").mkdir(parents=True)
+    _link(BIDS_DIR / "sub-colin27/anat/sub-colin27_T1w.nii.gz", study / "sub-01/anat/sub-01_T1w.nii.gz")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from bids_trees import phantom, write_scan
 
-DIM, DATATYPE, PIXDIM, VOX_OFFSET, SCL_SLOPE = 40, 70, 76, 108, 112
+DIM, DATATYPE, PIXDIM, VOX_OFFSET, SCL_SLOPE, QFORM_CODE = 40, 70, 76, 108, 112, 252
 
 
 def patched(path: Path, offset: int, layout: str, *values: float) -> Path:

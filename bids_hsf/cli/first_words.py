@@ -1,0 +1,57 @@
+"""Answers to those whose words are too few: what is missing, and the line that is likely meant."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bids_hsf.bids.selection import is_image_name
+from bids_hsf.errors import UsageError
+
+HELP_WORDS: dict[tuple[str, ...], str] = {("help",): "--help", ("version",): "--version"}
+
+
+def asked_for_help(arguments: Sequence[str]) -> list[str]:
+    """Take `bids-hsf help` for what it means."""
+    flag = HELP_WORDS.get(tuple(arguments))
+    return list(arguments) if flag is None or Path(arguments[0]).exists() else [flag]
+
+
+def too_few(options: dict[str, Any]) -> UsageError:
+    """Say what a line lacks, with the whole of it in the hint.
+
+    Parameters
+    ----------
+    options : dict
+        What was given, by the names of the settings.
+    """
+    words = [as_typed(options[name]) for name in ("bids_dir", "output_dir") if options.get(name) is not None]
+    words += map(str, options.get("levels", ()))
+    if not words:
+        return UsageError(
+            "Neither an image nor a dataset is named",
+            "One image: bids-hsf IMAGE.nii.gz OUTPUT_DIR. A BIDS dataset: bids-hsf BIDS_DIR OUTPUT_DIR participant. "
+            "All options: bids-hsf --help",
+        )
+    images = [word for word in words if is_image_name(Path(word))]
+    if images:
+        others = [word for word in words if word not in images]
+        line = ["bids-hsf", *images, "OUTPUT_DIR"]
+        return UsageError(
+            f"{' '.join(others)} before {images[0]} is no image; images come first, then the output folder",
+            f"For example: {shlex.join(line)}",
+        )
+    if len(words) == 1:
+        line = ["bids-hsf", words[0], str(Path(words[0]) / "derivatives/bids-hsf"), "participant"]
+        return UsageError("the output folder and the level are missing", f"For example: {shlex.join(line)}")
+    line = ["bids-hsf", *words[:2], "participant"]
+    return UsageError(
+        "the level is missing: participant, group or status",
+        f"{shlex.join(line)} segments the scans; then group makes the table, and status tells what is done.",
+    )
+
+
+def as_typed(path: Path) -> str:
+    """Path as somebody in the working folder would write it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
