@@ -120,6 +120,12 @@ def from_canonical(data: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[A
     return np.asarray(nib.orientations.apply_orientation(data, back))
 
 
+def empty_for_canonical(shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Make an array of a storage order's shape that lies in memory as RAS+ has it: turned to that, it is no copy."""
+    turned = to_canonical(np.broadcast_to(np.float32(0), shape), affine)[0].shape
+    return from_canonical(np.empty(turned, dtype=np.float32), affine)
+
+
 def box_around(indices: NDArray[Any], margins: NDArray[Any], shape: tuple[int, ...], hemisphere: str) -> CropBox:
     """Smallest box that holds voxel `indices` (N, 3) and `margins` (3,) voxels more, cut to `shape`.
 

@@ -1,6 +1,7 @@
 """Read a scan, or say in one line why it cannot be one."""
 
 import gzip
+import io
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,14 +9,15 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bids_hsf.errors import BidsHsfError, UnreadableImageError
 from bids_hsf.findings import Finding, Weight
-from bids_hsf.geometry import Grid, from_canonical, to_canonical
+from bids_hsf.geometry import Grid, empty_for_canonical, to_canonical
 from bids_hsf.image_files import MAX_DEFLATE_RATIO, check_beginning, check_offset, drain, failure, file_size, pieces
-from bids_hsf.outliers import tissue_range, without_outliers
+from bids_hsf.outliers import replace_outliers, tissue_range
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ VOXEL_SIZE_RANGE_MM = (0.05, 20.0)
 
 MIN_AXIS_VOXELS = 8
 MAX_BAD_SHARE = 0.98  # of NaN and infinite voxels: a brain fills at least as much of its own box
-MAX_EXACT_BYTES = 4  # of an integer that float64 holds as it is
+SLICES_AT_ONCE = 8
 AGAIN = "Copy, fetch or convert it again."
 LARGE_VOXELS = 1 << 26  # of these, memory is set aside only once all have been seen
 SURROUNDED = 0.5  # a bad voxel is a hole in tissue where at least so many of those around it are sound
@@ -157,7 +159,7 @@ def load_scan(path: Path) -> LoadedScan:
     image = open_scan(path)
     _check_large(image, path)
     voxels, n_behind = _read_voxels(image, path)
-    return _in_canonical_order(image, voxels, path, n_behind)
+    return _in_canonical_order(image, voxels, path, n_behind, is_ours=True)
 
 
 def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
@@ -187,13 +189,13 @@ def take_scan(image: nib.Nifti1Image, name: str = "the image") -> LoadedScan:
 
 
 def _in_canonical_order(
-    image: nib.Nifti1Image, voxels: NDArray[np.float32], name: Path | str, n_behind: int = 0
+    image: nib.Nifti1Image, voxels: NDArray[np.float32], name: Path | str, n_behind: int = 0, *, is_ours: bool = False
 ) -> LoadedScan:
-    """Check voxels (X, Y, Z) in storage order, behind which `n_behind` bytes were left, and turn them to RAS+."""
+    """Check voxels (X, Y, Z) in storage order, behind which bytes were left, and turn them to RAS+; ours may change."""
     data, not_finite = _finite(voxels, name)
     if float(data.max()) == float(data.min()):
         raise UnreadableImageError(f"{name} is constant: every voxel is {float(data.flat[0]):g}")
-    data, wild = _of_tissue(data)
+    data, wild = _of_tissue(data, is_ours=is_ours or data is not voxels)
     told = (
         not_finite,
         wild or _clipped(data),
@@ -255,16 +257,14 @@ def _read_voxels(image: nib.Nifti1Image, path: Path) -> tuple[NDArray[np.float32
 
 def _for_canonical_order(image: nib.Nifti1Image) -> NDArray[np.float32]:
     """Voxels (X, Y, Z) in storage order that lie in memory as RAS+ has them: turned to it they are copied no more."""
-    stored = image.dataobj
-    is_scaled = (float(stored.slope), float(stored.inter)) != (1.0, 0.0)
-    # What float64 holds as it is need not become that on its way.
-    is_plain = stored.dtype.kind == "f" or stored.dtype.itemsize <= MAX_EXACT_BYTES
-    values = stored.get_unscaled() if is_plain and not is_scaled else np.asarray(stored, dtype=np.float32)
-    values = values.reshape(values.shape[:3])
-    affine = np.asarray(image.affine, dtype=float)
-    whole = np.empty(to_canonical(values, affine)[0].shape, dtype=np.float32)
-    data = from_canonical(whole, affine)
-    data[...] = values
+    proxy = image.dataobj
+    stored = proxy.get_unscaled().reshape(image.shape[:3], order="F")
+    data = empty_for_canonical(stored.shape, np.asarray(image.affine, dtype=float))
+    # Scaled a few slices at a time, by nibabel as ever: all at once takes as much again, or twice.
+    for first in range(0, stored.shape[2], SLICES_AT_ONCE):
+        part = stored[..., first : first + SLICES_AT_ONCE]
+        again = ArrayProxy(io.BytesIO(part.tobytes("F")), (part.shape, part.dtype, 0, proxy.slope, proxy.inter))
+        data[..., first : first + SLICES_AT_ONCE] = np.asarray(again, dtype=np.float32)
     return data
 
 
@@ -305,12 +305,12 @@ def _filled(data: NDArray[np.float32], finite: NDArray[np.bool_]) -> tuple[NDArr
         if not bad.any():
             continue
         around = slice(max(0, place - 1), place + 2)
-        middle = place - around.start
-        # Beyond the edge of the image there is nothing.
-        sound = uniform_filter(finite[around].astype(np.float32), 3, mode="constant")[middle]
-        sums = uniform_filter(np.where(finite[around], data[around], 0), 3, mode="constant")[middle]
-        hole = bad & (sound >= SURROUNDED)
-        filled[place][hole] = sums[hole] / sound[hole]
+        is_sound = finite[around]
+        # Thirds of the planes' sums, so that both are means over 27; beyond the edge of the image there is nothing.
+        planes = (is_sound.sum(0, dtype=np.float32), np.where(is_sound, data[around], 0).sum(0, dtype=np.float32))
+        share, total = (uniform_filter(plane / 3, 3, mode="constant") for plane in planes)
+        hole = bad & (share >= SURROUNDED)
+        filled[place][hole] = total[hole] / share[hole]
         holes += int(hole.sum())
     return filled, holes
 
@@ -321,13 +321,14 @@ def _check_finite(share: float, path: Path | str) -> None:
         raise UnreadableImageError(f"{path} has {1 - share:.0%} NaN or infinite voxels")
 
 
-def _of_tissue(data: NDArray[np.float32]) -> tuple[NDArray[np.float32], Finding | None]:
-    """Replace intensities that no tissue has, and say so."""
+def _of_tissue(data: NDArray[np.float32], *, is_ours: bool) -> tuple[NDArray[np.float32], Finding | None]:
+    """Replace intensities that no tissue has, in the array itself if it is ours, and say so."""
     tissue = tissue_range(data)
-    cut = without_outliers(data, tissue)
-    if cut is data:
+    if not tissue.fills and data.min() >= tissue.low and data.max() <= tissue.high:
         return data, None
-    count, fills = int((cut != data).sum()), ", ".join(f"{fill:g}" for fill in tissue.fills)
+    cut = data if is_ours else data.copy(order="K")
+    count = replace_outliers(cut, tissue)
+    fills = ", ".join(f"{fill:g}" for fill in tissue.fills)
     text = (
         f"{count:,} voxel(s) with intensities that no tissue has, outside {tissue.low:.4g} to {tissue.high:.4g}"
         f"{f' (background {fills})' if fills else ''}, are replaced"

@@ -104,3 +104,13 @@ def without_outliers(values: NDArray[np.float32], tissue: TissueRange) -> NDArra
     cut[cut < np.float32(tissue.low)] = np.float32(tissue.darkest)
     cut[cut > np.float32(tissue.high)] = np.float32(tissue.brightest)
     return cut
+
+
+def replace_outliers(values: NDArray[np.float32], tissue: TissueRange) -> int:
+    """Do the same in the array (X, Y, Z) itself, whose copy would be the most memory that a scan takes; count them."""
+    count = 0
+    for part in values:
+        clean = without_outliers(part, tissue)
+        count += int((clean != part).sum())
+        part[...] = clean
+    return count

@@ -128,7 +128,7 @@ def request_of(card: ModelCard, merge: Merge | None, options: Options) -> dict[s
 def write_maps(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str]) -> None:
     """Write the label map, its table and the soft maps; `sources` are URIs or names of the images behind them."""
     hippocampi, volumes, affine = result.hippocampi, result.volumes, result.image.affine
-    write_table(outputs.table, volumes.to_records())
+    write_table(outputs.table, volumes.to_records(result.quality.structure_dice))
     for name, values in hippocampi.maps.items():
         # BIDS labels are letters and digits.
         write_map(outputs, name.replace("_", ""), from_canonical(values, affine), result.image, *sources)

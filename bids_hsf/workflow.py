@@ -361,12 +361,14 @@ def segment_scan(job: Job, worker: Worker, alone: bool) -> None:
         check_memory(job, model.card, config, model.device.memory_bytes)
         inputs = provenance.describe_inputs(job.inputs)
         loaded = [load_scan(source.path) for source in job.scans]
+        release_memory()  # the file's bytes
     with clock.stage("locate"):
         located = locate_scans(job, loaded, inputs, worker.seams.locate, worker.heads)
         check_unchanged(job, inputs, worker.heads)
         release_memory()  # what registration has freed, before the networks take theirs
     with clock.stage("segment"):
         hippocampi = segment(located.scans, located.location, model, options_of(config))
+        release_memory()
     result = judged_result(job.key, loaded, located, hippocampi, model.card, job.request)
     with together(job.outputs, job.parts, alone=alone) as stage:
         with clock.stage("write"):

@@ -44,6 +44,7 @@ OWN: Descriptions = {
         "Levels": {"good": "Good", "usable": "Usable", "exclude": "To be left out of analyses"},
     },
     "qc_comment": {"Description": "What they wrote"},
+    "qc_rated_at": {"Description": "When they rated it, as their table says"},
     "outlier": {
         "Description": "Whether any measure lies far from those of other scans of one model, contrast and settings; "
         "n/a where fewer than eight can be compared. The rule: each measure's robust z (distance from the median over "

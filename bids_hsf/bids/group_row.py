@@ -11,7 +11,7 @@ from bids_hsf.labels import HEMISPHERES
 IDENTITY = ("participant_id", "session_id", "scan", "suffix", "model", "segmentation")
 JUDGEMENT = (
     *("status", "status_reason", "worst_finding", "finding_codes", "findings"),
-    *("qc", "qc_comment", "outlier", "outlier_score", "outlier_measures"),
+    *("qc", "qc_comment", "qc_rated_at", "outlier", "outlier_score", "outlier_measures"),
 )
 SETTINGS = (
     "model_version",
@@ -64,8 +64,8 @@ class GroupRow:
         Their codes, joined by ";".
     worst_finding : str or None
         Heaviest weight among them: note, check or fail.
-    qc, qc_comment : str or None
-        What somebody who looked at it has said: "good", "usable" or "exclude".
+    qc, qc_comment, qc_rated_at : str or None
+        What somebody who looked at it has said: "good", "usable" or "exclude"; and when.
     outlier : str or None
         "yes" or "no"; None where too few scans can be compared.
     outlier_score : float or None
@@ -112,6 +112,7 @@ class GroupRow:
     worst_finding: str | None = None
     qc: str | None = None
     qc_comment: str | None = None
+    qc_rated_at: str | None = None
     outlier: str | None = None
     outlier_score: float | None = None
     outlier_measures: str | None = None
@@ -205,7 +206,7 @@ class GroupRow:
 
 TEXT_FIELDS = (
     *("session_id", "segmentation", "status_reason", "findings", "finding_codes", "worst_finding"),
-    *("qc", "qc_comment", "outlier", "outlier_measures"),
+    *("qc", "qc_comment", "qc_rated_at", "outlier", "outlier_measures"),
 )
 
 

@@ -30,11 +30,14 @@ class Rating:
     comment : str
     line : int
         Of the file.
+    at : str
+        When, as the file says; "" where it does not.
     """
 
     rating: str
     comment: str
     line: int
+    at: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,12 @@ class Ratings:
         return self.found.get((scan or "", model or "")) or self.found.get((scan or "", ""))
 
     def put_into(self, table: GroupTable) -> None:
-        """Fill the columns "qc" and "qc_comment" of a table."""
+        """Fill the columns "qc", "qc_comment" and "qc_rated_at" of a table."""
         pairs = zip(table.texts("scan"), table.texts("model"), strict=True)
         ratings = [self.of(scan, model) for scan, model in pairs]
         table.put("qc", [None if rating is None else rating.rating for rating in ratings])
-        table.put("qc_comment", [rating.comment or None if rating is not None else None for rating in ratings])
+        for name, said in (("qc_comment", "comment"), ("qc_rated_at", "at")):
+            table.put(name, [getattr(rating, said, None) or None for rating in ratings])
 
     def strangers(self, table: GroupTable) -> list[str]:
         """Ratings of scans or models that a table does not have, by their lines."""
@@ -132,8 +136,8 @@ def _read(path: Path, names: list[str], lines: Any) -> dict[tuple[str, str], Rat
         if said not in RATINGS:
             message = f"{place}: the rating of {scan} is {said!r:.80}, expected {', '.join(RATINGS)} or n/a"
             raise UsageError(message, near(said, RATINGS).strip() or None)
-        comment = row.get("comment", "")
-        rating = Rating(said, "" if comment == MISSING else comment, lines.line_num)
+        comment, when = ("" if row.get(name) == MISSING else row.get(name, "") for name in ("comment", "rated_at"))
+        rating = Rating(said, comment, lines.line_num, when)
         other = found.setdefault((scan, model), rating)
         if other.rating != said:
             raise UsageError(

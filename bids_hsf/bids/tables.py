@@ -40,6 +40,9 @@ TSV_COLUMNS: dict[str, dict[str, Any]] = {
         "Units": "mm^3",
     },
     "volume_mm3_predicted_high": {"Description": "Upper end of that interval", "Units": "mm^3"},
+    "predicted_dice": {
+        "Description": "Dice that the structure is thought to have with the truth, 0 to 1, learnt from spoilt scans"
+    },
     "volume_se_sampling": {
         "Description": "Standard error of the volume that comes of the number of random views",
         "Units": "mm^3",

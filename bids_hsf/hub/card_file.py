@@ -164,16 +164,16 @@ class DiceWeights:
 
     intercept: Weight
     """Of the sum."""
-    certainty: Weight
-    """Logit of the Dice that the label map has with the networks' mean probabilities."""
     entropy: Weight
     """Logarithm of the median of the normalised entropy over the labelled voxels."""
     main_share: Weight
     """Share of the labelled voxels in one piece."""
     overlap: Weight
-    """Share of the located template's hippocampus that is labelled; 0 in a ready-made crop."""
+    """Share of the located template's hippocampus that is labelled, 0.6 at the most; 0 in a ready-made crop."""
     unplaced: Weight
     """1 in a ready-made crop, which nothing was located in, else 0."""
+    turned: Weight
+    """1 where the head lies as heads hardly do, and is a mirror image as likely as not, else 0."""
 
 
 def _refuse_unknown(known: Sequence[str], content: Any) -> Any:
@@ -304,6 +304,11 @@ class SharedForm(Form):
         BeforeValidator(partial(_refuse_unknown, [field.name for field in fields(DiceWeights)])),
     ] = _left_out()
     """How the Dice with the truth is told from a result; optional."""
+    structure_dice: Annotated[
+        DiceWeights,
+        BeforeValidator(partial(_refuse_unknown, [field.name for field in fields(DiceWeights)])),
+    ] = _left_out()
+    """The same of a single structure, by its own entropy; optional."""
     max_entropy: Share = _left_out()
     """Mean normalised entropy over a whole hippocampus; with more a result is worth a look; optional."""
     precision: Annotated[Literal["float32", "int8"], Expected("float32 or int8")] = _left_out()

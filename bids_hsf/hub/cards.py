@@ -106,6 +106,8 @@ class ModelCard:
         Share of weights that are zero.
     predicted_dice : DiceWeights or None
         How the Dice with the truth is told from a result; None where nothing was learnt.
+    structure_dice : DiceWeights or None
+        The same of a single structure, by its own entropy.
     max_entropy : float or None
         Mean over a whole hippocampus; with more a result is worth a look.
     """
@@ -136,6 +138,7 @@ class ModelCard:
     precision: str = "float32"
     sparsity: float = 0.0
     predicted_dice: DiceWeights | None = None
+    structure_dice: DiceWeights | None = None
     max_entropy: float | None = None
 
 

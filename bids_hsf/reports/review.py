@@ -133,12 +133,12 @@ def _stem(scan: str, segmentation: str) -> str:
 
 
 def _ratings(cohort: Cohort, rows: Sequence[int]) -> Iterator[tuple[int, str, str, str]]:
-    """Find what was said of scans before: number of the card, rating, comment, and when, which the table leaves out."""
-    ratings, comments = cohort.table.texts("qc"), cohort.table.texts("qc_comment")
+    """Find what was said of scans before: number of the card, rating, comment, and when."""
+    ratings, comments, times = (cohort.table.texts(name) for name in ("qc", "qc_comment", "qc_rated_at"))
     for number, row in enumerate(rows):
         rating = ratings[row] if ratings[row] in RATINGS else ""
         if rating or comments[row]:
-            yield number, rating or "", comments[row] or "", ""
+            yield number, rating or "", comments[row] or "", times[row] or ""
 
 
 def _coded(values: Sequence[str]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ None of it needs a truth, a unit, or a contrast: how sure the networks are, what
 and how sharp the image is, and whether what is inside looks like anything.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +59,6 @@ class SideMeasures:
         Mean normalised entropy over its voxels, 0-1; 1 for an empty one.
     median_entropy : float
         Their median: that of the inside, since borders are always unsure; 1 for an empty one.
-    certainty : float
-        Dice of the label map with the networks' mean probabilities, 0-1: what they themselves expect.
     snr : float or None
         Range of the tissue's intensities around it over the deviation of the noise; None where the image is flat.
     sharpness : float or None
@@ -77,13 +76,16 @@ class SideMeasures:
         Share of the template's hippocampus, where it was located, that is labelled.
     distance_mm : float or None
         Between its middle and that of the located one; None where it is empty.
+    is_turned : bool
+        Whether the head lies as heads hardly do: axes that are not what the header says exchange the sides, too.
+    structure_entropies : mapping of int to float
+        Label to the median of the normalised entropy over its voxels; labels without a voxel are absent.
     """
 
     volume_mm3: float
     main_share: float
     entropy: float
     median_entropy: float
-    certainty: float
     snr: float | None
     sharpness: float | None
     step: float | None
@@ -92,6 +94,8 @@ class SideMeasures:
     head_share: float | None = None
     overlap: float | None = None
     distance_mm: float | None = None
+    is_turned: bool = False
+    structure_entropies: Mapping[int, float] = field(default_factory=dict)
 
 
 def measure_side(
@@ -119,33 +123,31 @@ def measure_side(
     mask[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(side.slices, near, strict=True))] = inside
     snr, sharpness = noise_and_blur(image, grid.voxel_sizes, settings)
     tissue = tissue_range(image, is_crop=True)
-    foreground = 1 - side.probabilities[0]
     volume = float(inside.sum()) * grid.voxel_volume
     figures = SideMeasures(
         volume_mm3=volume,
         main_share=_main_share(inside),
         entropy=float(entropy[inside].mean()) if inside.any() else 1.0,
         median_entropy=float(np.median(entropy[inside])) if inside.any() else 1.0,
-        certainty=_dice_of_shares(inside, foreground),
         snr=snr,
         sharpness=sharpness,
         step=largest_step(image),
         wild_share=float(((image < tissue.low) | (image > tissue.high)).mean()),
         look=look_of(image, mask, grid.voxel_sizes),
+        structure_entropies=_structure_entropies(side.segmentation.labels, entropy),
     )
     return figures if location is None else _placed(figures, side, inside, grid, location)
+
+
+def _structure_entropies(labels: NDArray[np.uint8], entropy: NDArray[np.float32]) -> dict[int, float]:
+    """Median of the entropy over the voxels of each label."""
+    return {index: float(np.median(entropy[labels == index])) for index in np.unique(labels[labels > 0]).tolist()}
 
 
 def _main_share(inside: NDArray[np.bool_]) -> float:
     """Share of a mask that is in one piece, corners touching; 0 where it is empty."""
     pieces, n_pieces = ndimage.label(inside, structure=np.ones((3, 3, 3)))
     return float(np.bincount(pieces[inside]).max() / inside.sum()) if n_pieces else 0.0
-
-
-def _dice_of_shares(inside: NDArray[np.bool_], shares: NDArray[np.float32]) -> float:
-    """Overlap of a mask with a map of probabilities; 0 where both are empty."""
-    total = float(inside.sum()) + float(shares.sum(dtype=np.float64))
-    return 2 * float(shares[inside].sum(dtype=np.float64)) / total if total else 0.0
 
 
 def _placed(
@@ -169,6 +171,7 @@ def _placed(
         head_share=figures.volume_mm3 / (len(own) * head),
         overlap=float(labelled.mean()),
         distance_mm=distance,
+        is_turned=any(finding.code == "head-turned" for finding in location.findings),
     )
 
 

@@ -4,13 +4,14 @@ A handful of numbers a family of models, in its card, learnt by tests/benchmarks
 of known truth: the logit of the Dice is a weighted sum of the figures below.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import exp, log
 
 from bids_hsf.hub.card_file import DiceWeights
+from bids_hsf.labels import Label
 from bids_hsf.segmentation.measures import SideMeasures
 
-LEAST, MOST = 0.01, 0.99  # of shares, before their logit is taken
+MOST_OVERLAP = 0.6  # with the template's hippocampus; more of it is likeness to the template
 LEAST_ENTROPY = 0.005  # below it less tells nothing
 
 
@@ -21,16 +22,31 @@ def predict_dice(weights: DiceWeights | None, measures: Mapping[str, SideMeasure
     return {side: round(_predicted(weights, regressors(each)), 3) for side, each in measures.items()}
 
 
-def regressors(measures: SideMeasures) -> dict[str, float]:
-    """Figures that the logit of the Dice is a weighted sum of, each within its limits."""
-    certainty = min(max(measures.certainty, LEAST), MOST)
+def predict_structures(
+    weights: DiceWeights | None, measures: Mapping[str, SideMeasures], labels: Sequence[Label]
+) -> dict[str, float]:
+    """Abbreviation of each structure with its side to its predicted Dice; 0 for one without a voxel."""
+    if weights is None:
+        return {}
+    found = {}
+    for side, each in measures.items():
+        for label in labels:
+            entropy = each.structure_entropies.get(label.index)
+            figures = regressors(each, entropy)
+            found[f"{side}_{label.abbreviation}"] = 0.0 if entropy is None else round(_predicted(weights, figures), 3)
+    return found
+
+
+def regressors(measures: SideMeasures, entropy: float | None = None) -> dict[str, float]:
+    """Figures that the logit of the Dice is a weighted sum of, each within its limits; `entropy` is a structure's."""
+    entropy = measures.median_entropy if entropy is None else entropy
     return {
         "intercept": 1.0,
-        "certainty": log(certainty / (1 - certainty)),
-        "entropy": log(max(measures.median_entropy, LEAST_ENTROPY)),
+        "entropy": log(max(entropy, LEAST_ENTROPY)),
         "main_share": measures.main_share,
-        "overlap": measures.overlap or 0.0,
+        "overlap": min(measures.overlap or 0.0, MOST_OVERLAP),
         "unplaced": float(measures.overlap is None),
+        "turned": float(measures.is_turned),
     }
 
 

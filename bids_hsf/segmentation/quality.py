@@ -15,7 +15,7 @@ from bids_hsf.localization.coregistration import GOOD_QUALITY
 from bids_hsf.localization.location import WHOLE_HIPPOCAMPUS_SHARE, Location
 from bids_hsf.segmentation.hippocampi import Hippocampi
 from bids_hsf.segmentation.measures import SideMeasures, measure_side
-from bids_hsf.segmentation.predicted_dice import predict_dice
+from bids_hsf.segmentation.predicted_dice import predict_dice, predict_structures
 from bids_hsf.segmentation.presence import doubts
 from bids_hsf.segmentation.volumes import Volumes, asymmetry_index
 
@@ -78,11 +78,14 @@ class Quality:
         Hemisphere to the Dice that its label map is thought to have with the truth; empty where nothing was learnt.
     measures : mapping of str to SideMeasures
         Hemisphere to what both rest on.
+    structure_dice : mapping of str to float
+        Abbreviation of a structure, such as "L_CA1", to the Dice that it is thought to have; empty like the other.
     """
 
     findings: tuple[Finding, ...]
     predicted_dice: Mapping[str, float] = field(default_factory=dict)
     measures: Mapping[str, SideMeasures] = field(default_factory=dict)
+    structure_dice: Mapping[str, float] = field(default_factory=dict)
 
 
 def judge(
@@ -128,7 +131,9 @@ def judge(
     findings = [*of_result, *(_noted(each) if each.hemisphere in sound else each for each in of_image)]
     if location is not None and location.etiv_mm3 is None and location.etiv_reason is not None:
         findings.append(Finding("etiv-refused", Weight.NOTE, f"no intracranial volume: {location.etiv_reason}"))
-    return Quality(tuple(findings), predicted, measures)
+    return Quality(
+        tuple(findings), predicted, measures, predict_structures(card.structure_dice, measures, found.labels)
+    )
 
 
 def confirmed(

@@ -10,7 +10,7 @@ its length: the first views of many are those of few.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,15 +74,21 @@ def _draw_one(recipe: AugmentationRecipe, rng: np.random.Generator) -> Sample:
 
 
 def _sobol(recipe: AugmentationRecipe, rng: np.random.Generator) -> Iterator[Sample]:
-    """Draw samples at the points of a scrambled sequence; elastic ones have their control points from a second one."""
+    """Draw samples at the points of a scrambled sequence."""
     # Half a second, which only a run with random views has to pay.
     from scipy.stats import qmc
 
-    n = recipe.elastic_control_points
     sequence = qmc.Sobol(N_DIMENSIONS, seed=rng)
+    return samples_at((sequence.random(1)[0] for _ in count()), recipe, rng)
+
+
+def samples_at(points: Iterator[Unit], recipe: AugmentationRecipe, rng: np.random.Generator) -> Iterator[Sample]:
+    """Draw samples at points (11,) of the unit cube; elastic ones have control points from a sequence of their own."""
+    from scipy.stats import qmc
+
+    n = recipe.elastic_control_points
     elastic = qmc.Sobol(3 * n**3, seed=rng)
-    while True:
-        point = sequence.random(1)[0]
+    for point in points:
         if point[1] < recipe.affine_probability:
             yield _affine_at(point, recipe)
         else:

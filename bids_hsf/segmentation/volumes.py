@@ -93,10 +93,19 @@ class Volumes:
                 return structure
         raise KeyError(abbreviation)
 
-    def to_records(self) -> list[dict[str, Any]]:
-        """One row a structure, in the columns of ``dseg.tsv``; what does not exist is None."""
+    def to_records(self, predicted_dice: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+        """One row a structure, in the columns of ``dseg.tsv``; what does not exist is None.
+
+        Parameters
+        ----------
+        predicted_dice : mapping of str to float, optional
+            Abbreviation to the Dice that the structure is thought to have; without any there is no such column.
+        """
         known = {name for structure in self.structures for name in structure.spread or {}}
-        return [_record(structure, known) for structure in self.structures]
+        records = [_record(structure, known) for structure in self.structures]
+        for record in records if predicted_dice else ():
+            record["predicted_dice"] = (predicted_dice or {}).get(record["abbreviation"])
+        return records
 
 
 def _record(structure: StructureVolume, known: Collection[str]) -> dict[str, Any]:

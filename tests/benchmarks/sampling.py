@@ -18,10 +18,12 @@ import csv
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -36,7 +38,7 @@ from bids_hsf.segmentation.augmentation import Sample
 from bids_hsf.segmentation.decision import decide
 from bids_hsf.segmentation.hippocampi import Crop, cut_crops
 from bids_hsf.segmentation.model import Model, Options, open_ensemble
-from bids_hsf.segmentation.sampling import Look, looks
+from bids_hsf.segmentation.sampling import N_DIMENSIONS, Look, looks, samples_at
 from bids_hsf.segmentation.sampling_error import sampling_error
 from bids_hsf.segmentation.votes import Predictor, Tally
 
@@ -49,30 +51,32 @@ SCANS = (
 CHECKPOINTS = (2, 4, 6, 8, 12, 16, 20)
 LEAST_SHARE = 0.1
 
-Draw = Callable[[AugmentationRecipe, int, np.random.Generator], Iterator[Look]]
+Rng = np.random.Generator
+Unit = NDArray[np.float64]
+Draw = Callable[[AugmentationRecipe, int, Rng], Iterator[Look]]
 
 
-def independent(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
+def independent(recipe: AugmentationRecipe, n_networks: int, rng: Rng) -> Iterator[Look]:
     """HSF's way: drawn one by one, the same views for all networks."""
     return looks(replace(recipe, sampling="random"), n_networks, rng)
 
 
-def independent_own(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
+def independent_own(recipe: AugmentationRecipe, n_networks: int, rng: Rng) -> Iterator[Look]:
     """Drawn one by one, views of its own for each network."""
     return zipped([looks(replace(recipe, sampling="random"), 1, rng) for _ in range(n_networks)])
 
 
-def sobol(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
+def sobol(recipe: AugmentationRecipe, n_networks: int, rng: Rng) -> Iterator[Look]:
     """The app's way: points of a sequence, views of its own for each network."""
     return looks(replace(recipe, sampling="sobol"), n_networks, rng)
 
 
-def sobol_shared(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
+def sobol_shared(recipe: AugmentationRecipe, n_networks: int, rng: Rng) -> Iterator[Look]:
     """Points of a sequence, the same views for all networks."""
     return (Look(look.number, look.samples * n_networks) for look in looks(recipe, 1, rng))
 
 
-def mirrored_pairs(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
+def mirrored_pairs(recipe: AugmentationRecipe, n_networks: int, rng: Rng) -> Iterator[Look]:
     """Antithetic: each view that was drawn is followed by its opposite, all parameters mirrored about their middle."""
     yield Look(0, (None,) * n_networks)
     number = 1
@@ -83,12 +87,87 @@ def mirrored_pairs(recipe: AugmentationRecipe, n_networks: int, rng: np.random.G
             number += 1
 
 
+def at_points(points: Iterator[Unit], recipe: AugmentationRecipe, n_networks: int, rng: Rng) -> Iterator[Look]:
+    """Views of its own for each network at points of the unit cube, dealt out as the app deals out Sobol's."""
+    yield Look(0, (None,) * n_networks)
+    views = samples_at(points, recipe, rng)
+    for number in count(1):
+        yield Look(number, tuple(islice(views, n_networks)))
+
+
+def lattice(recipe: AugmentationRecipe, n_networks: int, rng: Rng) -> Iterator[Look]:
+    """Rank-1 lattice rule, shifted at random, in the order of van der Corput: its first 4, 8, ... are rules, too."""
+    vector, shift = lattice_vector(N_DIMENSIONS), rng.random(N_DIMENSIONS)
+    return at_points(((radical_inverse(k) * vector + shift) % 1 for k in count()), recipe, n_networks, rng)
+
+
+def kronecker(recipe: AugmentationRecipe, n_networks: int, rng: Rng) -> Iterator[Look]:
+    """Multiples of powers of the generalised golden ratio, shifted at random: a lattice of no fixed length."""
+    ratio = 2.0
+    for _ in range(60):
+        ratio = (1 + ratio) ** (1 / (N_DIMENSIONS + 1))
+    steps, shift = ratio ** -np.arange(1.0, N_DIMENSIONS + 1), rng.random(N_DIMENSIONS)
+    return at_points(((shift + k * steps) % 1 for k in count()), recipe, n_networks, rng)
+
+
+def stratified(recipe: AugmentationRecipe, n_networks: int, rng: Rng) -> Iterator[Look]:
+    """Flips in turn and every fifth view elastic, so that shares are exact; Sobol points for the affine ones alone."""
+    yield Look(0, (None,) * n_networks)
+    views = samples_at(strata(recipe, rng), recipe, rng)
+    for number in count(1):
+        yield Look(number, tuple(islice(views, n_networks)))
+
+
+def strata(recipe: AugmentationRecipe, rng: Rng) -> Iterator[Unit]:
+    """Points for `stratified`."""
+    sequence, start, phase = qmc.Sobol(N_DIMENSIONS - 2, seed=rng), rng.random(), int(rng.integers(2))
+    share = 1 - recipe.affine_probability
+    drawn = [0, 0]
+    for k in count():
+        is_elastic = int((k + 1) * share + start) > int(k * share + start)
+        flip = (drawn[is_elastic] + phase) % 2
+        drawn[is_elastic] += 1
+        rest = np.zeros(N_DIMENSIONS - 2) if is_elastic else sequence.random(1)[0]
+        yield np.concatenate([[0.0 if flip else 1.0, float(is_elastic)], rest])
+
+
+def radical_inverse(number: int) -> float:
+    """Mirror the binary digits of a number about the point: van der Corput's sequence."""
+    value, weight = 0.0, 0.5
+    while number:
+        value, number, weight = value + weight * (number & 1), number >> 1, weight / 2
+    return value
+
+
+def lattice_vector(n_dimensions: int, log_points: int = 6) -> NDArray[np.int_]:
+    """Find a rule component by component: least worst-case error for 4 to 64 points, those of Korobov's class 2."""
+    sizes = [2**k for k in range(2, log_points + 1)]
+    products, vector = {n: np.ones(n) for n in sizes}, []
+
+    def factor(candidate: int, n: int) -> NDArray[np.float64]:
+        x = np.arange(n) * candidate / n % 1
+        return np.asarray(1 + 2 * np.pi**2 * (x * x - x + 1 / 6))
+
+    def error(candidate: int) -> float:
+        return float(sum(((products[n] * factor(candidate, n)).mean() - 1) * n**2 for n in sizes))
+
+    for _ in range(n_dimensions):
+        # Two equal components would be drawn as one.
+        vector.append(min(set(range(1, sizes[-1], 2)) - set(vector), key=error))
+        for n in sizes:
+            products[n] = products[n] * factor(vector[-1], n)
+    return np.array(vector)
+
+
 WAYS: dict[str, Draw] = {
     "random (HSF's)": independent,
     "random, own views": independent_own,
     "antithetic pairs": mirrored_pairs,
     "sobol, shared views": sobol_shared,
     "sobol, own views (the app's)": sobol,
+    "rank-1 lattice": lattice,
+    "golden-ratio lattice": kronecker,
+    "flips and transforms in strata": stratified,
 }
 
 

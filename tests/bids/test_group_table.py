@@ -54,7 +54,16 @@ def test_columns_stand_in_the_order_of_the_documentation() -> None:
     assert columns_of([ROW]) == [
         *("participant_id", "session_id", "scan", "suffix", "model", "segmentation"),
         *("status", "status_reason", "worst_finding", "finding_codes", "findings", "qc", "qc_comment"),
-        *("outlier", "outlier_score", "outlier_measures", "model_version", "model_files", "app_version", "labels"),
+        *(
+            "qc_rated_at",
+            "outlier",
+            "outlier_score",
+            "outlier_measures",
+            "model_version",
+            "model_files",
+            "app_version",
+            "labels",
+        ),
         *("test_time_augmentations", "derivatives", "other_settings", "localization_quality"),
         *("L_coverage", "R_coverage", "L_n_components", "R_n_components", "L_predicted_dice", "R_predicted_dice"),
         *("L_entropy_mean", "R_entropy_mean", "L_CA1-3_mm3", "L_mm3_mm3", "R_CA1-3_mm3", "L_total_mm3", "R_total_mm3"),

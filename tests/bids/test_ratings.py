@@ -27,6 +27,7 @@ def test_what_the_page_exports_and_what_editors_make_of_it(tmp_path: Path) -> No
     table = GroupTable([GroupRow("a", "a_T1w", "m"), GroupRow("b", "b_T1w", "n")])
     ratings.put_into(table)
     assert (table.texts("qc"), table.texts("qc_comment")) == (["good", "exclude"], [None, "moved"])
+    assert table.texts("qc_rated_at") == ["2026", None]
     assert ratings.strangers(table.chosen([True, False])) == ["b_T1w in line 3"]
 
 

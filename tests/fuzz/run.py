@@ -529,7 +529,8 @@ def main() -> int:
     warnings.simplefilter("ignore", NonInteractiveExampleWarning)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # what is written to the current folder is seen among the rest
-        os.environ["BIDS_HSF_CACHE"] = os.environ["TMPDIR"] = folder
+        os.environ["BIDS_HSF_CACHE"] = str(Path(folder) / "own" / "cache")  # where it is remembered what has passed
+        os.environ["TMPDIR"] = folder
         tempfile.tempdir = folder
         fuzzer = Fuzzer(Path(folder) / "own", random.Random(options.seed))
         fuzzer.folder.mkdir()

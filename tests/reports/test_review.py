@@ -78,10 +78,13 @@ def test_sites_are_filtered_by_and_ages_are_not(tmp_path):
 
 def test_ratings_of_the_table_are_shown(tmp_path):
     write_group(tmp_path, 9)
-    change_rows(tmp_path, {2: {"qc": "exclude", "qc_comment": "moved"}, 4: {"qc": "good"}, 5: {"qc": "n/a"}})
+    change_rows(
+        tmp_path,
+        {2: {"qc": "exclude", "qc_comment": "moved", "qc_rated_at": "2026-01-02"}, 4: {"qc": "good"}, 5: {"qc": "n/a"}},
+    )
     cards, told = scans_of(review_page(tmp_path))
     found = {cards[number]["scan"]: rest for number, *rest in told["ratings"]}
-    assert found == {"sub-0002_T1w": ["exclude", "moved", ""], "sub-0004_T1w": ["good", "", ""]}
+    assert found == {"sub-0002_T1w": ["exclude", "moved", "2026-01-02"], "sub-0004_T1w": ["good", "", ""]}
 
 
 def test_joined_labels_of_one_model_are_one_card(tmp_path):

@@ -1,11 +1,12 @@
 """What is measured of a hippocampus and of the image around it, on phantoms whose figures are known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from bids_hsf.findings import Finding, Weight
 from bids_hsf.geometry import Grid
 from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.location import Location
@@ -70,10 +71,15 @@ def test_a_hippocampus_in_its_place() -> None:
     assert found.head_share == pytest.approx(1)
     assert found.overlap == pytest.approx(1)
     assert found.distance_mm == pytest.approx(0, abs=0.1)
-    share = 0.95
-    assert found.certainty == pytest.approx(2 * share / (1 + share), abs=1e-3)
+    assert not found.is_turned
+    assert found.structure_entropies == {1: pytest.approx(0.02)}
     assert found.median_entropy == pytest.approx(0.02)
     assert 0.05 < found.entropy < 0.4
+
+
+def test_a_head_that_lies_as_none_does_is_told() -> None:
+    turned = replace(HERE, findings=(Finding("head-turned", Weight.CHECK, "turned", 90.0, 45.0),))
+    assert Case(body()).measured(location=turned).is_turned
 
 
 def test_one_that_was_shifted_or_shrunk_or_broken() -> None:
@@ -93,7 +99,7 @@ def test_one_that_was_shifted_or_shrunk_or_broken() -> None:
 
 def test_an_empty_one_is_all_that_is_bad() -> None:
     found = Case(np.zeros(SHAPE, bool)).measured(location=HERE)
-    assert (found.volume_mm3, found.main_share, found.certainty, found.overlap) == (0, 0, 0, 0)
+    assert (found.volume_mm3, found.main_share, found.overlap, found.structure_entropies) == (0, 0, 0, {})
     assert (found.entropy, found.median_entropy, found.distance_mm, found.look) == (1, 1, None, None)
 
 

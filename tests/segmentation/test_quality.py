@@ -15,7 +15,7 @@ from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.coregistration import Coregistration
 from bids_hsf.segmentation.quality import Quality, confirmed, judge
 
-WEIGHTS = DiceWeights(intercept=-4.4, certainty=1, entropy=-0.4, main_share=1, overlap=2, unplaced=0.5)
+WEIGHTS = DiceWeights(intercept=-3.2, entropy=-0.9, main_share=1.5, overlap=1.5, unplaced=0.9, turned=-5)
 CARD = replace(model_card(), predicted_dice=WEIGHTS, max_entropy=0.3)
 IMAGE = image()
 

@@ -79,7 +79,7 @@ class Ratings {
       const rating = cell("rating");
       if (cells.length !== names.length || !cell("scan") || (rating && !RATINGS.includes(rating))) {
         told.faults.push(place + 2);
-      } else if (this.own.has(key) && this.own.get(key).at > (cell("rated_at") || "")) {
+      } else if (this.get(key).at > (cell("rated_at") || "")) {
         told.older += 1;
       } else {
         this.set(key, rating, cell("comment"), cell("rated_at"));
