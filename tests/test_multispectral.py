@@ -133,7 +133,7 @@ def test_tables_and_reports_tell_the_maps_apart(joined: Joined) -> None:
         assert float(row["L_total_mm3"]) == pytest.approx(total, abs=0.05)
     page = (joined.output_dir / "sub-together.html").read_text()
     assert f"T2w+T1w · {SEGMENTATION}HBT" in page
-    assert f"figures/sub-together_{STEM}_desc-multispectralentropy_dseg.svg" in page
+    assert f"figures/sub-together_{STEM}_desc-multispectralsegmentation_dseg.svg#entropy" in page
     assert "No picture" not in page
 
 

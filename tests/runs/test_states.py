@@ -74,7 +74,7 @@ def test_result_of_a_file_of_another_name_is_of_another_image(config: Config) ->
 def test_a_scan_that_lacks_any_file_is_not_done(config: Config, place: int) -> None:
     (job,) = plan(config)
     finish(job)
-    assert len(job.expected_files) == 8
+    assert len(job.expected_files) == 7
     job.expected_files[place].unlink()
     assert state_of(job) is State.MISSING
     assert unfinished([job], force=False) == [job]
@@ -124,7 +124,7 @@ def recorded(job: Job) -> None:
     write_json(job.outputs.provenance, Provenance(outputs=known).to_json())
 
 
-@pytest.mark.parametrize("place", range(8))
+@pytest.mark.parametrize("place", range(7))
 @pytest.mark.parametrize("spoil", ["", "x" * 9000], ids=["empty", "other"])
 def test_a_scan_with_a_file_that_is_not_as_it_was_written_is_not_done(
     config: Config, place: int, spoil: str, caplog: pytest.LogCaptureFixture
