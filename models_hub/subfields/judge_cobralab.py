@@ -22,12 +22,13 @@ import numpy as np
 import torch
 from fitting import carried, filled, fit, grid_points
 from judge_crops import Confidence, Networks
-from judge_intervals import KINDS, image_of
 from judge_scans import dice, hippunfold_labels, mosaic
 from pool import ATLAS_MM, MARGIN_MM, POOL_MM, cut_around, put, shape_field
 from scipy import ndimage
+from synthesis import T1W, T2W, known_means, rendered
 from torch.nn import functional as F
 
+KINDS = {"T1w": (T1W, 0.8), "T2w": (T2W, 0.5)}  # means, blur in mm
 MERGES = {
     "Sub": (1,),
     "CA1": (2,),
@@ -42,6 +43,13 @@ MERGES = {
 FROM_COBRALAB = {1: 2, 2: 1, 4: 5, 5: 4, 6: 6}  # their numbers to this family's; CA2 and CA3 are one there
 FROM_MNI = {"L": {7: 2, 8: 1, 9: 5, 10: 4, 11: 6}, "R": {88: 2, 89: 1, 90: 5, 91: 4, 92: 6}}
 COBRALAB_MM = 0.3
+
+
+def image_of(labels: np.ndarray, kind: str, seed: int) -> torch.Tensor:
+    """Synthetic image of a label map of pool.py, T1w- or T2w-like."""
+    table, blur_mm = KINDS[kind]
+    generator = torch.Generator().manual_seed(seed)
+    return rendered(torch.from_numpy(labels), known_means(table, kind == "T2w", generator), blur_mm, generator)
 
 
 def renumbered(data: np.ndarray, table: dict[int, int]) -> np.ndarray:

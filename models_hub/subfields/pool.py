@@ -24,10 +24,14 @@ MARGIN_MM = 10
 ALVEUS_ON = np.array([0, 0.1, 1.0, 1.0, 0.9, 0.5, 0.5])
 ALVEUS_MM = (0.0, 0.7)
 OVERLAY_MM = (0.0, 1.1)  # thickness upon CA1 to CA3 over what the head has there; the greater of both holds
+# The hippocampal-amygdaloid transition area, a tissue of its own in tpl-upenn, lies in front of the subfields and above
+# them; those who draw the whole hippocampus take it in, HippUnfold's subfields leave it out.
+TRANSITION_MM = (-0.5, 2.2)  # thickness, none below nought
+TRANSITION_SHARE = 0.25  # of the length, from the front
 BEYOND_FREESURFER = (0.0, 0.35)  # share of the subiculum, from its medial end, that FreeSurfer may not take in
-MEAN_SCALE, SCALE_SD = 1.05, 0.06  # of an axis; the averages are of small heads
+MEAN_SCALE, SCALE_SD = 1.05, 0.07  # of an axis; the averages are of small heads
 # Knots of the deformations that atlas and head share, in mm, and the standard deviation of their displacement.
-BENDS_MM = ((16.0, 1.2), (7.0, 0.45))
+BENDS_MM = ((22.0, 1.6), (14.0, 1.0), (7.0, 0.45))
 # Tissues around a hippocampus, numbered on from its six labels, and the FreeSurfer numbers of each.
 TISSUES = {
     "alveus": (),
@@ -44,6 +48,7 @@ TISSUES = {
     "cerebellar cortex": (8, 47),
     "fluid": (24,),
     "vessel": (30, 62),
+    "transition": (),
     "outside": (0,),
 }
 FIRST_TISSUE = 7
@@ -100,6 +105,26 @@ def with_alveus(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
     free = ~filled(hippocampus, POOL_MM, 1.0) & ~np.isin(part, (NUMBER["amygdala"], NUMBER["cortex"]))
     # The middle of the first voxel lies half of one beyond the border.
     part[free & (distance - 0.5 < layer - 0.25)] = NUMBER["alveus"]
+    covered = labels.copy()
+    covered[near] = part
+    return covered
+
+
+def with_transition(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
+    """Cover the front of a label map at POOL_MM with grey matter that is none of the subfields."""
+    hippocampus = (labels > 0) & (labels < FIRST_TISSUE)
+    box = ndimage.find_objects(hippocampus.astype(int))[0]
+    near = tuple(slice(max(0, s.start - 6), s.stop + 6) for s in box)
+    part = labels[near].copy()
+    distance, nearest = ndimage.distance_transform_edt(~hippocampus[near], return_indices=True)
+    y = np.arange(part.shape[1])[None, :, None]
+    held = np.flatnonzero(hippocampus[near].any(axis=(0, 2)))
+    along = (nearest[1] - held[0]) / (held[-1] - held[0])  # from 0 at the tail's end to 1 in front
+    # Thickest in front, and none where it would lie behind the subfields.
+    layer = thickness_mm / POOL_MM * np.clip((along - 1 + TRANSITION_SHARE) / TRANSITION_SHARE, 0, 1)
+    layer = layer * np.clip((y - nearest[1]) / np.maximum(distance, 1e-6), 0, 1)
+    free = ~hippocampus[near] & ~filled(hippocampus[near], POOL_MM, 1.0)
+    part[free & (distance - 0.5 < layer - 0.25)] = NUMBER["transition"]
     covered = labels.copy()
     covered[near] = part
     return covered
@@ -163,7 +188,7 @@ def around(atlas: np.ndarray, context: np.ndarray, mapping: Map, rng: np.random.
     points = bent(grid_points(shape, ATLAS_MM, POOL_MM), rng)
     hippocampus = carried(atlas, ATLAS_MM, lambda at: at, points).argmax(0)
     both = composed(hippocampus, resampled(tissues_of(context), CONTEXT_MM, mapping(points)))
-    return with_alveus(both, rng.uniform(*OVERLAY_MM))
+    return with_transition(with_alveus(both, rng.uniform(*OVERLAY_MM)), rng.uniform(*TRANSITION_MM))
 
 
 def main() -> None:

@@ -2,13 +2,24 @@
 
 import torch
 from pool import POOL_MM
-from synthesis import synthesize
+from synthesis import SRLM, synthesize
 from torch import Tensor
 from torch.nn import functional as F
-from training.augmentation import chance, change_contrast, normalized, random_box, sampling_grid, spoil
+from training.augmentation import (
+    chance,
+    change_contrast,
+    normalized,
+    random_box,
+    sampling_grid,
+    smooth_field,
+    spoil,
+    uniform,
+)
 
 VOXEL_MM = 0.7
 N_CLASSES = 7
+WRINKLE_KNOTS, WRINKLE_VOXELS = 12, 0.8  # an axis; deviation of the displacement
+LOOSE_KNOTS, LOOSENESS = 9, 0.8  # an axis; deviation of the share of SRLM in a voxel of its border
 SIZES = {"tight": (40, 64, 40), "roomy": (48, 72, 48)}
 
 
@@ -24,6 +35,31 @@ def soft_labels(labels: Tensor, grid: Tensor) -> Tensor:
     one_hot = F.one_hot(inside, N_CLASSES).permute(3, 0, 1, 2)[None, 1:].float()
     shares = F.grid_sample(one_hot, grid, padding_mode="zeros", align_corners=True)[0]
     return torch.cat([1 - shares.sum(0, keepdim=True), shares])
+
+
+def wrinkled(grid: Tensor, generator: torch.Generator) -> Tensor:
+    """Deform a sampling grid finely, so that what lies within a hippocampus does not follow from its outline."""
+    field = smooth_field(grid[0, ..., 0], 3, WRINKLE_KNOTS, generator).permute(1, 2, 3, 0)
+    # Neighbours lie a voxel apart: their distance turns voxels into the grid's own unit, along each of its axes.
+    steps = torch.stack([grid.diff(dim=axis).abs().mean((0, 1, 2, 3)) for axis in (1, 2, 3)]).amax(0)
+    return grid + uniform(0.0, WRINKLE_VOXELS, generator) * field * steps
+
+
+def with_loose_layers(shares: Tensor, generator: torch.Generator) -> Tensor:
+    """Make SRLM thicker here and thinner there, at the expense of the grey matter that shares its voxels.
+
+    Six atlases have six SRLMs: a network that has seen them often enough draws them from memory, wherever the dark band
+    is. `shares` are (N_CLASSES, x, y, z), as those that are returned.
+    """
+    inside, layer = 1 - shares[0], shares[SRLM]
+    smooth = F.avg_pool3d(layer[None, None], 3, 1, 1)[0, 0]
+    amount = uniform(0.0, LOOSENESS, generator) * smooth_field(layer, 1, LOOSE_KNOTS, generator)[0]
+    moved = layer + (amount + uniform(-0.3, 0.3, generator)) * 4 * smooth * (1 - smooth)
+    rest = inside - layer
+    is_shared = rest > 1e-3
+    moved = torch.where(is_shared, moved.clamp(min=0).minimum(inside), layer)
+    factor = torch.where(is_shared, (inside - moved) / rest.clamp(min=1e-3), torch.ones_like(rest))
+    return torch.cat([shares[:1], shares[1:SRLM] * factor, moved[None]])
 
 
 def boxed(image: Tensor, shares: Tensor, recolor: float | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -70,8 +106,8 @@ def draw_synthetic(
     tissues: Tensor, size: tuple[int, ...], strength: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw one sample of a label map of pool.py: first its geometry, then an image; shapes as draw_real's."""
-    grid = sampling_grid(tissues, size, strength, generator, VOXEL_MM / POOL_MM)
-    shares = soft_labels(tissues, grid)
+    grid = wrinkled(sampling_grid(tissues, size, strength, generator, VOXEL_MM / POOL_MM), generator)
+    shares = with_loose_layers(soft_labels(tissues, grid), generator)
     nearest = F.grid_sample(
         tissues[None, None].float(), grid, mode="nearest", padding_mode="border", align_corners=True
     )

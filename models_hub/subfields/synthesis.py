@@ -27,8 +27,9 @@ T1W = {
     "cerebellar white": (0.95, 0.05),
     "cerebellar cortex": (0.52, 0.06),
     "vessel": (0.5, 0.35),
+    "transition": (0.54, 0.06),
     "outside": (0.5, 0.4),
-    "alveus": (0.82, 0.12),
+    "alveus": (0.78, 0.14),
     "gap": (0.5, 0.25),
 }
 T2W = {
@@ -44,6 +45,7 @@ T2W = {
     "cerebellar white": (0.36, 0.05),
     "cerebellar cortex": (0.58, 0.06),
     "vessel": (0.4, 0.35),
+    "transition": (0.57, 0.06),
     "outside": (0.4, 0.35),
     "alveus": (0.38, 0.06),
     "gap": (0.6, 0.3),
@@ -63,7 +65,7 @@ def known_means(table: dict[str, tuple[float, float]], t2w: bool, generator: tor
     # Grey and white matter lie closer together in a child, at a low field, or by another sequence.
     gap = float(means[NUMBER["white"]]) - grey
     means[1:7] = grey
-    if chance(0.3, generator):  # thinner than a voxel, and beside the temporal horn
+    if chance(0.5, generator):  # thinner than a voxel, and beside the temporal horn
         wet = uniform(0.0, 0.8, generator)
         means[NUMBER["alveus"]] = (1 - wet) * means[NUMBER["alveus"]] + wet * means[NUMBER["ventricle"]]
     if t2w:
@@ -86,7 +88,7 @@ def any_means(generator: torch.Generator) -> Tensor:
     means = torch.rand(N_TISSUES, generator=generator)
     if chance(0.6, generator):
         grey = float(means[NUMBER["cortex"]])
-        for tissue in (SUB, CA1, CA2, CA3, DG, NUMBER["amygdala"]):
+        for tissue in (SUB, CA1, CA2, CA3, DG, NUMBER["amygdala"], NUMBER["transition"]):
             means[tissue] = grey + normal(0.0, 0.08, generator)
     return means
 
