@@ -210,6 +210,7 @@ def rewrite_reports(config: Config, terminal: Terminal) -> int:
     if not subjects:
         raise NoInputError(f"No derivatives to report in {config.output_dir}", "Run the participant level first.")
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
+    output_dataset.tidy(config.output_dir)
     order = order_of(config.output_dir)
     for subject in subjects:
         write_subject_report(config.output_dir, subject, order[subject])
@@ -250,6 +251,7 @@ def group(config: Config, terminal: Terminal) -> int:
     if config.behaviour.dry_run:
         terminal.show(preview(cohort, said, config.output_dir))
         return 0
+    output_dataset.tidy(config.output_dir)  # behind an array none of whose tasks looks through the root
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
     path = write_tables(cohort, config.output_dir)
     page = write_group_report(config.output_dir)

@@ -16,7 +16,7 @@ from bids_hsf.bids.names import ScanOutputs
 from bids_hsf.bids.output_dataset import STAGING, check_mounted, own_files
 from bids_hsf.bids.provenance import KnownFile, describe_file, is_other, read_provenance
 from bids_hsf.errors import StorageError
-from bids_hsf.files import STALE_SECONDS, TEMPORARY_NAME, remove_temporary, sweep, temporary_name
+from bids_hsf.files import STALE_SECONDS, TEMPORARY_NAME, remove_temporary, temporary_name
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,6 @@ def together(*scan_outputs: ScanOutputs, alone: bool = True) -> Iterator[Stage]:
     check_mounted(output_dir)
     stem = Path(scan_outputs[0].stem).name
     _clear(output_dir / STAGING, stem, alone)
-    sweep(scan_outputs[0].provenance.parent)
     stage = Stage(output_dir / STAGING / temporary_name(stem), scan_outputs)
     try:
         yield stage

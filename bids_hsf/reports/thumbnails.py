@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from bids_hsf.bids.names import THUMBNAIL
-from bids_hsf.files import read_text, write_text
+from bids_hsf.files import read_text, sweep, write_text
 from bids_hsf.reports.canvas import BACKGROUND, ENTROPY, Place, join_rasters, path_data, webp
 from bids_hsf.reports.planes import Vector
 
@@ -50,6 +50,7 @@ def write_thumbnail(path: Path, picture: str) -> None:
 
 def add_missing_thumbnails(folder: Path) -> None:
     """Make the small pictures that a folder of figures lacks: of scans that an older version has done."""
+    sweep(folder)
     for large in sorted(folder.glob("*segmentation_dseg.svg")):
         small = large.with_name(large.name.replace("segmentation_dseg.svg", f"{THUMBNAIL}_dseg.svg"))
         if not small.exists():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_hsf.bids.typed_json import Fields, NotWholeError
-from bids_hsf.files import is_held, read_json, write_json
+from bids_hsf.files import is_held, read_json, sweep, write_json
 from bids_hsf.runs.jobs import Job
 from bids_hsf.runs.signals import Stopped
 
@@ -71,6 +71,7 @@ class Beginning:
 def told(job: Job) -> Iterator[None]:
     """Record that this process is at work on a scan, with signs of life, while the block runs."""
     path = job.outputs.started
+    sweep(path.parent)  # here, since a scan that fails each time gets no further
     beginning = Beginning(time.strftime("%Y-%m-%dT%H:%M:%S%z"), platform.node(), os.getpid(), scheduler_job(os.environ))
     write_json(path, beginning.to_json())
     over = threading.Event()

@@ -1,5 +1,6 @@
 """The group level where not all scans are done: each of the dataset has a row, whatever became of it."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -31,3 +32,21 @@ def test_two_models_miss_scans_each_by_itself(place: Place, tmp_path: Path) -> N
     states = [(row.model, row.status) for row in read_group_table(out)]
     assert (states.count(("toy_fast", "done")), states.count(("toy_voting", "done"))) == (4, 1)
     assert states.count(("toy_voting", "missing")) == 3
+
+
+def test_what_killed_runs_left_goes_with_the_group_level_behind_an_array(place: Place, tmp_path: Path) -> None:
+    out = shutil.copytree(place.reference, tmp_path / "out")
+    folders = out, out / "logs", out / "sub-01" / "figures"
+    old = [folder / ".table.tsv.bids-hsf-0123abcd" for folder in folders]
+    kept = [out / ".table.tsv.bids-hsf-89abcdef", out / ".notes.20240101"]
+    for path in old + kept:
+        path.write_text("half a")
+    for path in [*old, kept[-1]]:
+        os.utime(path, (0, 0))
+    done = run_here(str(place.bids_dir), str(out), "group", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert all(path.exists() for path in old)
+    for words in (("group",), ("participant", "--reports-only")):
+        assert run_here(str(place.bids_dir), str(out), *words).returncode == 0
+    assert [path for path in old if path.exists()] == []
+    assert all(path.exists() for path in kept)

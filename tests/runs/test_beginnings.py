@@ -37,6 +37,16 @@ def test_a_record_is_there_while_a_scan_is_worked_on_and_goes_with_its_end(job: 
     assert state_of(job) is State.MISSING  # whoever hears of the error records it
 
 
+def test_what_a_killed_run_left_beside_its_record_goes_even_if_the_scan_fails(job: Job) -> None:
+    old = job.outputs.started.with_name(".sub-01_failure.json.bids-hsf-0123abcd")
+    old.parent.mkdir(parents=True)
+    old.write_text("half a")
+    os.utime(old, (0, 0))
+    with pytest.raises(ScanError), told(job):
+        raise ScanError("cut", "mend it")
+    assert not old.exists()
+
+
 def test_what_was_stopped_or_killed_is_told_so_and_not_as_missing(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "123")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
