@@ -19,6 +19,7 @@
       ClusterError                  69  a cluster that cannot be reached, or whose workers cannot run the app
       OutputError                   73  output cannot be created
       StorageError                  74  reading or writing failed
+        ImageStorageError
 
 A run in which some scans failed exits with 1, one in which all failed with 65; see `workflow`.
 """
@@ -185,3 +186,7 @@ class StorageError(BidsHsfError):
     remedy = (
         "Look at free space, quota, permissions and mounts, then run the same command again: finished scans are kept."
     )
+
+
+class ImageStorageError(StorageError):
+    """The disk or mount fails that an image lies on; where results are written may be another one."""

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import nibabel as nib
 import numpy as np
 
-from bids_hsf.errors import BidsHsfError, StorageError, UnreadableImageError
+from bids_hsf.errors import BidsHsfError, ImageStorageError, UnreadableImageError
 
 MAX_DEFLATE_RATIO = 1032  # of any gzip file, from the format itself
 MAX_HEADER_BYTES = 64 << 20  # with all extensions; those in use have some megabytes at the most
@@ -53,7 +53,7 @@ def file_size(path: Path) -> int:
     ------
     UnreadableImageError
         It is not there, may not be read, is empty or no file.
-    StorageError
+    ImageStorageError
         The disk or the mount fails.
     """
     try:
@@ -83,7 +83,7 @@ def failure(path: Path, error: OSError) -> BidsHsfError:
         return UnreadableImageError(f"{path} may not be read", "Check its permissions and the container's user.")
     if error.errno in PATH_ERRORS:
         return UnreadableImageError(f"{path} {PATH_ERRORS[error.errno]}", "Replace it by the image, or remove it.")
-    return StorageError(f"Cannot read {path}: {error.strerror}", "Check disks and mounts.")
+    return ImageStorageError(f"Cannot read {path}: {error.strerror}", "Check disks and mounts.")
 
 
 def opened(path: Path) -> Stream:

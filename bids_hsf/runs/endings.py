@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from bids_hsf.bids.provenance import Failure
 from bids_hsf.bids.sidecars import find_sidecar
-from bids_hsf.errors import BidsHsfError, OutputError, StorageError
+from bids_hsf.errors import BidsHsfError, ImageStorageError, OutputError, StorageError
 from bids_hsf.files import write_json
 from bids_hsf.findings import WEIGHTS, Finding, Weight, worst
 from bids_hsf.runs.jobs import Job
@@ -28,7 +28,8 @@ def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
     logger.error("%s: %s", outcome.key, outcome.error.message)
     if outcome.error.hint:
         logger.error("%s: hint: %s", outcome.key, outcome.error.hint)
-    if isinstance(outcome.error, StorageError | OutputError):
+    is_of_output = isinstance(outcome.error, StorageError) and not isinstance(outcome.error, ImageStorageError)
+    if is_of_output or isinstance(outcome.error, OutputError):
         return
     with suppress(BidsHsfError, OSError):
         if state_of(job) is State.DONE:  # by another run; or it was to be done again, and is still as it was

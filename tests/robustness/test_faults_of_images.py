@@ -52,6 +52,22 @@ def test_traps_cost_their_own_scans(place: Place, tmp_path: Path) -> None:
     assert "4 scan(s): 1 done, 3 failed" in again.stdout
 
 
+def test_a_disk_that_fails_under_an_image_is_told_as_its_reason_later_too(place: Place, tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "bids", 2)
+    image = root / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    image.unlink()
+    image.symlink_to("/proc/self/mem")  # reading its beginning is an input/output error
+    other, out = Place(root, place.card, tmp_path), tmp_path / "out"
+    done = other.run(out)
+    assert done.returncode == 1, done.stderr
+    reason = f"Cannot read {image}: Input/output error"
+    assert f"ERROR sub-01_T1w: {reason}" in done.stderr
+    shown = other.run(out, "participant", "status").stdout
+    assert reason in shown
+    assert "2 scan(s): 1 done, 1 failed" in shown
+    assert f"failed\t{reason}" in (out / "group_volumes.tsv").read_text()
+
+
 def test_an_unusable_qform_beside_a_good_sform_costs_nothing(place: Place, tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "bids", 1)
     path = root / "sub-odd" / "anat" / "sub-odd_T1w.nii.gz"
