@@ -190,3 +190,8 @@ class StorageError(BidsHsfError):
 
 class ImageStorageError(StorageError):
     """The disk or mount fails that an image lies on; where results are written may be another one."""
+
+    remedy = (
+        "Try to copy the image: if that fails, too, it is to be fetched again, onto a disk that works. If the mount "
+        "was away for a while, the same command goes on with the scans that failed."
+    )
