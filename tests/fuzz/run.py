@@ -250,8 +250,10 @@ def nifti_headers(fuzzer: Fuzzer, count: int) -> Iterator[Callable[[], object]]:
     """Header fields with any value of their types."""
     folder = fuzzer.folder / "headers"
     folder.mkdir()
-    data = np.zeros((24, 28, 20), np.int16)
+    # Neither constant nor noise, and with its voxels behind the header: as it is, it is taken.
+    data = (20 * np.indices((24, 28, 20)).sum(axis=0)).astype(np.int16)
     image = nib.Nifti1Image(data, np.diag([6.0, 6, 6, 1]))
+    image.header["vox_offset"] = 352
     fields = [name for name in image.header if name != "magic"]
     path = folder / "scan.nii"
     for _ in range(count):
@@ -268,7 +270,7 @@ def nifti_headers(fuzzer: Fuzzer, count: int) -> Iterator[Callable[[], object]]:
                 with np.errstate(all="ignore"):
                     values = np.array(numbers, np.float64).astype(kind).tobytes()
             header[name] = np.frombuffer(values, kind).reshape(shape)
-        path.write_bytes(header.binaryblock + bytes(4) + data.tobytes())
+        path.write_bytes(header.binaryblock + bytes(4) + data.tobytes(order="F"))
         yield lambda: load_scan(path)
 
 
