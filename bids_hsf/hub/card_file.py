@@ -187,6 +187,11 @@ def _refuse_unknown(known: Sequence[str], content: Any) -> Any:
     return content
 
 
+DiceForm = Annotated[
+    DiceWeights, BeforeValidator(partial(_refuse_unknown, [field.name for field in fields(DiceWeights)]))
+]
+
+
 class Form(BaseModel):
     """A mapping of a card file: known fields alone, each of its type."""
 
@@ -299,15 +304,9 @@ class SharedForm(Form):
         BeforeValidator(partial(_refuse_unknown, [field.name for field in fields(AugmentationRecipe)])),
     ] = _left_out()
     """How a sample is drawn; optional."""
-    predicted_dice: Annotated[
-        DiceWeights,
-        BeforeValidator(partial(_refuse_unknown, [field.name for field in fields(DiceWeights)])),
-    ] = _left_out()
+    predicted_dice: DiceForm = _left_out()
     """How the Dice with the truth is told from a result; optional."""
-    structure_dice: Annotated[
-        DiceWeights,
-        BeforeValidator(partial(_refuse_unknown, [field.name for field in fields(DiceWeights)])),
-    ] = _left_out()
+    structure_dice: DiceForm = _left_out()
     """The same of a single structure, by its own entropy; optional."""
     max_entropy: Share = _left_out()
     """Mean normalised entropy over a whole hippocampus; with more a result is worth a look; optional."""

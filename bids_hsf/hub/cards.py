@@ -24,8 +24,8 @@ from bids_hsf.labels import Label, Merge
 
 __all__ = ["MAX_MODEL_BYTES", "AugmentationRecipe", "Member", "ModelCard", "load_cards", "without_credentials"]
 
-# What either a model or its family has to say.
 NOT_STATED = "not stated"
+# What either a model or its family has to say.
 REQUIRED = (
     *("version", "description", "contrasts", "voxel_size_mm", "normalization", "pad_multiple", "output"),
     *("license", "citation", "authors", "training_data"),

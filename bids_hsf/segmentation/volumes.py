@@ -103,8 +103,9 @@ class Volumes:
         """
         known = {name for structure in self.structures for name in structure.spread or {}}
         records = [_record(structure, known) for structure in self.structures]
-        for record in records if predicted_dice else ():
-            record["predicted_dice"] = (predicted_dice or {}).get(record["abbreviation"])
+        if predicted_dice:
+            for record in records:
+                record["predicted_dice"] = predicted_dice.get(record["abbreviation"])
         return records
 
 
