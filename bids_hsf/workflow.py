@@ -254,7 +254,7 @@ def group(config: Config, terminal: Terminal) -> int:
     output_dataset.tidy(config.output_dir)  # behind an array none of whose tasks looks through the root
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
     path = write_tables(cohort, config.output_dir)
-    page = write_group_report(config.output_dir)
+    page = write_group_report(config.output_dir, cohort.table)
     join_pages(config.output_dir)
     for line in said:
         logger.info("%s", line)

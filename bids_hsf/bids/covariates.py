@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bids_hsf.bids.entities import in_order, legal_label, split_name
 from bids_hsf.bids.group_row import is_own
+from bids_hsf.bids.group_table import plain_cell
 from bids_hsf.bids.tables import MISSING
 from bids_hsf.bids.typed_json import NotWholeError
 from bids_hsf.files import open_text, read_json
@@ -86,7 +87,7 @@ def read_covariates(bids_dir: Path) -> Covariates:
     folders = {_legal(path.name): path.name for path in bids_dir.glob("sub-*")}
     descriptions = {_free(name): text for name, text in (read_json(bids_dir / "participants.json") or {}).items()}
     for name, text in (read_json(bids_dir / "sessions.json") or {}).items():
-        descriptions[SESSION + name] = text
+        descriptions[SESSION + plain_cell(name)] = text
     participants: dict[tuple[str, str | None], Row] = {}
     for row in _read(bids_dir / "participants.tsv", "participant_id"):
         name = row.pop("participant_id")
@@ -98,8 +99,8 @@ def read_covariates(bids_dir: Path) -> Covariates:
 
 
 def _free(column: str) -> str:
-    """Name of a column of participants.tsv beside ours."""
-    return PARTICIPANT + column if is_own(column) else column
+    """Name of a column of participants.tsv beside ours, as our table has it."""
+    return PARTICIPANT + column if is_own(column) else plain_cell(column)
 
 
 def _legal(name: str) -> str:
@@ -143,7 +144,7 @@ def _read(path: Path, key: str) -> list[Row]:
     try:
         with open_text(path, MAX_BYTES) as stream:
             lines = csv.reader(stream, delimiter="\t")
-            names = [name.removeprefix("\ufeff") for name in next(lines, [])]
+            names = [plain_cell(name.removeprefix("\ufeff")) for name in next(lines, [])]
             if key not in names:
                 raise NotWholeError(f"it has no column {key}")
             rows = [dict(zip(names, cells, strict=True)) for cells in lines if cells]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bids_hsf.bids.names import log_folder
-from bids_hsf.bids.provenance import changed_files, read_provenance
+from bids_hsf.bids.provenance import changed_files, read_outputs
 from bids_hsf.bids.sidecars import AGAIN, Sidecar, read_sidecar
 from bids_hsf.bids.tables import Structure, read_structures
 from bids_hsf.bids.typed_json import ForeignFileError, NotWholeError
@@ -130,11 +130,11 @@ def _changes(table: Path, sidecar: Sidecar, output_dir: Path) -> list[str]:
     # Head, body and tail are recorded with the label map that they were made of, their last source.
     whole = sidecar.sources[-1].rpartition("/")[2] if sidecar.long_axis_rule and sidecar.sources else table.name
     stem = whole.partition("_dseg.")[0]
-    provenance = read_provenance(log_folder(output_dir, stem) / f"{stem}_provenance.json")
+    recorded = read_outputs(log_folder(output_dir, stem) / f"{stem}_provenance.json")
     label_map = table.with_suffix(".nii.gz")
-    if provenance.outputs and not label_map.exists() and not label_map.is_symlink():
+    if recorded and not label_map.exists() and not label_map.is_symlink():
         return [f"it has no label map; {AGAIN}"]
-    changed = changed_files(output_dir, provenance, [label_map, table, table.with_suffix(".json")])
+    changed = changed_files(output_dir, recorded, [label_map, table, table.with_suffix(".json")])
     return [f"{', '.join(changed)} is not as it was written; {AGAIN}"] if changed else []
 
 

@@ -48,12 +48,13 @@ ROWS_AT_ONCE = 500
 class GroupTable(Sequence[GroupRow]):
     """The group table in memory, by columns; row by row it is a sequence of `GroupRow`, each made when it is asked for.
 
-    Columns stand in the order of the first row that has them: models have structures of their own.
+    Columns stand in the order of the first row that has them: models have structures of their own. Texts are held as
+    the file has them, so that a page that is made of the table tells what the file tells.
     """
 
     def __init__(self, rows: Iterable[GroupRow] = ()) -> None:
         self._columns: dict[str, array[float] | list[str | None]] = {}
-        self._known: dict[str, str] = {}
+        self._known: dict[str, str | None] = {}
         self._length = 0
         self._names: list[str] = []
         self._adders: list[tuple[Any, bool]] = []
@@ -72,11 +73,11 @@ class GroupTable(Sequence[GroupRow]):
         if names != self._names:
             columns = [self._columns[name] if name in self._columns else self._new_column(name) for name in names]
             self._names, self._adders = names, [(column.append, isinstance(column, list)) for column in columns]
-        known = self._known
         for (add, is_text), cell in zip(self._adders, cells.values(), strict=True):
-            if is_text:
-                text = None if cell is None or cell in ("", MISSING) else str(cell)
-                add(text and known.setdefault(text, text))
+            if cell is None and is_text:
+                add(None)
+            elif is_text:
+                add(self._text(cell))
             elif type(cell) is float:  # most are
                 add(cell)
             elif cell is None:
@@ -88,6 +89,17 @@ class GroupTable(Sequence[GroupRow]):
         if len(names) < len(self._columns):
             for column in self._columns.values():
                 self._pad(column)
+
+    def _text(self, cell: Cell) -> str | None:
+        """Text of a cell as the file has it, the same object for equal ones; None where that is nothing."""
+        text = str(cell)
+        try:
+            return self._known[text]
+        except KeyError:
+            plain = plain_cell(text)
+            kept = None if text in ("", MISSING) else text if plain == text else plain
+            self._known[text] = kept
+            return kept
 
     def _new_column(self, name: str) -> Any:
         column: array[float] | list[str | None] = array("d") if is_number(name) else []
@@ -143,7 +155,11 @@ class GroupTable(Sequence[GroupRow]):
     def put(self, name: str, values: Sequence[Cell] | NDArray[np.float64]) -> None:
         """Set a column, which keeps its place where it is there."""
         # A new object: views of the old one may be alive, and the next row is not to be added to it.
-        column: Any = array("d", values) if is_number(name) else list(values)
+        column: Any = (
+            array("d", values)
+            if is_number(name)
+            else [None if value is None else self._text(value) for value in values]
+        )
         self._columns[name], self._names = column, []
 
     def chosen(self, wanted: Sequence[bool] | NDArray[np.bool_]) -> "GroupTable":
@@ -165,7 +181,7 @@ class GroupTable(Sequence[GroupRow]):
         yield "\t".join(map(plain_cell, names))
         for first in range(0, self._length, ROWS_AT_ONCE):
             parts = [column[first : first + ROWS_AT_ONCE] for column in columns]
-            written = [_plain_numbers(part) if isinstance(part, array) else map(plain_cell, part) for part in parts]
+            written = [plain_numbers(part) if isinstance(part, array) else plain_texts(part) for part in parts]
             yield from map("\t".join, zip(*written, strict=True))
 
 
@@ -177,12 +193,20 @@ def plain_cell(cell: Cell) -> str:
     """
     if cell is None or cell != cell:
         return MISSING
-    return cell.translate(SENSELESS) if isinstance(cell, str) else f"{cell:.12g}"
+    if not isinstance(cell, str):
+        return f"{cell:.12g}"
+    # What is no UTF-8 in a name is spelt out, as `write_lines` would.
+    return cell.translate(SENSELESS).encode(errors="backslashreplace").decode()
 
 
-def _plain_numbers(cells: Iterable[float]) -> list[str]:
+def plain_numbers(cells: Iterable[float]) -> list[str]:
     """Write numbers as `plain_cell` does."""
     return [f"{cell:.12g}" if cell == cell else MISSING for cell in cells]
+
+
+def plain_texts(cells: Iterable[str | None]) -> list[str]:
+    """Write texts of a table in memory: they are plain."""
+    return [MISSING if cell is None else cell for cell in cells]
 
 
 def _lenient(cell: str | None) -> float:

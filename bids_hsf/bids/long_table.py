@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_hsf.bids.group_row import IDENTITY
-from bids_hsf.bids.group_table import GroupTable, plain_cell
+from bids_hsf.bids.group_table import ROWS_AT_ONCE, GroupTable, plain_cell, plain_numbers, plain_texts
 from bids_hsf.bids.tables import Structure
 
 NAME = "group_volumes_long.tsv"
@@ -52,12 +52,13 @@ class LongTable:
         yield "\t".join(COLUMNS)
         identity = [table.texts(name) for name in IDENTITY]
         names = [f"{side}\t{plain_cell(name)}" for side, name in self.names]
-        columns = list(self.values.values())
         head, last = "", -1
-        for place, row in enumerate(self.rows):
-            if wanted is not None and not wanted[row]:
-                continue
-            if row != last:
-                head, last = "\t".join([plain_cell(column[row]) for column in identity]), row
-            cells = [plain_cell(column[place]) for column in columns]
-            yield "\t".join([head, names[self.kinds[place]], *cells])
+        for first in range(0, len(self.rows), ROWS_AT_ONCE):
+            part = slice(first, first + ROWS_AT_ONCE)
+            columns = [plain_numbers(column[part]) for column in self.values.values()]
+            for row, kind, *cells in zip(self.rows[part], self.kinds[part], *columns, strict=True):
+                if wanted is not None and not wanted[row]:
+                    continue
+                if row != last:
+                    head, last = "\t".join(plain_texts(column[row] for column in identity)), row
+                yield "\t".join((head, names[kind], *cells))

@@ -60,13 +60,13 @@ def is_other(path: Path, known: KnownFile) -> bool:
     return found.st_size != known.n_bytes or not path.is_file() or _sha256(path) != known.sha256
 
 
-def changed_files(output_dir: Path, provenance: "Provenance", paths: Iterable[Path]) -> list[str]:
+def changed_files(output_dir: Path, recorded: Iterable[KnownFile], paths: Iterable[Path]) -> list[str]:
     """Names of those results that are empty, cut, or not as they were written; what is not there is not told.
 
     Of results of older versions, which recorded nothing, an empty one is.
     """
-    recorded = {output_dir / known.path: known for known in provenance.outputs}
-    return [path.name for path in paths if _is_changed(path, recorded.get(path))]
+    by_path = {f"{output_dir}/{known.path}": known for known in recorded}
+    return [path.name for path in paths if _is_changed(path, by_path.get(str(path)))]
 
 
 def _is_changed(path: Path, known: KnownFile | None) -> bool:
@@ -170,6 +170,17 @@ def read_provenance(path: Path) -> Provenance:
         return Provenance.from_json(read_json(path) or {})
     except NotWholeError:
         return Provenance()
+
+
+def read_outputs(path: Path) -> tuple[KnownFile, ...]:
+    """Files of a result by the provenance of its scan, which is not read beyond that; none where these are not whole.
+
+    The group level asks for those of every scan.
+    """
+    try:
+        return tuple(map(KnownFile.from_json, Fields(read_json(path) or {}).objects("Outputs")))
+    except NotWholeError:
+        return ()
 
 
 @dataclass(frozen=True)

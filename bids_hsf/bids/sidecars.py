@@ -116,14 +116,16 @@ class Localization:
     @classmethod
     def from_json(cls, fields: Fields) -> "Localization":
         """Read what `to_json` gives."""
-        own = {*cls().to_json(), OLD_FINDINGS}
         return cls(
             quality=fields.number("Quality"),
             doubtful_below=fields.number("DoubtfulBelow"),
             coverage=fields.numbers("Coverage"),
             scan_from_template=fields.matrix("ScanFromTemplate"),
-            basis={name: value for name, value in fields.values.items() if name not in own},
+            basis={name: value for name, value in fields.values.items() if name not in LOCALIZATION},
         )
+
+
+LOCALIZATION = {*Localization().to_json(), OLD_FINDINGS}  # its own fields; others are what it rests on
 
 
 @dataclass(frozen=True)

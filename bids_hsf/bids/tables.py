@@ -50,6 +50,9 @@ TSV_COLUMNS: dict[str, dict[str, Any]] = {
 }
 
 
+NEEDED = ("index", "abbreviation", "hemisphere", "volume_mm3")
+
+
 @dataclass(frozen=True)
 class Structure:
     """One structure of one hemisphere, as a ``dseg.tsv`` tells it.
@@ -97,9 +100,9 @@ class Structure:
         NotWholeError
             It lacks what tells the structure, or has another thing than a number in the place of one.
         """
-        absent = [name for name in ("index", "abbreviation", "hemisphere", "volume_mm3") if row.get(name) is None]
-        if absent:
-            raise NotWholeError(f"it has no {absent[0]}")
+        for name in NEEDED:
+            if name not in row:
+                raise NotWholeError(f"it has no {name}")
         if not re.fullmatch("[0-9]{1,4}", row["index"]) or row["hemisphere"] not in HEMISPHERES:
             raise NotWholeError(f"its index is {row['index']!r}, its hemisphere {row['hemisphere']!r}")
         return cls(
@@ -187,10 +190,20 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
         # Cut within a number, a table would still be one.
         if not text.endswith("\n"):
             raise NotWholeError("its last line does not end")
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
-    if any(None in row or None in row.values() for row in rows):
+        lines = _parted(text)
+    names, *rows = lines or [[]]
+    if any(len(cells) != len(names) for cells in rows):
         raise NotWholeError("its lines are not of one length")
-    return rows
+    return [dict(zip(names, cells, strict=True)) for cells in rows]
+
+
+def _parted(text: str) -> list[list[str]]:
+    """Cells of the lines of a table that are not empty."""
+    if '"' in text or "\r" in text or "\0" in text:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
+    else:  # as this app writes them; a third of the time, and there may be a hundred thousand
+        lines = (line.split("\t") if line else [] for line in text.split("\n"))
+    return [cells for cells in lines if cells]
 
 
 def read_structures(path: Path) -> list[Structure]:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bids_hsf.bids.covariates import ACQUIRED, AGES
 from bids_hsf.bids.group_row import VOLUME_END, Cell
-from bids_hsf.bids.group_table import GroupTable, plain_cell
+from bids_hsf.bids.group_table import GroupTable, plain_cell, plain_numbers
 from bids_hsf.cohort.families import families_of
 from bids_hsf.text_table import natural_order
 
@@ -66,7 +66,7 @@ def change_lines(table: GroupTable, years_per_unit: Mapping[str, float]) -> Iter
     """
     yield "\t".join(COLUMNS)
     measures = [name for name in table.names if name.endswith(VOLUME_END) and name[:2] in ("L_", "R_")]
-    values = {name: table.numbers(name) for name in measures}
+    values = {name.removesuffix(VOLUME_END): table.numbers(name).tolist() for name in measures}
     identity = [table.texts(name) for name in COLUMNS[:4]]
     scans = table.texts("scan")
     for first, before, visit in _pairs(table, years_per_unit):
@@ -79,19 +79,20 @@ def change_lines(table: GroupTable, years_per_unit: Mapping[str, float]) -> Iter
             head += [None if years is None else round(years, 4), known_from]
             start = "\t".join(map(plain_cell, head))
             for measure, column in values.items():
-                change = _change(float(column[other.row]), float(column[visit.row]), years)
+                change = _change(column[other.row], column[visit.row], years)
                 if change:
-                    yield "\t".join([start, measure.removesuffix(VOLUME_END), *map(plain_cell, change)])
+                    yield "\t".join((start, measure, *change))
 
 
-def _change(before: float, after: float, years: float | None) -> list[Cell]:
-    """Both values, the change in mm3 and per cent, and both a year; empty where a value is not known."""
+def _change(before: float, after: float, years: float | None) -> list[str]:
+    """Both values, the change in mm3 and per cent, and both a year, as texts; empty where a value is not known."""
     if math.isnan(before) or math.isnan(after):
         return []
     change = round(after - before, 2)
     percent = None if before == 0 else 100 * change / before
     rates = [None if value is None or not years else value / years for value in (change, percent)]
-    return [before, after, change, *(None if value is None else round(value, 3) for value in (percent, *rates))]
+    shares = [math.nan if value is None else round(value, 3) for value in (percent, *rates)]
+    return plain_numbers((before, after, change, *shares))
 
 
 def _pairs(table: GroupTable, years_per_unit: Mapping[str, float]) -> Iterator[tuple[Visit, Visit, Visit]]:

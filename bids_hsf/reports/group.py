@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_hsf.bids.group_table import TOTAL, VOLUME_END, Cell, total_column
+from bids_hsf.bids.group_table import TOTAL, VOLUME_END, Cell, GroupTable, total_column
 from bids_hsf.cohort.families import families_of, mixtures_of
 from bids_hsf.files import write_text
 from bids_hsf.labels import HEMISPHERES
@@ -75,10 +75,13 @@ class Line:
     cells: tuple[str, ...]
 
 
-def write_group_report(output_dir: Path) -> Path:
-    """Write ``group_volumes.html`` and the contact sheet from ``group_volumes.tsv``; returns the path of the first."""
+def write_group_report(output_dir: Path, table: GroupTable | None = None) -> Path:
+    """Write ``group_volumes.html`` and the contact sheet from ``group_volumes.tsv``; returns the path of the first.
+
+    What has just been written there can be given as `table`: it need not be read again.
+    """
     path = output_dir / "group_volumes.html"
-    cohort = read_cohort(output_dir)
+    cohort = read_cohort(output_dir) if table is None else Cohort(table)
     write_review(output_dir, cohort)
     write_text(path, group_page(output_dir, cohort))
     return path

@@ -88,8 +88,8 @@ def relations_of(cohort: Cohort, rows: Sequence[int], marks: Marks) -> tuple[Rel
     """Charts of the scans that can be compared: left against right, by session, and by each covariate."""
     table = cohort.table
     volumes = {side: table.numbers(total_column(side))[list(rows)] for side in HEMISPHERES}
-    subjects = [table.texts("participant_id")[row] or "" for row in rows]
-    sessions = [table.texts("session_id")[row] or "" for row in rows]
+    participants, visits = table.texts("participant_id"), table.texts("session_id")
+    subjects, sessions = [participants[row] or "" for row in rows], [visits[row] or "" for row in rows]
     charts = [_left_right(volumes, marks), _by_session(volumes, subjects, sessions, marks)]
     for name, values in list(cohort.covariates.items())[:MAX_COVARIATES]:
         x = values[list(rows)]

@@ -78,7 +78,7 @@ def changed(job: Job) -> list[str]:
 
 
 def _changed(job: Job, known: Provenance) -> list[str]:
-    return changed_files(job.outputs.output_dir, known, job.expected_files)
+    return changed_files(job.outputs.output_dir, known.outputs, job.expected_files)
 
 
 def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:

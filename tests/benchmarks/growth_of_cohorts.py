@@ -4,7 +4,8 @@
 
     python tests/benchmarks/growth_of_cohorts.py [--scans 1000 10000 100000] [--folder /tmp/cohorts]
 
-Each participant has two sessions with a T1w; of every tenth one the second session failed. Each has a page of
+Each participant has two sessions with a T1w; of every tenth one the second session failed. Of each scan a provenance
+records its files, of which a label map of one byte stands for all but sidecar and table. Each participant has a page of
 --page-kb that leads nowhere yet, as arrays of single participants leave it: the group level puts the links in. Prints,
 by the number of scans, the processor's and the wall's seconds, the largest memory and the size of the pages, then the
 same of a second time, when no link is missing; leaves by 1 where the first of up to 100,000 scans takes more than it
@@ -15,6 +16,7 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -23,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from cohorts import outputs_of, write_cohort
 from measuring import watch
 
+from bids_hsf.bids.names import ScanOutputs
+from bids_hsf.bids.provenance import Provenance, describe_file
 from bids_hsf.reports.subject import subject_page
 
 LIMITS = {"seconds": 60.0, "mb": 800.0}
@@ -35,9 +39,11 @@ def write_dataset(folder: Path, n_scans: int) -> tuple[Path, Path]:
     root, out = folder / f"raw{n_scans}", folder / f"out{n_scans}"
     if not root.exists():
         names = write_cohort(out, n_scans // len(SESSIONS), SESSIONS)
+        for name in names:
+            write_record(outputs_of(out, name))
         for name in names[1::20]:
             outputs = outputs_of(out, name)
-            for path in (outputs.sidecar, outputs.table):
+            for path in (outputs.sidecar, outputs.table, outputs.dseg, outputs.provenance):
                 path.unlink()
             outputs.failure.parent.mkdir(parents=True, exist_ok=True)
             outputs.failure.write_text(json.dumps({"Error": "It is cut short", "Scan": name, "Model": "toy_fast"}))
@@ -51,6 +57,19 @@ def write_dataset(folder: Path, n_scans: int) -> tuple[Path, Path]:
             sessions = f"session_id\tacq_time\nses-1\t2020-01-01\nses-2\t20{21 + int(name[-1])}-06-01\n"
             (root / name / f"{name}_sessions.tsv").write_text(sessions)
     return root, out
+
+
+def write_record(outputs: ScanOutputs) -> None:
+    """Record a scan's files, those of its pictures and maps by name alone: the group level never looks at them."""
+    outputs.dseg.write_bytes(b"x")
+    outputs.provenance.parent.mkdir(parents=True, exist_ok=True)
+    own = [outputs.dseg, outputs.table, outputs.sidecar]
+    known = [describe_file(path.relative_to(outputs.output_dir).as_posix(), path) for path in own]
+    names = [f"{outputs.figure_stem}_desc-{name}_dseg.svg" for name in ("localization", "segmentation", "thumbnail")]
+    known += [replace(known[0], path=name) for name in (*names, f"{outputs.stem}_desc-entropy_probseg.nii.gz")]
+    settings = {f"Setting{number}": number for number in range(8)}
+    record = Provenance(settings, (known[0],), tuple(known), settings, settings, settings, settings)
+    outputs.provenance.write_text(json.dumps(record.to_json(), indent=2))
 
 
 def write_pages(out: Path, page_kb: int) -> None:

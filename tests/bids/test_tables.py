@@ -15,6 +15,13 @@ def test_missing_values_are_written_as_bids_wants(tmp_path: Path) -> None:
     assert read_tsv(tmp_path / "t.tsv")[1] == {"a": "n/a", "b": "2.5"}
 
 
+def test_tables_of_other_hands_are_read_too(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_bytes(b'a\tb\r\n"one\ttwo"\t"a ""b"""\r\n\r\n')
+    assert read_tsv(tmp_path / "t.tsv") == [{"a": "one\ttwo", "b": 'a "b"'}]
+    (tmp_path / "t.tsv").write_text("a\tb\n\n1\t\n")
+    assert read_tsv(tmp_path / "t.tsv") == [{"a": "1", "b": ""}]
+
+
 def test_structures_come_back_from_their_table(tmp_path: Path) -> None:
     spread = {"volume_mm3_low": 700, "volume_mm3_high": 900.5}
     rows = [ROW | {"volume_mm3": 812.25, "entropy_mean": 0.1, **spread}, ROW | {"index": 101, "hemisphere": "R"}]

@@ -10,6 +10,9 @@ from cohorts import outputs_of, write_cohort, write_result
 from report_pages import Page
 from toy_runs import contents, run_here
 
+from bids_hsf.findings import Finding, Weight
+from bids_hsf.reports.group import write_group_report
+
 
 def group(out: Path, *words: object, bids_dir: Path | None = None):
     return run_here(str(bids_dir or out.parent / "nowhere"), str(out), "group", *map(str, words))
@@ -94,6 +97,21 @@ def test_settings_are_columns_and_mixing_them_is_told(out: Path) -> None:
     assert "mixed settings toy_fast, T1w, seg-toyFast: test_time_augmentations differs" in page_text(out)
     # It is not compared with what was made in another way.
     assert row["outlier"] == "n/a"
+
+
+def test_pages_of_the_table_in_memory_are_those_of_its_file(out: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    (raw / "sub-00001").mkdir(parents=True)
+    title, cells = 'participant_id\t"the ""site"""\tage\n', 'sub-00001\t"A \t""B"""\t70.5\n'
+    (raw / "participants.tsv").write_text(title + cells + "sub-00002\tn/a\t\n")
+    write_result(out, "sub-odd_T1w", findings=(Finding("odd", Weight.CHECK, 'A "quoted"\ttext\nin lines'),))
+    assert group(out, bids_dir=raw).returncode == 0
+    pages = {name: (out / name).read_bytes() for name in ("group_volumes.html", "review.html")}
+    (row,) = [row for row in rows_of(out) if row["participant_id"] == "sub-00001"]
+    assert (row["the 'site'"], row["age"]) == ("A  'B'", "70.5")
+    assert by_scan(out)["sub-odd_T1w"]["findings"] == "A 'quoted' text in lines"
+    write_group_report(out)
+    assert pages == {name: (out / name).read_bytes() for name in pages}
 
 
 def test_selection_and_dry_run_are_obeyed(out: Path) -> None:
