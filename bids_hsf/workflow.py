@@ -36,16 +36,14 @@ from bids_hsf.localization.locator import Locator
 from bids_hsf.machine import allowed_cores, release_memory
 from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
-from bids_hsf.reports.group import write_group_report
 from bids_hsf.reports.neighbours import Neighbours, in_order, linked_neighbours, order_of
 from bids_hsf.reports.subject import is_up_to_date, join_pages, write_image_report, write_subject_report
 from bids_hsf.results import judged_result
-from bids_hsf.runs import announcements, beginnings, census, logs, overview, provenance
+from bids_hsf.runs import announcements, beginnings, logs, overview, provenance
 from bids_hsf.runs.arrays import in_array
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.endings import SOME_FAILED, log_outcome, say_what_to_look_at, summarize
 from bids_hsf.runs.estimates import check_memory
-from bids_hsf.runs.group_level import judged_cohort, preview, tell_what_is_missing, write_tables
 from bids_hsf.runs.heads import locate_scans
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
 from bids_hsf.runs.known_heads import KnownHeads
@@ -232,6 +230,8 @@ def write_known_labels(config: Config) -> None:
 
 def status(config: Config, terminal: Terminal) -> int:
     """Tell which scans are done, failed or missing, and how to run the rest; the raw data may be gone."""
+    from bids_hsf.runs import census
+
     configs, asked = [config], config.method != Method()
     if not asked:
         # Asked without a model: the settings of the last run of each are meant.
@@ -247,6 +247,10 @@ def status(config: Config, terminal: Terminal) -> int:
 
 def group(config: Config, terminal: Terminal) -> int:
     """Collect what there is of all scans, judge them by each other, and write it down; the raw data are not needed."""
+    # A tenth of what a task of the participant level imports.
+    from bids_hsf.reports.group import write_group_report
+    from bids_hsf.runs.group_level import judged_cohort, preview, tell_what_is_missing, write_tables
+
     cohort, said = judged_cohort(config)
     if config.behaviour.dry_run:
         terminal.show(preview(cohort, said, config.output_dir))

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +199,7 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
 
 def _parted(text: str) -> list[list[str]]:
     """Cells of the lines of a table that are not empty."""
+    lines: Iterable[list[str]]
     if '"' in text or "\r" in text or "\0" in text:
         lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
     else:  # as this app writes them; a third of the time, and there may be a hundred thousand

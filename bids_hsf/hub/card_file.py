@@ -195,7 +195,9 @@ DiceForm = Annotated[
 class Form(BaseModel):
     """A mapping of a card file: known fields alone, each of its type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, defer_build=True
+    )
 
     @model_validator(mode="before")
     @classmethod
