@@ -3,8 +3,10 @@
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from chromium import launched
 from example_data import DisturbedSubject, write_disturbed_subject
 from segmented_example import MODEL, Segmented
 
@@ -24,6 +26,13 @@ def _work_in_tmp(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep what matplotlib, the validator and the app itself put aside out of the clone and the home."""
     os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("work"))
     os.environ["BIDS_HSF_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser for the whole session, of which Playwright bears one."""
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def _mean(numbers: list[float]) -> str:
 def figures(name: str) -> str:
     """Show a table as a benchmark wrote it."""
     heads, *rows = [line.split("\t") for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
-    return table(heads, rows)
+    return table(heads, [["n/a" if cell == "nan" else cell for cell in row] for row in rows])
 
 
 def beside_hsf(_: str) -> str:

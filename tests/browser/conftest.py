@@ -1,32 +1,11 @@
 """A Chromium that opens pages as people do, from the disk; a test fails where a page says that something is wrong."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 NOT_MEANT = ("ERR_FILE_NOT_FOUND", "GL Driver Message")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-def _chromium() -> str | None:
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """The browser, for the whole session."""
-    path = _chromium()
-    if path is None:
-        pytest.skip("no Chromium here: install it (Debian: apt-get install chromium), or set CHROMIUM to its path")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

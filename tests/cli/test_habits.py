@@ -24,6 +24,8 @@ def config(*words: str) -> Config:
         ("--track-carbon --country-code FRA", "carbon is not measured"),
         ("--use-plugin plugin.yml", "--nprocs"),
         ("--fs-license-file /license.txt", "FreeSurfer is not needed"),
+        ("--fs-no-reconall --anat-only", "FreeSurfer is not needed"),
+        ("--longitudinal --no-submm-recon --write-graph", "group_changes.tsv"),
         ("--output-layout legacy", "BIDS derivatives"),
         ("--notrack --no-sub", ""),
     ],

@@ -387,17 +387,18 @@ def test_a_third_party_follows_the_guide_word_for_word(server: LocalServer, tmp_
     shutil.copytree(Path(__file__).parents[1] / "data" / "bids", study, ignore=shutil.ignore_patterns("sub-icbm152"))
     commands = [line for block in guide_blocks("sh") for line in block.splitlines()]
     assert [command.split()[:2] for command in commands] == [
-        *(["hsf-hub", name] for name in ("checksum", "validate", "list", "fetch", "verify", "show", "evaluate")),
+        *(["hsf-hub", name] for name in ("new", "checksum", "validate", "list", "fetch", "verify", "show", "evaluate")),
         ["bids-hsf", "study"],
         ["bids-hsf", "study"],
     ]
-    shown = follow(commands[0], place)
+    assert "Then: hsf-hub validate mylab.yaml" in follow(commands[0], place)
+    shown = follow(commands[1], place)
     values = dict(re.findall(r'^(size|sha256|xxh3_64): "?(\w+)"?$', shown, re.MULTILINE))
     assert len(values) == 3
     card = with_checksums(guide_blocks("yaml")[0], values)
     # The one liberty taken: the guide's host does not exist.
     (place / "mylab.yaml").write_text(card.replace("https://models.example.org", server.url), encoding="utf-8")
-    said = {command: follow(command, place) for command in commands[1 : None if with_scans else -2]}
+    said = {command: follow(command, place) for command in commands[2 : None if with_scans else -2]}
     assert (
         "For the pull request:\n| mylab_fast | head, body, tail | T1w | native" in said["hsf-hub validate mylab.yaml"]
     )

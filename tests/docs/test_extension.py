@@ -3,7 +3,7 @@
 import doctest
 
 import pytest
-from extension import catalogue, code_tables, docstrings, markdown, parser_tables, sections
+from extension import catalogue, code_tables, docstrings, markdown, parser_tables, sections, unbroken
 
 from bids_hsf import errors
 from bids_hsf.cli.arguments import build_parser
@@ -11,7 +11,7 @@ from bids_hsf.runs.command_line import FLAGS
 
 
 def test_examples_of_the_docstrings() -> None:
-    for module in (markdown, code_tables):
+    for module in (markdown, code_tables, unbroken):
         tried = doctest.testmod(module)
         assert (tried.failed, tried.attempted > 0) == (0, True)
 
@@ -64,6 +64,12 @@ def test_scores_are_means_of_the_file(tmp_path, monkeypatch) -> None:
     (tmp_path / "scores.tsv").write_text("case\tlabel\tdice\na\tCA1\t0.5\nb\tCA1\t0.7\nc\tCA1\tn/a\n")
     monkeypatch.setattr(sections, "ROOT", tmp_path)
     assert "| CA1 | 0.600 (0.141) | 3 |" in sections.scores("scores.tsv")
+
+
+def test_what_a_benchmark_could_not_tell_is_not_a_number_of_the_page(tmp_path, monkeypatch) -> None:
+    (tmp_path / "speed.tsv").write_text("way\terror\nnan-free\tnan\n")
+    monkeypatch.setattr(sections, "ROOT", tmp_path)
+    assert "| nan-free | n/a |" in sections.figures("speed.tsv")
 
 
 def test_a_section_or_a_link_that_is_not_there_is_told(tmp_path, monkeypatch) -> None:

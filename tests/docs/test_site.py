@@ -72,3 +72,30 @@ def test_pictures_and_reports_of_the_run_are_there(site: Path) -> None:
     assert len(list((site / "_images").glob("*_desc-segmentation_dseg.svg"))) >= 2
     assert (site / "example/sub-01.html").is_file()
     assert (site / "example/group_volumes.html").is_file()
+
+
+# Elements that stick out of a page and do not scroll by themselves, and options that lie on two lines but fit on one.
+LOOK = """() => {
+  const width = document.documentElement.clientWidth
+  const scrolls = '.table-wrapper, pre, .equation'
+  const wide = [...document.querySelectorAll('article *')].filter(
+    (each) => each.getBoundingClientRect().right > width + 1 && !each.closest(scrolls))
+  const options = [...document.querySelectorAll('.highlight-console .option, td:first-child code .pre')]
+  return {wide: wide.map((each) => each.outerHTML.slice(0, 80)), found: options.length,
+          broken: options.filter((each) => each.textContent.length < 40 && (each.getClientRects().length > 1 ||
+            each.offsetHeight > 1.7 * parseFloat(getComputedStyle(each).fontSize))).map((each) => each.textContent)}
+}"""
+
+
+def test_pages_fit_on_a_phone(chromium, site: Path) -> None:
+    """No page is wider than the screen, and no option is cut in two."""
+    found = 0
+    page = chromium.new_page(viewport={"width": 420, "height": 800})
+    page.set_default_timeout(60_000)
+    for name in ("first-scan", "models", "options", "outputs", "quality-control", "from-hsf", "viewers"):
+        page.goto((site / f"{name}.html").as_uri(), wait_until="domcontentloaded")
+        seen = page.evaluate(LOOK)
+        assert (seen["wide"], seen["broken"]) == ([], []), name
+        found += seen["found"]
+    page.close()
+    assert found > 100
