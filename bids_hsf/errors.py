@@ -26,7 +26,7 @@ A run in which some scans failed exits with 1, one in which all failed with 65; 
 
 
 class BidsHsfError(Exception):
-    """Base of all errors that are reported without a traceback.
+    """An internal error, or memory ran out; also the parent of all others, which are told without a traceback.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class BidsHsfError(Exception):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = (hint or "").strip() or None
 
     def __reduce__(self) -> tuple[type, tuple[str, str | None]]:
         """Keep the hint when the error crosses a process boundary."""

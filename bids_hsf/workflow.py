@@ -178,8 +178,7 @@ def write_reports(plan: Plan, config: Config) -> None:
     if config.images:
         for job in plan.jobs:
             if job.outputs.table.exists():
-                path = write_image_report(config.output_dir, job.outputs.table, job.key)
-                logger.info("%s: report %s", job.key, path)
+                write_image_report(config.output_dir, job.outputs.table, job.key)
         return
     order = order_of(config.output_dir) if config.selection.is_whole else {}
     if config.selection.shard is not None:
@@ -249,6 +248,7 @@ def group(config: Config, terminal: Terminal) -> int:
     """Collect what there is of all scans, judge them by each other, and write it down; the raw data are not needed."""
     # A tenth of what a task of the participant level imports.
     from bids_hsf.reports.group import write_group_report
+    from bids_hsf.reports.review import PAGE as REVIEW_PAGE
     from bids_hsf.runs.group_level import judged_cohort, preview, tell_what_is_missing, write_tables
 
     cohort, said = judged_cohort(config)
@@ -263,7 +263,7 @@ def group(config: Config, terminal: Terminal) -> int:
     for line in said:
         logger.info("%s", line)
     logger.info("%d row(s) -> %s", len(cohort.table), path)
-    announcements.after_group(page)
+    announcements.after_group(page, config.output_dir / REVIEW_PAGE)
     is_complete = tell_what_is_missing(cohort, config)
     return SOME_FAILED if config.behaviour.require_complete and not is_complete else 0
 

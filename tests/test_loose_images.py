@@ -82,6 +82,8 @@ def test_what_is_wrong_is_said(card: Path, tmp_path: Path) -> None:
     for words, code, said in (
         ([image], 2, "the output folder is missing"),
         ([tmp_path / "none.nii.gz", tmp_path / "out"], 66, "The image does not exist"),
+        ([tmp_path / "A.nii", tmp_path / "out"], 66, "Did you mean a.nii.gz?"),
+        ([tmp_path / "nowhere/a.nii", tmp_path / "out"], 66, "hint: Check the path"),
         ([image, write_head(tmp_path / "other/a.nii.gz"), tmp_path / "out"], 2, "would have results of one name"),
         ([image, tmp_path / "out", "group"], 2, "know no group level"),
         ([image, tmp_path / "out", "--multispectral"], 2, "needs a BIDS dataset"),

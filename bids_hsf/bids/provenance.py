@@ -18,6 +18,7 @@ class KnownFile:
     path : str
         From the root of its dataset.
     n_bytes : int
+        Its size.
     modified_ns : int
         Time of its last change, nanoseconds since 1970.
     sha256 : str
@@ -96,14 +97,18 @@ class Provenance:
         All files of the result; empty in records of older versions.
     app, packages : mapping of str to value
         Versions by name.
-    device, host : mapping of str to value
-        The execution provider, and why it was chosen; the machine.
+    device : mapping of str to value
+        The execution provider, its options, and why it was chosen.
+    host : mapping of str to value
+        The machine: system, processor, cores.
     command : tuple of str
+        What was typed.
     container : str or None
         Tag of the image.
     seconds : mapping of str to float
         Wall time by stage.
     peak_memory_mb : float or None
+        The most that the process has held until this scan was done.
     finished : str or None
         Date and time.
     """

@@ -29,11 +29,26 @@ class Model:
 
     Attributes
     ----------
-    name, version, family, description, license, citation, training_data, evaluation : str
-        Empty where an older version did not tell.
+    name : str
+        As given to ``--model``.
+    version : str
+        Of the weights. This and all that follow are empty where an older version did not tell.
+    family : str
+        The models that its card describes together.
+    description : str
+        In a sentence.
+    license : str
+        Of the weights.
     authors : tuple of str
+        Of the model.
+    citation : str
+        To be cited where results are published.
+    training_data : str
+        What the networks have learned from.
+    evaluation : str
+        How good they were found to be.
     voxel_size_mm : float or None
-        Of the crops; None for the scan's own voxels.
+        Of the crops; None, in the file "native", for the scan's own voxels.
     """
 
     name: str
@@ -89,6 +104,7 @@ class Localization:
     quality : float or None
         0-1; below `doubtful_below` the boxes may be wrong.
     doubtful_below : float or None
+        The threshold that `quality` was held against.
     coverage : mapping of str to float
         Hemisphere "L", "R" to the share of the hippocampus inside the field of view.
     scan_from_template : tuple of tuple of float, (4, 4)
@@ -136,7 +152,10 @@ class Coregistration:
     ----------
     scan : str
         Key of the second.
-    quality, disagreement_mm : float or None
+    quality : float or None
+        0-1, as of the localization: how far edges of the two run alike.
+    disagreement_mm : float or None
+        Between the way of the second scan over the first one and its own way to the template.
     reference_from_scan : tuple of tuple of float, (4, 4)
         RAS+ mm of the second to RAS+ mm of the first.
     """
@@ -181,7 +200,9 @@ class Sidecar:
     request : mapping of str to value
         All settings that decide the result.
     model : Model
+        See below.
     localization : Localization
+        See below.
     findings : tuple of Finding
         What a reader of the results should know, heaviest first; empty where all is well.
     predicted_dice : mapping of str to float
@@ -199,7 +220,9 @@ class Sidecar:
     long_axis_rule : str or None
         How head, body and tail were told apart; None for any other map.
     description : str
+        What the labels are.
     app_version : str
+        In the file an object, with the app's name beside it.
     """
 
     scan: str

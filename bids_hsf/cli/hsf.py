@@ -75,6 +75,15 @@ PASSED_OVER: Mapping[str, str] = {
     "hydra": "",
 }
 
+ONE_RUN = "One run takes all images; --dry-run shows what it would do."
+ALL_ON_THE_LINE = "What stands in a file of yours goes onto the command line here: segmentation=single_fast."
+HYDRAS_OWN: Mapping[str, str] = {
+    **dict.fromkeys(("-m", "--multirun", "-r", "--run", "--experimental-rerun"), ONE_RUN),
+    **dict.fromkeys(("-c", "--cfg", "-p", "--package", "--resolve", "-i", "--info", "--hydra-help"), ONE_RUN),
+    **dict.fromkeys(("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir"), ALL_ON_THE_LINE),
+    **dict.fromkeys(("-sc", "--shell-completion"), "`bids-hsf --print-completion SHELL` prints this app's own."),
+}
+
 CA_MODES = {"": "whole", "1/2/3": None, "1/23": "1/23", "123": "123"}
 
 PROVIDERS = {
@@ -140,11 +149,9 @@ def split(words: Sequence[str]) -> tuple[list[str], list[Override]]:
     """
     options = [word for word in words if word.startswith("-")]
     for option in options:
-        if option.partition("=")[0] in ("-m", "--multirun", "--cfg", "-c", "--info", "-i", "--run", "--hydra-help"):
-            raise UsageError(
-                f"{option} is Hydra's own, which this app does not have",
-                "One run takes all images; --dry-run shows what it would do.",
-            )
+        name = option.partition("=")[0]
+        if name in HYDRAS_OWN:
+            raise UsageError(f"{option} is Hydra's own, which this app does not have", HYDRAS_OWN[name])
     return options, read_overrides([word for word in words if not word.startswith("-")])
 
 
@@ -199,7 +206,7 @@ def words_of(settings: Mapping[str, Override]) -> list[str]:
         name = re.sub(r"\.prev$", "_3.0.0", str(model))
         words += ["--model", {"single_sq_3.0.0": "single_sq", "bagging_sq_3.0.0": "bagging_sq"}.get(name, name)]
     words += _ca_mode(settings)
-    augmented = values.get("segmentation.segmentation.test_time_augmentation")
+    augmented = _yes_or_no(settings, "segmentation.segmentation.test_time_augmentation")
     number = values.get("segmentation.segmentation.test_time_num_aug")
     if augmented is False:
         words += ["--tta", "0"]
@@ -208,11 +215,19 @@ def words_of(settings: Mapping[str, Override]) -> list[str]:
     words += _device(settings)
     if values.get("hardware.engine_settings.num_cores"):
         words += ["--nthreads", str(values["hardware.engine_settings.num_cores"])]
-    if values.get("files.overwrite"):
+    if _yes_or_no(settings, "files.overwrite"):
         words.append("--force")
     if values.get("segmentation.models_path"):
         os.environ[CACHE_VARIABLE] = os.path.expanduser(str(values["segmentation.models_path"]))  # noqa: PTH111
     return words
+
+
+def _yes_or_no(settings: Mapping[str, Override], name: str) -> bool | None:
+    """Read a setting that is on or off, None where it is not given: any other word must not pass for "on"."""
+    value = settings[name].value if name in settings else None
+    if value not in (None, True, False):  # 1 and 0, too
+        raise UsageError(f"{settings[name].word}: expected true or false")
+    return None if value is None else bool(value)
 
 
 def _ca_mode(settings: Mapping[str, Override]) -> list[str]:

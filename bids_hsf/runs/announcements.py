@@ -110,7 +110,8 @@ def _places(done: Sequence[Job], config: Config) -> Iterator[tuple[str, Path]]:
         yield f"{len(done)} tables of volumes", config.output_dir / pattern
 
 
-def after_group(page: Path) -> None:
-    """Tell where the page of all scans is, and what reads their table."""
+def after_group(page: Path, review: Path) -> None:
+    """Tell where the pages of all scans are, and what reads their table."""
     logger.info("Report: %s", page)
-    logger.info("Next: open the report in a browser; pandas.read_table or R's read.delim reads the table")
+    logger.info("Scans side by side, to be rated: %s", review)
+    logger.info("Next: open these two in a browser; pandas.read_table or R's read.delim reads the table")

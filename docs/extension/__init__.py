@@ -6,7 +6,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from extension import catalogue, code_tables, example_run, mathml, parser_tables, sections
+from extension import catalogue, code_tables, docstrings, example_run, mathml, parser_tables, sections
 
 MAKERS = {
     **parser_tables.MAKERS,
@@ -35,6 +35,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Tell Sphinx."""
     app.add_directive("generated", Generated)
     app.add_config_value("example_run", "", "env", str)
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", docstrings.part_names, priority=400)  # napoleon has 500
     app.connect("builder-inited", example_run.prepare)
     app.connect("build-finished", example_run.publish)
     app.add_html_math_renderer("mathml", (mathml.visit_inline, mathml.leave), (mathml.visit_block, mathml.leave))

@@ -68,8 +68,40 @@ def attributes(name: str) -> str:
     module, _, of = name.rpartition(".")
     kind = getattr({"sidecars": sidecars, "provenance": provenance}[module], of)
     keys = _keys(kind)
-    rows = [(code(keys.get(n, "...")), from_docstring(k), from_docstring(t)) for n, k, t in described(kind)]
+    rows = []
+    for field_name, what, text in described(kind):
+        if not text:
+            raise ValueError(f"{name}.{field_name} has no line of documentation, which a page shows")
+        rows.append((code(keys.get(field_name, "...")), plain(in_json(what)), from_docstring(text)))
     return table(["key", "kind", "what"], rows)
+
+
+# A type of ours in the words of those who read the file, each where the ones before it have been put in.
+IN_JSON = {
+    r"tuple of tuple of float, \(4, 4\)": "4 rows of 4 numbers",
+    r"mapping of str to value": "object",
+    r"mapping of str to": "object of",
+    r"\btuple of KnownFile\b": "list of files",
+    r"\btuple of str\b": "list of texts",
+    r"\btuple of (\w+)\b": r"list of objects",
+    r"\b(Model|Localization|Coregistration)\b": "object",
+    r"\bstr\b": "text",
+    r"\bof float\b": "of numbers",
+    r"\bfloat\b": "number",
+    r"\bint\b": "whole number",
+    r"\bNone\b": "null",
+}
+
+
+def in_json(what: str) -> str:
+    """Say a type of Python as those who read JSON would.
+
+    >>> in_json("mapping of str to float"), in_json("tuple of str"), in_json("float or None")
+    ('object of numbers', 'list of texts', 'number or null')
+    """
+    for pattern, words in IN_JSON.items():
+        what = re.sub(pattern, words, what)
+    return what
 
 
 def _keys(kind: Any) -> dict[str, str]:
@@ -164,7 +196,6 @@ def family_facts(family: str) -> str:
     card = next(card for card in cards() if card.family == family)
     voxels = "the scan's own" if card.voxel_size_mm is None else f"{card.voxel_size_mm:g} mm"
     facts = {
-        "What": card.description,
         "Structures": ", ".join(label.abbreviation for label in card.labels),
         "Contrasts": ", ".join(card.contrasts),
         "Voxels that the networks see": voxels,

@@ -102,6 +102,9 @@ SHORTENED = [
     ("segmentation.segmentation.test_time_augmentation=False", "--tta 0", ""),
     ("segmentation.segmentation.test_time_num_aug=5", "--tta 5", ""),
     ("files.overwrite=True", "--force", ""),
+    ("files.overwrite=1", "--force", ""),
+    ("files.overwrite=null", "", ""),
+    ("segmentation.segmentation.test_time_augmentation=0", "--tta 0", ""),
     ("hydra.run.dir=.", "", ""),
     ("--dry-run --nprocs=2", "--dry-run --nprocs=2", ""),
 ]
@@ -156,6 +159,15 @@ def test_place_of_models(home: Path, capsys: pytest.CaptureFixture[str]) -> None
             "two contrasts are joined in a BIDS dataset alone",
         ),
         ("files.path=~ files.pattern=*.nii --multirun", 2, "--multirun is Hydra's own"),
+        ("--config-dir conf files.path=~ files.pattern=*.nii", 2, "--config-dir is Hydra's own"),
+        ("-cn mine files.path=~ files.pattern=*.nii", 2, "goes onto the command line here"),
+        ("files.path=~ files.pattern=*.nii ~roiloc.margin", 2, "~roiloc.margin takes a setting away"),
+        ("files.path=~ files.pattern=*.nii files.overwrite=maybe", 2, "files.overwrite=maybe: expected true or false"),
+        (
+            "files.path=~ files.pattern=*.nii segmentation.segmentation.test_time_augmentation=off",
+            2,
+            "test_time_augmentation=off: expected true or false",
+        ),
         (
             'files.path=~ files.pattern=*.nii hardware.engine_settings.execution_providers=["CudaExecutionProvider"]',
             2,

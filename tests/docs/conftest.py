@@ -4,6 +4,8 @@ import hashlib
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import chdir
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from documented_commands import DOCS
 from documented_study import MODEL, write_loose_scan, write_readers_folders, write_study
 from fast_app import draw
 from local_server import serving
@@ -77,6 +80,22 @@ def documented_run(shared: Path, seams: Seams) -> Path:
             assert code == 0
             (folder / "whole").touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def site(shared: Path, documented_run: Path) -> Path:
+    """The site, built without a warning: once, by whichever process of this test run needs it first."""
+    folder = shared / "built"
+    with claimed(shared / ".built.lock"):
+        if not (folder / "whole").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            settings = ["-D", f"example_run={documented_run}", "-d", str(folder / "doctrees")]
+            command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", *settings]
+            done = subprocess.run([*command, DOCS, folder / "html"], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert not done.stderr
+            (folder / "whole").touch()
+    return folder / "html"
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import doctest
 
 import pytest
-from extension import catalogue, code_tables, markdown, parser_tables, sections
+from extension import catalogue, code_tables, docstrings, markdown, parser_tables, sections
 
 from bids_hsf import errors
 from bids_hsf.cli.arguments import build_parser
@@ -11,8 +11,9 @@ from bids_hsf.runs.command_line import FLAGS
 
 
 def test_examples_of_the_docstrings() -> None:
-    tried = doctest.testmod(markdown)
-    assert (tried.failed, tried.attempted > 0) == (0, True)
+    for module in (markdown, code_tables):
+        tried = doctest.testmod(module)
+        assert (tried.failed, tried.attempted > 0) == (0, True)
 
 
 def test_messages_are_told_with_their_hints_and_holes() -> None:
@@ -43,6 +44,20 @@ def test_options_are_those_of_the_parser_with_their_spellings() -> None:
 def test_fields_are_explained_by_their_docstrings() -> None:
     table = code_tables.attributes("sidecars.Localization")
     assert "Template (MNI152 2009c) RAS+ mm to scan RAS+ mm." in table
+
+
+def test_a_field_that_a_page_shows_must_be_explained(monkeypatch) -> None:
+    monkeypatch.setattr(code_tables, "described", lambda kind: [("quality", "float", "")])
+    with pytest.raises(ValueError, match=r"sidecars\.Localization\.quality has no line of documentation"):
+        code_tables.attributes("sidecars.Localization")
+
+
+def test_names_that_share_a_type_have_an_entry_each() -> None:
+    kept, last = ["Two words, no more : of text", "", "Attributes"], ["c : str"]
+    lines = [*kept, "start, stop : tuple of int", "    First, last.", *last]
+    docstrings.part_names(None, "class", "x", None, None, lines)
+    told = ["start : tuple of int", "    First, last.", "stop : tuple of int", "    First, last."]
+    assert lines == [*kept, *told, *last]
 
 
 def test_scores_are_means_of_the_file(tmp_path, monkeypatch) -> None:

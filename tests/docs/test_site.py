@@ -1,13 +1,8 @@
 """The site is built without a warning, offline, and no link of it leads nowhere."""
 
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-
-import pytest
-from documented_commands import DOCS
 
 from bids_hsf import errors
 from bids_hsf.bids.tables import TSV_COLUMNS
@@ -28,17 +23,6 @@ class Links(HTMLParser):
         found = dict(attributes)
         self.anchors |= {name for name in (found.get("id"), found.get("name")) if name}
         self.targets += [link for key in ("href", "src") if (link := found.get(key))]
-
-
-@pytest.fixture(scope="module")
-def site(documented_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("site")
-    settings = ["-D", f"example_run={documented_run}", "-d", str(tmp_path_factory.mktemp("doctrees"))]
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", *settings, DOCS, target]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    return target
 
 
 def test_no_link_leads_nowhere(site: Path) -> None:

@@ -1,4 +1,5 @@
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,23 +10,33 @@ from served_cards import cached_files, digest, write_card
 from twins import write_twin
 
 from bids_hsf.errors import CardError, FetchError, ModelError
-from bids_hsf.hub import models
+from bids_hsf.hub import cards, models
 from bids_hsf.hub.cards import ModelCard
 
 
 def test_packaged_cards_are_whole() -> None:
-    cards = {card.name: card for card in models.list_cards()}
+    found = {card.name: card for card in models.list_cards()}
     hsf = ["single_fast", "single_accurate", "bagging_fast", "bagging_accurate", "single_sq", "bagging_sq"]
     earlier = [f"{name}_3.0.0" for name in hsf[:4]]
-    assert {*hsf, *earlier, "longaxis_single_fast", "longaxis_single_accurate"} <= cards.keys()
-    assert [len(cards[name].members) for name in hsf] == [1, 1, 5, 5, 1, 5]
-    assert [cards[name].n_augmentations for name in hsf] == [0, 16, 0, 8, 16, 8]
-    assert [len(cards[name].members) for name in earlier] == [1, 1, 5, 5]
-    default = cards["bagging_accurate"].members[0]
+    assert {*hsf, *earlier, "longaxis_single_fast", "longaxis_single_accurate"} <= found.keys()
+    assert [len(found[name].members) for name in hsf] == [1, 1, 5, 5, 1, 5]
+    assert [found[name].n_augmentations for name in hsf] == [0, 16, 0, 7, 16, 7]
+    assert [len(found[name].members) for name in earlier] == [1, 1, 5, 5]
+    default = found["bagging_accurate"].members[0]
     assert default.source.endswith("poiretclement/hsf/resolve/main/onnx/arunet_4.0.0b0_1706633574.onnx")
     assert (default.xxh3_64, default.filename) == ("535af004dc7251af", "arunet_4.0.0b0_1706633574.onnx")
-    assert [label.abbreviation for label in cards["single_sq"].labels] == ["DG", "CA1", "CA2", "CA3", "SUB"]
-    assert all(card.authors and card.license and card.citation for card in cards.values())
+    assert [label.abbreviation for label in found["single_sq"].labels] == ["DG", "CA1", "CA2", "CA3", "SUB"]
+    assert all(card.authors and card.license and card.citation for card in found.values())
+
+
+def test_the_figures_of_the_list_are_those_of_the_evaluation() -> None:
+    """What `hsf-hub list` shows in short has been measured: each figure is one of the evaluation, rounded."""
+    told = [card for card in models.list_cards() if card.accuracy != cards.NOT_STATED]
+    assert len(told) >= 8
+    for card in told:
+        measured, shown = ([float(n) for n in re.findall(r"0?\.\d+", t)] for t in (card.evaluation, card.accuracy))
+        assert shown
+        assert all(any(abs(figure - each) < 0.0051 for each in measured) for figure in shown), card.name
 
 
 def test_unknown_model_names_near_ones() -> None:

@@ -50,6 +50,8 @@ def test_the_end_tells_where_all_is_and_what_is_next(place: Place) -> None:
     done = run_here(*following[1].split())
     assert done.returncode == 0, done.stderr
     assert f"Report: {out}/group_volumes.html" in done.stderr
+    assert f"to be rated: {out}/review.html" in done.stderr
+    assert (out / "review.html").is_file()
     assert "Next: bids-hsf" not in done.stderr
 
 

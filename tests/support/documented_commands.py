@@ -25,7 +25,7 @@ PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>console|python|r)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S)
 WAYS = {
     "run": ("bids-hsf", "hsf-hub", "hsf-compat", "cut", "export", "head", "ls", "mkdir", "printf", "python", "r"),
-    "stand-in": ("docker", "apptainer", "sbatch", "itksnap", "freeview", "fsleyes", "Slicer"),
+    "stand-in": ("docker", "apptainer", "sbatch", "itksnap", "freeview", "fsleyes", "Slicer", "antsApplyTransforms"),
     "installed": ("git", "python3", ".", "pip"),
 }
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import SimpleITK as sitk
 from typing_shell import Program, Shell
 
 from bids_hsf.errors import DeviceError
@@ -235,6 +236,16 @@ def slicer(words: list[str]) -> int:
     return 0
 
 
+def ants_apply_transforms(words: list[str]) -> int:
+    """ANTs: carries the image by the transform; the template is the reader's own, and not looked at."""
+    asked = dict(zip(words[::2], words[1::2], strict=True))
+    assert set(asked) == {"-d", "-n", "-i", "-r", "-t", "-o"}
+    assert (asked["-d"], asked["-n"]) == ("3", "GenericLabel")
+    assert sitk.ReadTransform(str(_file(asked["-t"]))).GetDimension() == 3
+    assert sitk.ReadImage(str(_file(asked["-i"]))).GetDimension() == 3
+    return 0
+
+
 class _SlicerUtil:
     """What the code may call; anything else is an AttributeError."""
 
@@ -266,4 +277,10 @@ def _file(text: str) -> Path:
     return path
 
 
-VIEWERS: dict[str, Program] = {"itksnap": itksnap, "freeview": freeview, "fsleyes": fsleyes, "Slicer": slicer}
+VIEWERS: dict[str, Program] = {
+    "itksnap": itksnap,
+    "freeview": freeview,
+    "fsleyes": fsleyes,
+    "Slicer": slicer,
+    "antsApplyTransforms": ants_apply_transforms,
+}
