@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -182,11 +183,13 @@ class _Crowd:
         kills = 0
         try:
             while running or (waiting and kills < MAX_KILLS):
-                while waiting and len(running) < self._most(window) and kills < MAX_KILLS:
-                    bundle = waiting.popleft()
-                    future = self._send(bundle)
-                    running[future] = bundle
-                    future.add_done_callback(done.put)
+                room = self._most(window) - len(running)
+                # Some at a time: the scheduler takes as long over a graph of one as over one of many.
+                if waiting and kills < MAX_KILLS and (room >= self._most(window) / 3 or room >= len(waiting)):
+                    bundles = [waiting.popleft() for _ in range(min(room, len(waiting)))]
+                    for future, bundle in zip(self._send(bundles), bundles, strict=True):
+                        running[future] = bundle
+                        future.add_done_callback(done.put)
                 with suppress(Empty):
                     future = done.get(timeout=1.0)
                     if future.status in ("pending", "lost"):  # with its worker: it is computed again
@@ -214,10 +217,12 @@ class _Crowd:
             return 1
         return max(window * self.n_workers, MIN_WINDOW if window > 1 else 1)
 
-    def _send(self, bundle: Bundle) -> Any:
-        self._n_sent += 1
-        name = f"{bundle[0].key}-{self._run}-{self._n_sent}"
-        return self._client.submit(do_bundle, self._run, self._open_tools, bundle, self._stop, key=name, pure=False)
+    def _send(self, bundles: Sequence[Bundle]) -> list[Any]:
+        names = [f"{bundle[0].key}-{self._run}-{self._n_sent + place}" for place, bundle in enumerate(bundles)]
+        self._n_sent += len(bundles)
+        function = partial(do_bundle, self._run, self._open_tools, stop=self._stop)
+        futures: list[Any] = self._client.map(function, bundles, key=names, pure=False)
+        return futures
 
     def _outcomes(self, future: Any) -> list[Outcome] | None:
         """Give what has come back, after what was logged there; None where the worker was killed."""
