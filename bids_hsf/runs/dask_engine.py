@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from bids_hsf import __version__
 from bids_hsf.errors import ClusterError, UsageError
 from bids_hsf.runs.dask_worker import Done, do_bundle
 from bids_hsf.runs.tasks import MAX_KILLS, Bundle, OpenTools, Outcome, bundled, killed, tell_of_kills
@@ -42,6 +43,14 @@ COUNTING_SECONDS = 5.0  # workers come and go
 WAITING_SECONDS = 60.0  # without any worker, before that is said
 LEAVING_SECONDS = 3
 
+ENVIRONMENT = "They need the same environment as this process: Python, bids-hsf and its packages."
+# As text: what needs no package of ours arrives everywhere.
+CHECK = f"""
+import bids_hsf, bids_hsf.runs.dask_worker
+if bids_hsf.__version__ != {__version__!r}:
+    raise ImportError(f"bids-hsf is {{bids_hsf.__version__}} there, {__version__} here")
+"""
+
 
 @dataclass(frozen=True)
 class DaskEngine:
@@ -65,6 +74,7 @@ class DaskEngine:
         """Do each task once, as `Engine` says; one whose worker is killed time and again fails by itself."""
         with self._client(len(tasks)) as (client, expected):
             crowd = _Crowd(client, expected, open_tools, stop)
+            crowd.check()
             waiting = deque(bundled(tasks, max(1, crowd.n_workers)))
             while waiting:
                 lost: list[Bundle] = []
@@ -127,6 +137,28 @@ class _Crowd:
                 logger.warning("No worker of Dask is there; waiting for one")
         return max(self._n_workers, self._expected)
 
+    def check(self) -> None:
+        """Have a worker import the app, before it is given tasks: over those it would fall without a word, for ever.
+
+        Raises
+        ------
+        ClusterError
+            It cannot, has another version, or does not live through it, as often as the scheduler tries.
+        """
+        done: SimpleQueue[Any] = SimpleQueue()
+        future = self._client.submit(exec, CHECK, key=f"bids-hsf-{self._run}", pure=False)
+        future.add_done_callback(done.put)
+        while self.n_workers >= 0:  # counted, so that it is said where there is none
+            with suppress(Empty):
+                ended = done.get(timeout=1.0)
+                if ended.status in ("pending", "lost"):
+                    ended.add_done_callback(done.put)
+                    continue
+                if ended.status == "error" and _is_kill(ended.exception()):
+                    raise ClusterError("The workers of Dask are killed when they import the app", ENVIRONMENT)
+                _result(ended)
+                return
+
     def work(
         self, waiting: deque[Bundle], lost: MutableSequence[Bundle], window: int | None
     ) -> Generator[Outcome, None, bool]:
@@ -188,29 +220,39 @@ class _Crowd:
         return self._client.submit(do_bundle, self._run, self._open_tools, bundle, self._stop, key=name, pure=False)
 
     def _outcomes(self, future: Any) -> list[Outcome] | None:
-        """Give what has come back, after what was logged there; None where the worker was killed.
-
-        Raises
-        ------
-        ClusterError
-            The scheduler is gone, or its workers cannot run the app.
-        """
-        from distributed import KilledWorker
-
-        if future.status == "error":
-            error = future.exception()
-            if isinstance(error, KilledWorker):
-                return None
-            raise ClusterError(
-                f"The workers of Dask cannot run the app ({type(error).__name__}: {error})",
-                "They need the same environment as this process: Python, bids-hsf and its packages.",
-            )
-        if future.status != "finished":
-            raise ClusterError("The scheduler of Dask is gone", "Finished scans are kept; the same command goes on.")
-        done: Done = future.result()
+        """Give what has come back, after what was logged there; None where the worker was killed."""
+        if future.status == "error" and _is_kill(future.exception()):
+            return None
+        done: Done = _result(future)
         for record in done.records:
             logging.getLogger(record.name).handle(record)
         return done.outcomes
+
+
+def _is_kill(error: BaseException) -> bool:
+    """Whether the scheduler gave a task up, whose workers did not live through it."""
+    from distributed import KilledWorker
+
+    return isinstance(error, KilledWorker)
+
+
+def _result(future: Any) -> Any:
+    """Give what has come back.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler is gone, or it or its workers cannot run the app.
+    """
+    if future.status == "error":
+        error = future.exception()
+        while error.__cause__ is not None:  # Dask's own words about it say less
+            error = error.__cause__
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise ClusterError(f"The scheduler or the workers of Dask cannot run the app ({reason})", ENVIRONMENT)
+    if future.status != "finished":
+        raise ClusterError("The scheduler of Dask is gone", "Finished scans are kept; the same command goes on.")
+    return future.result()
 
 
 def _distributed() -> Any:
