@@ -21,6 +21,12 @@ BLACK = 0.25  # of a fill, below the 10th percentile: about where air lies
 # A value that so many voxels share is no measurement, if a gap parts it from all others.
 FILL_SHARE = 0.01
 SAMPLES = 400_000  # voxels that are looked at: percentiles need no more
+# Of a brain in much air the percentiles above are those of the air. What lies beyond is no outlier if there is more of
+# it than that (a newborn's brain is 1 to 3 % of a large field of view), if it hangs together, and if it is motley.
+BODY_SHARE = 0.005
+BODY_COHERENCE = 0.5  # of its voxels with such a neighbour along one axis; scattered ones have hardly any
+BODY_SPREAD = 0.1  # range of its own, against how far it lies from the air; a block that is painted has none
+BODY_PLANES = 32  # that are looked at
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,12 @@ def tissue_range(values: NDArray[np.float32], *, is_crop: bool = False) -> Tissu
             sample = rest
     low, high = np.percentile(sample, [10, 90]).tolist()
     span = high - low
+    body = sample[sample > high + REACH * span]
+    if not is_crop and _is_body(body, sample, values, high + REACH * span):
+        first, high = np.percentile(body, [10, 90]).tolist()
+        span = max(span, high - first)
+    if not span:  # nothing tells what tissue is
+        low, high = float(sample.min()), float(sample.max())
     reach = ARTEFACT_REACH * span
     if not (is_crop and ((sample < low - reach) | (sample > high + reach)).mean() > ARTEFACT_SHARE):
         reach = REACH * span
@@ -84,6 +96,17 @@ def tissue_range(values: NDArray[np.float32], *, is_crop: bool = False) -> Tissu
         fills=tuple(fills),
         black=low - BLACK * span,
     )
+
+
+def _is_body(body: NDArray[np.float32], sample: NDArray[np.float32], values: NDArray[np.float32], limit: float) -> bool:
+    """Whether what is brighter than a limit in an image (X, Y, Z) is a body in air, not wild voxels here and there."""
+    if body.size <= BODY_SHARE * sample.size:
+        return False
+    first, middle, last = np.percentile(body, [10, 50, 90]).tolist()
+    if last - first < BODY_SPREAD * (middle - float(np.median(sample))):
+        return False
+    bright = values[:: max(1, len(values) // BODY_PLANES)] > limit
+    return bool((bright[..., 1:] & bright[..., :-1]).sum() > BODY_COHERENCE * bright.sum())
 
 
 def _is_apart(value: float, rest: NDArray[np.float32]) -> bool:

@@ -98,3 +98,33 @@ def test_a_block_of_wild_voxels_does_not_tell_how_bright_tissue_is() -> None:
     sound = data.copy()
     data[10:18, 10:20, 8:18] = 1e5
     assert cleaned(data).max() <= sound.max()
+
+
+@pytest.mark.parametrize("air", [0.0, 2.0])
+@pytest.mark.parametrize("share", [0.02, 0.06, 0.101])
+def test_a_brain_in_much_air_is_no_outlier(air: float, share: float) -> None:
+    """Masked brains in the box of a whole head, as FreeSurfer leaves them; newborns."""
+    rng = np.random.default_rng(0)
+    data = np.abs(rng.normal(0, air, (80, 80, 80))).astype(np.float32)
+    side = round(data.size ** (1 / 3) * share ** (1 / 3))
+    inside = (slice(10, 10 + side),) * 3
+    data[inside] = rng.choice([35.0, 75.0, 110.0], (side,) * 3) + rng.normal(0, 4, (side,) * 3)
+    data[12, 12, 12] = 1e6
+    found = cleaned(data)
+    assert found[12, 12, 12] < 150
+    found[12, 12, 12] = data[12, 12, 12]
+    np.testing.assert_array_equal(found, data)
+
+
+def test_a_map_of_a_few_voxels_stays_what_it_is() -> None:
+    data = np.zeros(SHAPE, np.float32)
+    data[10:13, 10:13, 10:13] = np.arange(27).reshape(3, 3, 3)
+    assert cleaned(data) is data
+
+
+def test_scattered_wild_voxels_are_no_body() -> None:
+    data = brain()
+    data.ravel()[np.random.default_rng(0).choice(data.size, data.size // 50, replace=False)] = np.linspace(
+        1e4, 1e5, data.size // 50
+    )
+    assert cleaned(data).max() < 150

@@ -43,10 +43,9 @@ def quantize_model(options: argparse.Namespace) -> Answer:
     """Make the int8 twin of a model."""
     from bids_hsf.hub.models import fetch, find_card
     from bids_hsf.hub.twin_card import write_twin_card
-    from bids_hsf.networks.quantizing import quantize
     from bids_hsf.segmentation.model import open_ensemble
     from bids_hsf.segmentation.model_check import time_pass
-    from bids_hsf.segmentation.quantization import check_quantizable, compare, network_inputs
+    from bids_hsf.segmentation.quantization import check_quantizable, compare, make_twin, network_inputs
 
     card = find_card(options.model, options.hub_dir)
     check_quantizable(card)
@@ -57,9 +56,10 @@ def quantize_model(options: argparse.Namespace) -> Answer:
     card_path = folder / f"{name}.yaml"
     with open_ensemble(ensemble, options.device, options.nthreads) as model:
         left, right = crops_of(options.scans, model)
+        twins = []
         for number, (source, target) in enumerate(zip(ensemble.member_paths, files, strict=True), start=1):
             logger.info("network %d of %d: %s", number, len(files), target)
-            quantize(source, target, network_inputs(left, card))
+            twins.append(make_twin(source, target, network_inputs(left, card), model.device.session_settings))
         write_twin_card(card_path, card, name, files, "not judged yet")
         with open_ensemble(fetch(find_card(str(card_path))), options.device, options.nthreads) as twin:
             agreement = compare(right, model, twin)
@@ -72,6 +72,9 @@ def quantize_model(options: argparse.Namespace) -> Answer:
     lines = [f"{remark}.", f"Here it is {speed}.", f"Card: {card_path}", f"Use it: bids-hsf ... --model {card_path}"]
     if agreement.dice.get("whole", 0.0) < LEAST_DICE:
         lines.insert(1, f"This is less than {LEAST_DICE:g}: do not use it for more than a first look.")
+    if any(each.in_float for each in twins):
+        left_out = ", ".join(f"{len(each.in_float)} of {each.n_convolutions}" for each in twins)
+        lines.insert(1, f"Convolutions left in float32, as they bear no rounding: {left_out}.")
     data = {"model": name, "card": card_path, "dice": agreement.dice, "crops": agreement.n_crops, "seconds": seconds}
     return Answer(data, "\n".join(lines))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 import numpy as np
-from PIL import Image
+from PIL import Image, WebPImagePlugin  # noqa: F401 - else saving one imports those of all formats
 
 from bids_hsf.reports.planes import FloatArray, Plane, Vector
 

@@ -1,7 +1,7 @@
 """Which task of a scheduler's array this process is: Slurm, PBS, Torque, SGE and LSF, by their variables."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from bids_hsf.bids.shards import Shard
@@ -11,6 +11,7 @@ from bids_hsf.runs.config import Config
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
+MAX_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,19 @@ VARIABLES = (
 
 
 def array_task(environ: Mapping[str, str]) -> Task | None:
-    """Tell which task of an array this process is; None where it is none."""
+    """Tell which task of an array this process is; None where it is none.
+
+    A job that was sent from within another scheduler's has that one's variables, too: the first is taken, with a word.
+    """
+    found = list(_tasks(environ))
+    if len(found) > 1:
+        told = ", ".join(f"task {task.number} of {task.scheduler}" for task in found)
+        logger.warning("Several schedulers tell of an array (%s): the first is taken; --shard K/N says which", told)
+    return found[0] if found else None
+
+
+def _tasks(environ: Mapping[str, str]) -> Iterator[Task]:
+    """Tasks of arrays that the environment tells of, by scheduler."""
     for scheduler, own, *others in VARIABLES:
         number = _number(environ, own)
         if number is None or (scheduler == "LSF" and number == 0):  # a job that is no array
@@ -74,14 +87,13 @@ def array_task(environ: Mapping[str, str]) -> Task | None:
         first, last, step, count = (_number(environ, name) for name in others)
         if scheduler == "Slurm" and first is None and count is not None:  # versions that tell the count alone
             first, last = 1, count
-        return Task(scheduler, number, first, last, step, count)
-    return None
+        yield Task(scheduler, number, first, last, step, count)
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:
-    """Read a number; "undefined" (SGE) and what is not there are none."""
+    """Read a number; "undefined" (SGE), what is not there, and what no array can have are none."""
     text = name[1:] if name.startswith("=") else environ.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else None
 
 
 def shard_of(text: str, environ: Mapping[str, str]) -> Shard:

@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from bids_hsf import __version__
 from bids_hsf.errors import ClusterError, UsageError
 from bids_hsf.runs.dask_worker import Done, do_bundle
 from bids_hsf.runs.tasks import MAX_KILLS, Bundle, OpenTools, Outcome, bundled, killed, tell_of_kills
@@ -42,6 +44,14 @@ COUNTING_SECONDS = 5.0  # workers come and go
 WAITING_SECONDS = 60.0  # without any worker, before that is said
 LEAVING_SECONDS = 3
 
+ENVIRONMENT = "They need the same environment as this process: Python, bids-hsf and its packages."
+# As text: what needs no package of ours arrives everywhere.
+CHECK = f"""
+import bids_hsf, bids_hsf.runs.dask_worker
+if bids_hsf.__version__ != {__version__!r}:
+    raise ImportError(f"bids-hsf is {{bids_hsf.__version__}} there, {__version__} here")
+"""
+
 
 @dataclass(frozen=True)
 class DaskEngine:
@@ -65,6 +75,7 @@ class DaskEngine:
         """Do each task once, as `Engine` says; one whose worker is killed time and again fails by itself."""
         with self._client(len(tasks)) as (client, expected):
             crowd = _Crowd(client, expected, open_tools, stop)
+            crowd.check()
             waiting = deque(bundled(tasks, max(1, crowd.n_workers)))
             while waiting:
                 lost: list[Bundle] = []
@@ -127,6 +138,28 @@ class _Crowd:
                 logger.warning("No worker of Dask is there; waiting for one")
         return max(self._n_workers, self._expected)
 
+    def check(self) -> None:
+        """Have a worker import the app, before it is given tasks: over those it would fall without a word, for ever.
+
+        Raises
+        ------
+        ClusterError
+            It cannot, has another version, or does not live through it, as often as the scheduler tries.
+        """
+        done: SimpleQueue[Any] = SimpleQueue()
+        future = self._client.submit(exec, CHECK, key=f"bids-hsf-{self._run}", pure=False)
+        future.add_done_callback(done.put)
+        while self.n_workers >= 0:  # counted, so that it is said where there is none
+            with suppress(Empty):
+                ended = done.get(timeout=1.0)
+                if ended.status in ("pending", "lost"):
+                    ended.add_done_callback(done.put)
+                    continue
+                if ended.status == "error" and _is_kill(ended.exception()):
+                    raise ClusterError("The workers of Dask are killed when they import the app", ENVIRONMENT)
+                _result(ended)
+                return
+
     def work(
         self, waiting: deque[Bundle], lost: MutableSequence[Bundle], window: int | None
     ) -> Generator[Outcome, None, bool]:
@@ -150,11 +183,13 @@ class _Crowd:
         kills = 0
         try:
             while running or (waiting and kills < MAX_KILLS):
-                while waiting and len(running) < self._most(window) and kills < MAX_KILLS:
-                    bundle = waiting.popleft()
-                    future = self._send(bundle)
-                    running[future] = bundle
-                    future.add_done_callback(done.put)
+                room = self._most(window) - len(running)
+                # Some at a time: the scheduler takes as long over a graph of one as over one of many.
+                if waiting and kills < MAX_KILLS and (room >= self._most(window) / 3 or room >= len(waiting)):
+                    bundles = [waiting.popleft() for _ in range(min(room, len(waiting)))]
+                    for future, bundle in zip(self._send(bundles), bundles, strict=True):
+                        running[future] = bundle
+                        future.add_done_callback(done.put)
                 with suppress(Empty):
                     future = done.get(timeout=1.0)
                     if future.status in ("pending", "lost"):  # with its worker: it is computed again
@@ -182,35 +217,47 @@ class _Crowd:
             return 1
         return max(window * self.n_workers, MIN_WINDOW if window > 1 else 1)
 
-    def _send(self, bundle: Bundle) -> Any:
-        self._n_sent += 1
-        name = f"{bundle[0].key}-{self._run}-{self._n_sent}"
-        return self._client.submit(do_bundle, self._run, self._open_tools, bundle, self._stop, key=name, pure=False)
+    def _send(self, bundles: Sequence[Bundle]) -> list[Any]:
+        names = [f"{bundle[0].key}-{self._run}-{self._n_sent + place}" for place, bundle in enumerate(bundles)]
+        self._n_sent += len(bundles)
+        function = partial(do_bundle, self._run, self._open_tools, stop=self._stop)
+        futures: list[Any] = self._client.map(function, bundles, key=names, pure=False)
+        return futures
 
     def _outcomes(self, future: Any) -> list[Outcome] | None:
-        """Give what has come back, after what was logged there; None where the worker was killed.
-
-        Raises
-        ------
-        ClusterError
-            The scheduler is gone, or its workers cannot run the app.
-        """
-        from distributed import KilledWorker
-
-        if future.status == "error":
-            error = future.exception()
-            if isinstance(error, KilledWorker):
-                return None
-            raise ClusterError(
-                f"The workers of Dask cannot run the app ({type(error).__name__}: {error})",
-                "They need the same environment as this process: Python, bids-hsf and its packages.",
-            )
-        if future.status != "finished":
-            raise ClusterError("The scheduler of Dask is gone", "Finished scans are kept; the same command goes on.")
-        done: Done = future.result()
+        """Give what has come back, after what was logged there; None where the worker was killed."""
+        if future.status == "error" and _is_kill(future.exception()):
+            return None
+        done: Done = _result(future)
         for record in done.records:
             logging.getLogger(record.name).handle(record)
         return done.outcomes
+
+
+def _is_kill(error: BaseException) -> bool:
+    """Whether the scheduler gave a task up, whose workers did not live through it."""
+    from distributed import KilledWorker
+
+    return isinstance(error, KilledWorker)
+
+
+def _result(future: Any) -> Any:
+    """Give what has come back.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler is gone, or it or its workers cannot run the app.
+    """
+    if future.status == "error":
+        error = future.exception()
+        while error.__cause__ is not None:  # Dask's own words about it say less
+            error = error.__cause__
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise ClusterError(f"The scheduler or the workers of Dask cannot run the app ({reason})", ENVIRONMENT)
+    if future.status != "finished":
+        raise ClusterError("The scheduler of Dask is gone", "Finished scans are kept; the same command goes on.")
+    return future.result()
 
 
 def _distributed() -> Any:

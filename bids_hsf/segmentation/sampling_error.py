@@ -5,8 +5,9 @@ from numpy.typing import NDArray
 
 from bids_hsf.segmentation.votes import Field, Votes
 
-# Looks that follow each other complete one another (one is mirrored, the other not): they are judged together.
-GROUP = 2
+# Views that follow each other complete one another (one is mirrored, the other not): they are judged together, as
+# those of several networks in one look are anyway.
+PAIR = 2
 LEAST_GROUPS = 4
 # A structure smaller than this share of its hippocampus is held against that share: 1 % of CA2 is a voxel.
 LEAST_SHARE = 0.1
@@ -28,17 +29,18 @@ def sampling_error(pass_volumes: Field, pass_looks: NDArray[np.intp]) -> NDArray
     Returns
     -------
     array, (C,) float64
-        In mm3; NaN below eight looks.
+        In mm3; NaN below four looks of several networks, or eight of one.
 
     >>> volumes = np.array([[10], [9], [11], [10], [10], [12], [8], [10], [11]], np.float32)
     >>> sampling_error(volumes, np.arange(9)).round(3).tolist()
     [0.111]
     """
     n_looks = int(pass_looks.max(initial=0))
-    n_groups = n_looks // GROUP
+    group_size = PAIR if np.count_nonzero(pass_looks == 1) == 1 else 1
+    n_groups = n_looks // group_size
     if n_groups < LEAST_GROUPS:
         return np.full(pass_volumes.shape[1], np.nan)
-    group_of = (pass_looks - 1) // GROUP
+    group_of = (pass_looks - 1) // group_size
     means = np.array([pass_volumes[group_of == group].mean(axis=0, dtype=np.float64) for group in range(n_groups)])
     of_views = means.std(axis=0, ddof=1) / np.sqrt(n_groups)
     # The plain crop votes as well, and is no matter of chance.

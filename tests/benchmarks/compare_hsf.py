@@ -8,7 +8,7 @@
 Both run as a user runs them, in processes of their own, in turns: HSF with a copy of the scan and a folder of the
 networks, this app with a dataset of the same scan and a card of the same networks (native voxels, 8 mm margin; HSF's
 is 8 voxels). HSF's greeting and its download are left out, as both need the internet. Without test-time augmentation
-(--tta 0) the two label maps have to agree but for the box; with it, the random samples differ. `--hsf-tta 20 --tta 8`
+(--tta 0) the two label maps have to agree but for the box; with it, the random samples differ. `--hsf-tta 20 --tta 7`
 compares at equal error of an ensemble (`sampling.py`), not at equal passes.
 
 Prints Dice by structure and side, wall time, processor seconds (which bear a machine that others use too) and peak

@@ -84,17 +84,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of one scan, as measured")
     parser.add_argument("--faster", type=float, default=1000.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--progress", type=int, default=1000, help="scans between two lines")
     options = parser.parse_args()
     marks = Path(tempfile.mkdtemp(prefix="dask-simulation-"))
     todo = scans(options, marks)
     ended: collections.Counter[str] = collections.Counter()
+    n_told = 0
     failed: set[str] = set()
     with LocalCluster(
-        options.workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        n_workers=options.workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
     ) as cluster:
         started, processor = time.perf_counter(), time.process_time()
         for outcome in DaskEngine(cluster.scheduler_address).run(todo, open_tools, False):
             ended[outcome.key] += 1
+            n_told += 1
+            if n_told % options.progress == 0:
+                passed, used = time.perf_counter() - started, time.process_time() - processor
+                print(f"{n_told:8d} told after {passed:7.1f} s, {used:6.1f} s of the client", flush=True)
             failed |= {outcome.key} if outcome.error is not None else set()
         seconds, processor = time.perf_counter() - started, time.process_time() - processor
     expected = {scan.key for scan in todo if scan.fate in ("broken", "deadly")}

@@ -1,7 +1,7 @@
 """Error of labels and volumes against the number of random views, for ways to draw them.
 
     python tests/benchmarks/sampling.py [--models longaxis_bagging_fast ...] [--seeds 6] [--reference 256]
-                                        [--scans FILE ...] [--recipe-of NAME] [--csv FILE]
+                                        [--scans FILE ...] [--looks 6 7 8 20] [--recipe-of NAME] [--csv FILE]
     python tests/benchmarks/sampling.py --read FILE.csv ... [--tsv FILE]
 
 For each model, scan and hippocampus, the reference is the vote over many views of a Sobol sequence whose seed no trial
@@ -48,7 +48,7 @@ SCANS = (
     BIDS / "sub-icbm152/anat/sub-icbm152_T2w.nii.gz",
     BIDS / "sub-colin27/anat/sub-colin27_T1w.nii.gz",
 )
-CHECKPOINTS = (2, 4, 6, 8, 12, 16, 20)
+CHECKPOINTS = (2, 4, 6, 7, 8, 12, 16, 20)
 LEAST_SHARE = 0.1
 
 Rng = np.random.Generator
@@ -222,6 +222,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--reference", type=int, default=256, help="looks of a single network; shared between several")
+    parser.add_argument("--looks", nargs="+", type=int, default=CHECKPOINTS, help="after which errors are measured")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--csv", type=Path, help="write every trial there")
     parser.add_argument("--read", type=Path, nargs="+", help="trials of earlier calls, instead of new ones")
@@ -263,7 +264,7 @@ def trials_on(crop: Crop, model: Model, recipe: AugmentationRecipe, options: arg
     for way in options.ways:
         for seed in range(options.seeds):
             drawn = WAYS[way](recipe, len(networks), np.random.default_rng(seed))
-            for number, found in zip(CHECKPOINTS, results(crop, networks, drawn, model, CHECKPOINTS), strict=True):
+            for number, found in zip(options.looks, results(crop, networks, drawn, model, options.looks), strict=True):
                 yield Trial(
                     model.card.name,
                     f"{crop.scan.key} {crop.hemisphere}",
@@ -305,7 +306,7 @@ def compared(found: Result, reference: Result) -> tuple[float, float, float]:
 def medians(trials: Sequence[Trial]) -> Iterator[dict[str, object]]:
     for model in dict.fromkeys(trial.model for trial in trials):
         for way in dict.fromkeys(trial.way for trial in trials):
-            for number in CHECKPOINTS:
+            for number in sorted({trial.looks for trial in trials}):
                 chosen = [t for t in trials if (t.model, t.way, t.looks) == (model, way, number)]
                 if chosen:
                     yield {

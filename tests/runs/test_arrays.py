@@ -78,6 +78,25 @@ def test_who_names_participants_or_a_shard_gets_these(environ: dict[str, str]) -
         assert in_array(asked, environ) is asked
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SLURM_ARRAY_TASK_STEP": "0"},
+        {"SLURM_ARRAY_TASK_COUNT": ""},
+        {"SGE_TASK_ID": "undefined", "LSB_JOBINDEX": "0", "PBS_ARRAY_INDEX": "", "PBS_ARRAYID": "3[]"},
+        {"SGE_TASK_ID": "9" * 5000, "LSB_JOBINDEX": "-1", "PBS_ARRAY_INDEX": "1.5", "PBS_ARRAYID": "²"},
+    ],
+)
+def test_odd_values_of_schedulers_do_no_harm(changes: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    assert shard_of("auto", slurm(3, 1, 10) | changes) == Shard(3, 10)
+    assert not caplog.records
+
+
+def test_of_several_schedulers_it_is_said_whose_array_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+    assert shard_of("auto", {**SGE, "PBS_ARRAY_INDEX": "7", **slurm(3, 1, 10)}) == Shard(3, 10)
+    assert "task 3 of Slurm, task 4 of SGE, task 7 of PBS" in caplog.text
+
+
 def test_where_the_count_is_not_told_all_are_taken_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert in_array(CONFIG, {"PBS_ARRAY_INDEX": "7"}) is CONFIG

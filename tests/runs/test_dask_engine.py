@@ -1,9 +1,12 @@
 """Many scans on Dask: the same bytes, whatever is killed, and the run ends when it is told to."""
 
 import logging
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask
@@ -34,7 +37,9 @@ def cluster(gate: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAST_APP_GATE", str(gate))
         with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-            started = LocalCluster(2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
+            started = LocalCluster(
+                n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+            )
         with started:
             yield started.scheduler_address
 
@@ -90,6 +95,45 @@ def test_killed_workers_cost_their_own_scans_at_most(
     # What is logged there is read here.
     assert any(record.name == "bids_hsf.test" and " by " in record.getMessage() for record in caplog.records)
     assert "KeyError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        ('raise ImportError("libfoo.so.1: cannot open")', r"cannot run the app \(ImportError: libfoo.so.1"),
+        ("import os; os._exit(1)", "are killed when they import the app"),
+        ('__version__ = "0.0.9"', r"bids-hsf is 0.0.9 there, [0-9.]+ here"),
+    ],
+)
+def test_workers_that_cannot_import_the_app_end_the_run_with_a_reason(tmp_path: Path, app: str, reason: str) -> None:
+    # Before our own on the path of the worker, which its nanny starts again each time that it dies.
+    for name in ("__init__", "runs/__init__", "runs/dask_worker"):
+        path = tmp_path / "bids_hsf" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(app if name == "__init__" else "")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=logging.CRITICAL) as empty,
+        worker_elsewhere(empty.scheduler_address, tmp_path),
+        pytest.raises(ClusterError, match=reason) as refused,
+    ):
+        run(empty.scheduler_address, [FakeTask("a"), FakeTask("b")])
+    assert refused.value.exit_code == 69
+    assert "\n" not in refused.value.message
+
+
+@contextmanager
+def worker_elsewhere(scheduler: str, path: Path) -> Iterator[None]:
+    """Start a worker that finds packages in a folder first."""
+    words = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--nthreads", "1", "--no-dashboard"]
+    words += ["--local-directory", str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(path)}
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(words, env=environment, cwd=path, stderr=silent, start_new_session=True) as nanny:
+        try:
+            yield
+        finally:
+            os.killpg(nanny.pid, signal.SIGKILL)  # with the worker that it may just have started again
 
 
 def test_what_cannot_be_opened_fails_every_scan_by_name(cluster: str) -> None:

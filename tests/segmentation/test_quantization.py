@@ -10,7 +10,7 @@ import onnx
 import pytest
 from bids_trees import model_card
 from heads import head, upright
-from toy_networks import write_network
+from toy_networks import make_unet, write_network
 from twins import write_sq_twin
 
 from bids_hsf.cli.hub import main
@@ -19,12 +19,14 @@ from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import fetch, find_card
 from bids_hsf.hub.twin_card import write_twin_card
 from bids_hsf.localization.contrasts import AlignedScan
-from bids_hsf.networks.quantizing import quantize
+from bids_hsf.networks.quantizing import Quantized
+from bids_hsf.networks.sessions import CPU, SessionSettings, open_session
 from bids_hsf.segmentation.hippocampi import Crop, cut_crops
 from bids_hsf.segmentation.model import Model, open_ensemble
-from bids_hsf.segmentation.quantization import PLAIN, check_quantizable, compare, network_inputs
+from bids_hsf.segmentation.quantization import PLAIN, check_quantizable, compare, make_twin, network_inputs
 
 NAME = "longaxis_single_fast"
+ON_CPU = SessionSettings(CPU, {}, 1)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,8 @@ def crops(model: Model) -> list[Crop]:
 @pytest.fixture(scope="module")
 def twin(card: ModelCard, crops: list[Crop], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("hub") / "twin" / "single_int8.onnx"
-    quantize(fetch(card).member_paths[0], path, network_inputs(crops[:1], card))
+    made = make_twin(fetch(card).member_paths[0], path, network_inputs(crops[:1], card), ON_CPU)
+    assert made.in_float == ()
     return path
 
 
@@ -66,12 +69,47 @@ def test_inner_convolutions_read_eight_bits_and_the_ends_do_not(twin: Path) -> N
 def test_network_whose_nodes_have_no_names_has_a_twin_too(tmp_path: Path) -> None:
     source, seen = write_network(tmp_path / "net.onnx", depth=3), [np.ones((1, 1, 8, 8, 8), np.float32)]
     assert not any(node.name for node in onnx.load(source).graph.node)
-    quantize(source, tmp_path / "twin.onnx", seen)
+    Quantized(source, seen).write(tmp_path / "twin.onnx")
     graph = onnx.load(tmp_path / "twin.onnx").graph
     made_by = {output: node.op_type for node in graph.node for output in node.output}
     read = [made_by.get(node.input[0]) for node in graph.node if node.op_type == "Conv"]
     assert read[0] != "DequantizeLinear"
     assert read[1:-1] == ["DequantizeLinear"] * (len(read) - 2)
+
+
+@pytest.mark.parametrize("float_answers", [False, True], ids=["answers rounded", "answers in float"])
+def test_convolutions_left_in_float_are_those_of_the_network(tmp_path: Path, float_answers: bool) -> None:
+    source, target = tmp_path / "net.onnx", tmp_path / "twin.onnx"
+    source.write_bytes(make_unet(widths=(4, 8)).SerializeToString())
+    seen = np.random.default_rng(0).normal(size=(1, 1, 16, 16, 16)).astype(np.float32)
+    expected = open_session(source, ON_CPU).run(seen)
+    quantized = Quantized(source, [seen], float_answers=float_answers)
+    errors = []
+    for in_float in ((), quantized.convolutions[:3], quantized.convolutions):
+        quantized.write(target, in_float)
+        onnx.checker.check_model(target)
+        nodes = onnx.load(target).graph.node
+        made_by = {output: node.op_type for node in nodes for output in node.output}
+        int8 = {node.name for node in nodes if node.op_type == "Conv" and made_by.get(node.input[1])}
+        assert int8 == set(quantized.convolutions) - set(in_float)
+        # Nothing else reads what was rounded for the convolutions: skips and the image stay exact.
+        others = [name for node in nodes if node.op_type in ("Concat", "MaxPool") for name in node.input]
+        assert "DequantizeLinear" not in {made_by.get(name) for name in others}
+        errors.append(np.abs(open_session(target, ON_CPU).run(seen) - expected).max())
+    assert errors[0] > 0
+    assert errors[-1] == 0
+
+
+def test_what_bears_no_rounding_is_left_in_float(tmp_path: Path) -> None:
+    """One bright voxel in what calibration sees makes the steps of all activations coarse."""
+    source = tmp_path / "net.onnx"
+    source.write_bytes(make_unet(widths=(4, 8)).SerializeToString())
+    rng = np.random.default_rng(0)
+    seen = [rng.normal(size=(1, 1, 16, 16, 16)).astype(np.float32) for _ in range(2)]
+    seen[1][0, 0, 0, 0, 0] = 1000.0
+    made = make_twin(source, tmp_path / "twin.onnx", seen, ON_CPU)
+    assert 1 <= len(made.in_float) <= made.n_convolutions // 4
+    assert set(made.in_float) <= set(Quantized(source, seen[:1]).convolutions)
 
 
 def test_twin_finds_what_its_network_finds_where_it_was_not_calibrated(
@@ -101,14 +139,14 @@ def test_inputs_are_crops_as_networks_see_them_and_their_mirror_images(card: Mod
 def test_network_without_float_convolutions_is_refused_and_nothing_written(tmp_path: Path) -> None:
     source = write_sq_twin(tmp_path / "sq.onnx")
     with pytest.raises(ModelError, match="no convolution in float32"):
-        quantize(source, tmp_path / "hub" / "twin.onnx", [np.zeros((1, 1, 8, 8, 8), np.float32)])
+        make_twin(source, tmp_path / "hub" / "twin.onnx", [np.zeros((1, 1, 8, 8, 8), np.float32)], ON_CPU)
     assert not (tmp_path / "hub").exists()
 
 
 def test_what_calibration_cannot_run_is_an_error_that_names_the_file(card: ModelCard, tmp_path: Path) -> None:
     source = fetch(card).member_paths[0]
     with pytest.raises(ModelError, match="single.onnx: it cannot be quantised"):
-        quantize(source, tmp_path / "twin.onnx", [np.zeros((1, 1, 8, 8), np.float32)])
+        make_twin(source, tmp_path / "twin.onnx", [np.zeros((1, 1, 8, 8), np.float32)], ON_CPU)
     assert not list(tmp_path.iterdir())
 
 

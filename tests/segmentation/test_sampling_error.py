@@ -47,12 +47,15 @@ def test_order_of_the_passes_does_not_matter() -> None:
     )
 
 
-@pytest.mark.parametrize("n_looks", [0, 1, 7])
-def test_too_few_views_tell_nothing(n_looks: int) -> None:
-    volumes, numbers = passes()
-    few = numbers <= n_looks
-    assert np.isnan(sampling_error(volumes[few], numbers[few])).all()
-    assert not is_steady(votes(volumes[few], numbers[few]), 1.0)
+@pytest.mark.parametrize(("n_networks", "least"), [(1, 8), (N_NETWORKS, 4)])
+def test_too_few_views_tell_nothing(n_networks: int, least: int) -> None:
+    volumes, numbers = (array.reshape(N_LOOKS + 1, N_NETWORKS, -1)[:, :n_networks] for array in passes())
+    for n_looks in (0, 1, least - 1):
+        few = volumes[: n_looks + 1].reshape(-1, 2), numbers[: n_looks + 1].ravel()
+        assert np.isnan(sampling_error(*few)).all()
+        assert not is_steady(votes(*few), 1.0)
+    enough = volumes[: least + 1].reshape(-1, 2), numbers[: least + 1].ravel()
+    assert (sampling_error(*enough) > 0).all()
 
 
 def test_steady_is_what_more_views_would_not_change() -> None:
