@@ -5,8 +5,6 @@ the target's grid. Fields are signed distances (clipped, so that what is far off
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -44,7 +42,7 @@ def grid_points(shape: Sequence[int], voxel_mm: float, spacing_mm: float) -> Ten
     """Points (x, y, z, 3) in mm from the middle of a volume, `spacing_mm` apart."""
     axes = []
     for n in shape:
-        count = int((n - 1) * voxel_mm / spacing_mm) + 1
+        count = int((n - 1) * voxel_mm / spacing_mm + 1e-6) + 1
         axes.append((torch.arange(count, dtype=torch.float32) - (count - 1) / 2) * spacing_mm)
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
@@ -82,18 +80,6 @@ class Map(torch.nn.Module):
         return points @ self.matrix.T + self.shift + self.displacement(points)
 
 
-def save_map(mapping: Map, path: Path) -> None:
-    torch.save({"state": mapping.state_dict(), "extent": mapping.extent}, path)
-
-
-def load_map(path: Path) -> Map:
-    stored = torch.load(path, weights_only=True)
-    state = stored["state"]
-    mapping = Map(state["matrix"], state["shift"], stored["extent"])
-    mapping.knots.extend(state[f"knots.{k}"] for k in range(len(state) - 2))
-    return mapping
-
-
 def rounded(knots: Tensor) -> Tensor:
     """Twice averaged, linear pieces become nearly cubic ones."""
     finer = F.interpolate(knots, scale_factor=2.0, mode="trilinear", align_corners=True)
@@ -102,8 +88,8 @@ def rounded(knots: Tensor) -> Tensor:
 
 def moments(weights: Tensor, voxel_mm: float) -> tuple[Tensor, Tensor]:
     """Centre and covariance, in mm, of a volume of weights."""
-    points = grid_points(weights.shape, voxel_mm, voxel_mm)[tuple(slice(n) for n in weights.shape)]
-    share = weights[tuple(slice(n) for n in points.shape[:3])].flatten()
+    points = grid_points(weights.shape, voxel_mm, voxel_mm)
+    share = weights.flatten()
     share = share / share.sum()
     points = points.reshape(-1, 3)
     centre = share @ points
@@ -125,15 +111,6 @@ def descend(groups: list[dict], steps: int, loss: Callable[[], Tensor]) -> None:
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """How to go on from a map."""
-
-    start: Map
-    weights: Sequence[float]  # of the fields
-    spacings_mm: Sequence[float]  # of knots
 
 
 def laid_upon(atlas: Tensor, atlas_mm: float, target: Tensor, target_mm: float, points: Tensor) -> Map:
@@ -164,7 +141,6 @@ def fit(
     atlas_mm: float,
     target: Tensor,
     target_mm: float,
-    refinement: Refinement | None = None,
     spacings_mm: Sequence[float] = KNOTS_MM,
 ) -> tuple[Map, float]:
     """Fit an atlas's fields to a target's.
@@ -173,8 +149,6 @@ def fit(
     ----------
     atlas, target : Tensor
         (c, x, y, z) of voxels of atlas_mm and target_mm; the first is a signed distance in mm.
-    refinement : Refinement, optional
-        To go on from a map, instead of an affine one by moments.
     spacings_mm : sequence of float
         Of knots, after the affine one; none leaves it at that.
 
@@ -186,18 +160,14 @@ def fit(
     """
     points = grid_points(target.shape[1:], target_mm, SPACING_MM)
     wanted = sample(target, target_mm, points)
-    scale = torch.tensor(refinement.weights if refinement else [1.0] * len(atlas)).view(-1, 1, 1, 1)
 
     def misfit(at: Tensor) -> tuple[Tensor, Tensor]:
         found = sample(atlas, atlas_mm, at)
-        return (scale * (found - wanted).square()).mean((1, 2, 3)).sum(), found
+        return (found - wanted).square().mean((1, 2, 3)).sum(), found
 
-    if refinement:
-        start, spacings_mm = refinement.start, refinement.spacings_mm
-    else:
-        start = laid_upon(atlas[0] > 0, atlas_mm, target[0] > 0, target_mm, points)
-        groups = [{"params": [start.matrix], "lr": 0.02}, {"params": [start.shift], "lr": 0.4}]
-        descend(groups, AFFINE_STEPS, lambda: misfit(points @ start.matrix.T + start.shift)[0])
+    start = laid_upon(atlas[0] > 0, atlas_mm, target[0] > 0, target_mm, points)
+    groups = [{"params": [start.matrix], "lr": 0.02}, {"params": [start.shift], "lr": 0.4}]
+    descend(groups, AFFINE_STEPS, lambda: misfit(points @ start.matrix.T + start.shift)[0])
     for knots_mm in spacings_mm:
         bend(start, knots_mm, points, lambda at: misfit(at)[0])
     with torch.no_grad():

@@ -13,6 +13,7 @@ as the networks', and with CoBrALab's own.
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +81,10 @@ def manual_labels(path: Path) -> np.ndarray:
 
 def brains(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Name and label map of each side of the manual brains."""
-    for path in sorted(folder.glob("*.mnc")):
+    paths = sorted(folder.glob("*.mnc"))
+    if not paths:
+        sys.exit(f"{folder}: no label maps (*.mnc)")
+    for path in paths:
         data = manual_labels(path)
         for side, offset in (("R", 0), ("L", 100)):
             table = {theirs + offset: ours for theirs, ours in FROM_COBRALAB.items()}

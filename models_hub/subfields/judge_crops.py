@@ -18,20 +18,22 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import onnxruntime as ort
 import torch
+from cit168 import UPRIGHT_MM, citi168_cases, main_component
 from fitting import grid_points, sample
 from judge_scans import GROUPS, LABELS, darkness, dice, dice_by_group, mosaic
 from pool import POOL_MM, target_field
 from samples import VOXEL_MM
 from scipy import ndimage
 from synthesis import T1W, T2W, known_means, rendered
-from targets import UPRIGHT_MM, citi168_cases, main_component, msd_cases
 from torch import Tensor
 from torch.nn import functional as F
 
 N_BINS = 2000
+MARGIN_VOXELS = 6  # added around a Task04 crop
 
 
 class Networks:
@@ -83,6 +85,16 @@ def judge_citi168(arguments: argparse.Namespace, networks: Networks) -> None:
                 arguments.figures.mkdir(parents=True, exist_ok=True)
                 mosaic(arguments.figures / f"{name}_{contrast}.png", t2w, found)
         print("    T1w against T2w, Dice", {k: round(v, 2) for k, v in dice_by_group(*labels.values()).items()})
+
+
+def msd_cases(folder: Path) -> Iterator[tuple[str, Tensor, float, np.ndarray]]:
+    """Name, image, voxel size and mask of each Task04 crop."""
+    for path in sorted((folder / "images").glob("*.nii.gz")):
+        image = np.asarray(nib.load(path).dataobj, dtype=np.float32)
+        mask = np.asarray(nib.load(folder / "labels" / path.name).dataobj) > 0
+        image = (image - image.mean()) / image.std()
+        image = np.pad(np.clip(image, -30, 30), MARGIN_VOXELS, mode="edge")
+        yield path.name.removesuffix(".nii.gz"), torch.from_numpy(image), 1.0, np.pad(mask, MARGIN_VOXELS)
 
 
 def judge_msd(arguments: argparse.Namespace, networks: Networks) -> None:

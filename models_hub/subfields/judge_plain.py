@@ -11,10 +11,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from cit168 import UPRIGHT_MM, citi168_cases, rigid, upright_middle
 from fitting import grid_points
 from judge_crops import Networks
 from judge_scans import darkness, dice_by_group, hippunfold_labels
-from targets import UPRIGHT_MM, citi168_cases, rigid, upright_middle
 
 from bids_hsf.images import load_scan
 from bids_hsf.localization.locate import locate

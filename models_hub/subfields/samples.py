@@ -96,7 +96,7 @@ def draw_real(
         shares that sum to 1.
     """
     image, image_mm, labels, label_mm = volumes
-    grid = sampling_grid(image, size, strength, generator, VOXEL_MM / image_mm)
+    grid = wrinkled(sampling_grid(image, size, strength, generator, VOXEL_MM / image_mm), generator)
     moved = F.grid_sample(image[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
     shares = soft_labels(labels, field_grid(grid, image.shape, image_mm, labels.shape, label_mm))
     return boxed(moved, shares, strength, generator)

@@ -2,7 +2,8 @@
 
 Each tissue draws a mean of its own: as on T1w scans, as on T2w scans, or any. What separates the subfields in a real
 image is drawn with it: the layers within the fold (SRLM) are darker than grey matter on T2w and as bright as myelin
-makes them on T1w, or do not show at all.
+makes them on T1w, or do not show at all. Subiculum, CA2 and CA3 lie a fifth of the way from CA1 to white matter on both
+contrasts of the CIT168 averages, SRLM where CA1 lies; the ranges hold these.
 """
 
 import torch
@@ -65,21 +66,18 @@ def known_means(table: dict[str, tuple[float, float]], t2w: bool, generator: tor
     # Grey and white matter lie closer together in a child, at a low field, or by another sequence.
     gap = float(means[NUMBER["white"]]) - grey
     means[1:7] = grey
-    if chance(0.5, generator):  # thinner than a voxel, and beside the temporal horn
-        wet = uniform(0.0, 0.8, generator)
-        means[NUMBER["alveus"]] = (1 - wet) * means[NUMBER["alveus"]] + wet * means[NUMBER["ventricle"]]
     if t2w:
         means[SUB] = grey + uniform(-0.05, 0.35, generator) * gap
         means[CA2] = grey + uniform(0.0, 0.25, generator) * gap
-        means[CA3] = grey - normal(0.0, 0.12, generator) * gap
+        means[CA3] = grey + normal(0.1, 0.12, generator) * gap
         means[DG] = grey - uniform(-0.1, 0.5, generator) * gap
-        means[SRLM] = grey + uniform(0.1, 0.9, generator) * gap
+        means[SRLM] = grey + uniform(-0.1, 0.8, generator) * gap
     else:
         means[SUB] = grey + uniform(0.0, 0.4, generator) * gap
-        means[CA2] = grey + normal(0.06, 0.08, generator) * gap
-        means[CA3] = grey + normal(0.06, 0.08, generator) * gap
+        means[CA2] = grey + normal(0.12, 0.1, generator) * gap
+        means[CA3] = grey + normal(0.12, 0.1, generator) * gap
         means[DG] = grey + normal(0.0, 0.08, generator) * gap
-        means[SRLM] = grey + uniform(-0.1, 0.65, generator) * gap
+        means[SRLM] = grey + uniform(-0.15, 0.6, generator) * gap
     return means
 
 
@@ -126,6 +124,21 @@ def rendered(tissues: Tensor, means: Tensor, blur_mm: float, generator: torch.Ge
     return image + 0.02 * torch.randn(image.shape, generator=generator)
 
 
+def outer_layer(tissues: Tensor, means: Tensor, generator: torch.Generator) -> Tensor:
+    """Intensity of the layer upon the hippocampus, (x, y, z): white matter, or alveus where fluid is near.
+
+    Beside the temporal horn the alveus is thinner than a voxel, and mixed with fluid it looks like grey matter. Below,
+    the subiculum and CA1 lie upon plain white matter: a grey layer there would teach a border that lies too far in.
+    """
+    fluid = (tissues == NUMBER["ventricle"]) | (tissues == NUMBER["fluid"])
+    near = (4 * F.avg_pool3d(fluid[None, None].float(), 5, 1, 2)[0, 0]).clamp(max=1)
+    wet = uniform(0.0, 0.9, generator) if chance(0.7, generator) else 0.0
+    wetted = (1 - wet) * means[NUMBER["alveus"]] + wet * means[NUMBER["ventricle"]]
+    white = means[NUMBER["white"]]
+    plain = white + uniform(0.0, 0.25, generator) * (means[NUMBER["cortex"]] - white)
+    return near * wetted + (1 - near) * plain
+
+
 def synthesize(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> Tensor:
     """Draw an image (x, y, z).
 
@@ -138,7 +151,12 @@ def synthesize(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> T
     generator : torch.Generator
     """
     means = random_means(generator)
-    beyond = means[torch.where(tissues < FIRST_TISSUE, NUMBER["alveus"], tissues)]
+    layer = outer_layer(tissues, means, generator)
+    beyond = torch.where(tissues == NUMBER["alveus"], layer, means[tissues])
+    # What a voxel of the hippocampus has of the outside is what lies outside of it.
+    outer = (tissues >= FIRST_TISSUE).float()
+    around, n = F.avg_pool3d(torch.stack([beyond * outer, outer])[None], 3, 1, 1)[0]
+    beyond = torch.where(outer > 0, beyond, torch.where(n > 0, around / n.clamp(min=1e-6), layer))
     image = shares[0] * beyond + torch.einsum("cxyz,c->xyz", shares[1:], means[1:FIRST_TISSUE])
     # Tissue is not uniform: cloudy everywhere, and outside of the brain anything.
     image = image + uniform(0.0, 0.08, generator) * smooth_field(image, 1, 14, generator)[0]

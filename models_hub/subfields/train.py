@@ -1,9 +1,9 @@
 """Train a subfields network; torch and numpy alone. PYTHONPATH holds models_hub.
 
     python train.py OUT_DIR NAME --pool POOL_DIR --samples 8000
-    python train.py OUT_DIR NAME --pool POOL_DIR --real real.npz --real-share 0.5 --start BASE.pt --member 0
+    python train.py OUT_DIR NAME --pool POOL_DIR --real real.npz --real-share 0.15 --start BASE.pt --member 0
 
-Synthetic images of the label maps in POOL_DIR (pool.py), and real ones with carried labels (targets.py). OUT_DIR
+Synthetic images of the label maps in POOL_DIR (pool.py), and real ones (cit168.py). OUT_DIR
 receives NAME.pt (its state, after every 100 samples, from which a repeated command goes on), NAME.onnx,
 NAME_log.tsv and NAME_split.json. `--member K` draws a bootstrap sample of the heads, atlases and cases, by K.
 
@@ -28,7 +28,6 @@ TIGHT_SHARE = 0.6
 HARD_SHARE = 0.5
 BATCH = 2
 CROSS_ENTROPY_WEIGHT, DICE_WEIGHT = 10.0, 0.5
-CIT168_WEIGHT = 8.0
 CHUNK = 100  # samples between two states on disk
 
 Volumes = tuple[Tensor, float, Tensor, float]
@@ -65,7 +64,7 @@ def real_names_of(path: Path | None) -> list[str]:
 
 
 def load_real(path: Path, names: set[str]) -> dict[str, Volumes]:
-    """Cases of targets.py."""
+    """Cases of cit168.py."""
     cases = {}
     with np.load(path) as stored:
         for name in sorted(names):
@@ -81,8 +80,7 @@ def selected(
     """Label maps, real cases, and how often each of these is drawn, for names that may repeat."""
     pool = {n: torch.from_numpy(np.load(pool_dir / f"{n}.npz")["labels"]) for n in sorted(set(pool_names))}
     real = load_real(real_path, set(real_names)) if real_path else {}
-    # The averages of CIT168 are few, sharp, and the only real T2w: each counts as much as several crops.
-    weights = {n: real_names.count(n) * (CIT168_WEIGHT if n.startswith("CIT168") else 1.0) for n in real}
+    weights = {n: float(real_names.count(n)) for n in real}
     return pool, real, weights
 
 
@@ -132,7 +130,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--real", type=Path)
-    parser.add_argument("--real-share", type=float, default=0.5)
+    parser.add_argument("--real-share", type=float, default=0.15)
     parser.add_argument("--samples", type=int, default=8000)
     parser.add_argument("--lr", type=float, default=6e-3)
     parser.add_argument("--seed", type=int, default=1)
