@@ -1,6 +1,7 @@
 """What single options do with their words: sizes, folders by name, lists of labels, texts that are printed at once."""
 
 import argparse
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -99,6 +100,7 @@ class PrintCompletion(argparse.Action):
         """Print and leave."""
         import shtab
 
+        logging.getLogger(shtab.__name__).setLevel(logging.WARNING)  # it tells how it works, of tcsh in 150 lines
         choices = _choices()
         for action in actions_of(parser):
             if action.type in (path_of, Path):

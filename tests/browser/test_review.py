@@ -78,7 +78,7 @@ def test_the_worst_come_first_a_page_at_a_time(page):
 
 def test_names_with_markup_stay_text(page):
     remark = card(page, "sub-03_ses-2_T1w").locator(".remark")
-    assert ATTACK in remark.inner_text()
+    assert ATTACK.replace('"', "'") in remark.inner_text()  # no cell of the table has quotes
     assert page.locator(".remark img, .remark b").count() == 0
     assert page.title() == "Review · bids-hsf"
 

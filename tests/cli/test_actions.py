@@ -1,6 +1,7 @@
 """Completion as shells do it."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,11 @@ def test_bash_completes_commands_of_the_hub(capsys: pytest.CaptureFixture[str], 
 def test_other_shells_are_served(capsys: pytest.CaptureFixture[str], shell: str) -> None:
     assert "--participant-label" in printed(app.main, capsys, shell) or shell == "tcsh"
     assert "validate" in printed(hub.main, capsys, shell)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_nothing_but_the_completion_is_printed(shell: str) -> None:
+    command = [sys.executable, "-m", "bids_hsf", "--print-completion", shell]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "bids" in done.stdout
+    assert not done.stderr
