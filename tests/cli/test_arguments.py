@@ -281,6 +281,7 @@ class TestFlags:
             and config(*PATHS, "participant", action.option_strings[-1]).method == config(*PATHS, "participant").method
         ]  # fmt: skip
         given = {"--low-mem", "--notrack", "--no-sub", "--resource-monitor", "--track-carbon"}
+        given |= {"--anat-only", "--fs-no-reconall", "--longitudinal", "--no-submm-recon", "--write-graph"}
         assert {flag for flags in idle for flag in flags} == given
         assert config(*PATHS, "participant", "--low-mem").resources.nprocs == 1
 
@@ -309,7 +310,7 @@ class TestFlags:
             ("--reference T1", "Did you mean T1w? "),
             ("--export-lut itksnp", "Did you mean itksnap? "),
             ("-m Tw1", "Expected T1w, T2w or UNIT1"),
-            ('--bids-filter-file {"t1":{}}', "Did you mean t1w? "),
+            ('--bids-filter-file {"t1":{}}', "Did you mean t1w?"),
         ],
     )
     def test_mistyped_values_are_told_which_is_near(self, words: str, meant: str) -> None:
