@@ -22,6 +22,8 @@ RANGE_MM3 = (0.8e6, 2.3e6)
 def intracranial_volume(candidate: Candidate, scan: ReducedScan) -> tuple[float | None, str | None]:
     """Volume in mm3 of the template's brain mask, sulci and ventricles included, times the scale; or why not.
 
+    Both where it was measured, but is no size of a head.
+
     The atlas scaling factor of Buckner et al., NeuroImage 2004, doi:10.1016/j.neuroimage.2004.06.018.
     """
     share = brain_share(candidate.scan_from_template, scan.fine.grid)
@@ -39,7 +41,7 @@ def intracranial_volume(candidate: Candidate, scan: ReducedScan) -> tuple[float 
     scale = of_head if abs(of_head / size.scale - 1) <= SAME_SIZE else size.scale
     volume = template_mm3 * scale
     if not RANGE_MM3[0] <= volume <= RANGE_MM3[1]:
-        return None, (
+        return volume, (
             f"{volume / 1e6:.2f} l is no size of a head (expected {RANGE_MM3[0] / 1e6:g} to {RANGE_MM3[1] / 1e6:g} l)"
         )
     return volume, None

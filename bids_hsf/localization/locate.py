@@ -75,7 +75,12 @@ def locate(
     if own is not None and candidate is searched:
         location = replace(location, provenance=REFUSED)
     if reference is not None:
-        location = replace(location, etiv_mm3=reference.etiv_mm3, etiv_reason=reference.etiv_reason)
+        location = replace(
+            location,
+            etiv_mm3=reference.etiv_mm3,
+            etiv_reason=reference.etiv_reason,
+            odd_size_mm3=reference.odd_size_mm3,
+        )
     else:
         location = _with_size(location, candidate, scan)
     for finding in location.findings:
@@ -114,8 +119,10 @@ def _described(candidate: Candidate, grid: Grid, orientation_known: bool) -> Loc
 
 def _with_size(location: Location, candidate: Candidate, scan: ReducedScan) -> Location:
     """Measure the head."""
-    etiv_mm3, etiv_reason = intracranial_volume(candidate, scan)
-    return replace(location, etiv_mm3=etiv_mm3, etiv_reason=etiv_reason)
+    size_mm3, reason = intracranial_volume(candidate, scan)
+    if reason is None:
+        return replace(location, etiv_mm3=size_mm3)
+    return replace(location, etiv_reason=reason, odd_size_mm3=size_mm3)
 
 
 def _check_coverage(candidate: Candidate, coverage: Mapping[str, float]) -> None:

@@ -40,6 +40,8 @@ class Location:
         Estimated total intracranial volume.
     etiv_reason : str or None
         Why there is none.
+    odd_size_mm3 : float or None
+        What was measured instead, where that is no size of a head.
     findings : tuple of Finding
         What a reader of the results should know; empty where all is well.
     hippocampi : mapping of str to array, (N, 3) float64
@@ -53,6 +55,7 @@ class Location:
     coverage: Mapping[str, float]
     etiv_mm3: float | None = None
     etiv_reason: str | None = None
+    odd_size_mm3: float | None = None
     findings: tuple[Finding, ...] = ()
     hippocampi: Mapping[str, Matrix] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

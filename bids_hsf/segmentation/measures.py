@@ -36,11 +36,14 @@ class MeasureSettings:
         Voxels that are smaller are not all looked at.
     smoothing_mm : float
         Deviation of the Gaussian before edges are measured, against noise.
+    fine_mm : float
+        Voxels up to this size do not blur what the networks say; of larger ones fewer lie off the border.
     """
 
     reach_mm: float = 8.0
     voxel_mm: float = 0.8
     smoothing_mm: float = 0.7
+    fine_mm: float = 1.0
 
 
 MEASURES = MeasureSettings()
@@ -56,7 +59,7 @@ class SideMeasures:
     main_share : float
         Of its voxels in the largest piece; 0 for an empty one.
     entropy : float
-        Mean normalised entropy over its voxels, 0-1; 1 for an empty one.
+        Mean normalised entropy over its voxels, of coarse ones over the surest share, 0-1; 1 for an empty one.
     median_entropy : float
         Their median: that of the inside, since borders are always unsure; 1 for an empty one.
     snr : float or None
@@ -79,7 +82,7 @@ class SideMeasures:
     is_turned : bool
         Whether the head lies as heads hardly do: axes that are not what the header says exchange the sides, too.
     structure_entropies : mapping of int to float
-        Label to the median of the normalised entropy over its voxels; labels without a voxel are absent.
+        Label to the median of the normalised entropy over those voxels; labels without a voxel are absent.
     """
 
     volume_mm3: float
@@ -124,24 +127,36 @@ def measure_side(
     snr, sharpness = noise_and_blur(image, grid.voxel_sizes, settings)
     tissue = tissue_range(image, is_crop=True)
     volume = float(inside.sum()) * grid.voxel_volume
+    off_border = min(1.0, settings.fine_mm / round(float(grid.voxel_sizes.mean()), 2))
+    surest = _surest(entropy[inside], off_border)
     figures = SideMeasures(
         volume_mm3=volume,
         main_share=_main_share(inside),
-        entropy=float(entropy[inside].mean()) if inside.any() else 1.0,
-        median_entropy=float(np.median(entropy[inside])) if inside.any() else 1.0,
+        entropy=float(surest.mean()) if surest.size else 1.0,
+        median_entropy=float(np.median(surest)) if surest.size else 1.0,
         snr=snr,
         sharpness=sharpness,
         step=largest_step(image),
         wild_share=float(((image < tissue.low) | (image > tissue.high)).mean()),
         look=look_of(image, mask, grid.voxel_sizes),
-        structure_entropies=_structure_entropies(side.segmentation.labels, entropy),
+        structure_entropies=_structure_entropies(side.segmentation.labels, entropy, off_border),
     )
     return figures if location is None else _placed(figures, side, inside, grid, location)
 
 
-def _structure_entropies(labels: NDArray[np.uint8], entropy: NDArray[np.float32]) -> dict[int, float]:
-    """Median of the entropy over the voxels of each label."""
-    return {index: float(np.median(entropy[labels == index])) for index in np.unique(labels[labels > 0]).tolist()}
+def _surest(entropies: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """Keep the share of voxels (N,) whose label is surest: of coarse voxels the others lie on the border."""
+    return entropies if share == 1 else np.sort(entropies)[: int(np.ceil(share * entropies.size))]
+
+
+def _structure_entropies(
+    labels: NDArray[np.uint8], entropy: NDArray[np.float32], off_border: float
+) -> dict[int, float]:
+    """Median of the entropy over the voxels of each label, a share of which lies off the border."""
+    return {
+        index: float(np.median(_surest(entropy[labels == index], off_border)))
+        for index in np.unique(labels[labels > 0]).tolist()
+    }
 
 
 def _main_share(inside: NDArray[np.bool_]) -> float:

@@ -116,7 +116,7 @@ def judge(
     # Where a hippocampus lies is not held against a place that is doubtful itself.
     is_placed = location is None or all(finding.code != DOUBTFUL for finding in location.findings)
     of_result = [
-        *_predicted(predicted, settings),
+        *_predicted(predicted, measures, settings),
         *_entropy(measures, card.max_entropy),
         *_presence(measures, whole, predicted),
         *_structures(found.volumes(etiv_mm3), settings),
@@ -129,8 +129,7 @@ def judge(
     sound = _sound_sides(predicted, of_result, settings)
     of_image = [*(() if is_placed else place), *_image(measures, settings)]
     findings = [*of_result, *(_noted(each) if each.hemisphere in sound else each for each in of_image)]
-    if location is not None and location.etiv_mm3 is None and location.etiv_reason is not None:
-        findings.append(Finding("etiv-refused", Weight.NOTE, f"no intracranial volume: {location.etiv_reason}"))
+    findings += _no_size(location)
     return Quality(
         tuple(findings), predicted, measures, predict_structures(card.structure_dice, measures, found.labels)
     )
@@ -177,15 +176,20 @@ def _noted(finding: Finding) -> Finding:
     return replace(finding, weight=Weight.NOTE)
 
 
-def _predicted(predicted: Mapping[str, float], settings: QualitySettings) -> Iterator[Finding]:
-    """Find label maps that are thought to be poor."""
+def _predicted(
+    predicted: Mapping[str, float], measures: Mapping[str, SideMeasures], settings: QualitySettings
+) -> Iterator[Finding]:
+    """Find label maps that are thought to be poor, or of the other side."""
     check, fail = settings.predicted_dice
     for side, dice in predicted.items():
         if dice < check:
-            text = (
-                f"the {SIDE_NAMES[side]} hippocampus is thought to be segmented poorly (predicted Dice {dice:.2f}, "
-                f"expected {check:g} or more)"
-            )
+            name, figures = SIDE_NAMES[side], f"(predicted Dice {dice:.2f}, expected {check:g} or more)"
+            text = f"the {name} hippocampus is thought to be segmented poorly {figures}"
+            if measures[side].is_turned:
+                text = (
+                    f"what is labelled as the {name} hippocampus may be that of the other side, or poor, since the "
+                    f"head does not lie as the header says {figures}"
+                )
             yield Finding("predicted-dice", Weight.FAIL if dice < fail else Weight.CHECK, text, dice, check, side)
 
 
@@ -269,6 +273,18 @@ def _size(
                 text = f"the {name} hippocampus has {share:.2f} ‰ of the head's volume (expected {low:g} to {high:g})"
                 limit = low if share < low else high
                 yield Finding("volume-by-etiv", Weight.CHECK, text, round(share, 3), limit, side)
+
+
+def _no_size(location: Location | None) -> Iterator[Finding]:
+    """Say why there is no intracranial volume; where heads have no such size, no volume may be right."""
+    if location is None or location.etiv_mm3 is not None or location.etiv_reason is None:
+        return
+    text, size = f"no intracranial volume: {location.etiv_reason}", location.odd_size_mm3
+    if size is None:
+        yield Finding("etiv-refused", Weight.NOTE, text)
+    else:
+        text += "; are the voxel sizes right, and is this an adult?"
+        yield Finding("etiv-refused", Weight.CHECK, text, round(size / 1e6, 3))
 
 
 def _asymmetry(

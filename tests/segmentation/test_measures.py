@@ -43,13 +43,15 @@ class Case:
     inside: np.ndarray
     sureness: float = 0.95
 
-    def measured(self, data: np.ndarray | None = None, location: Location | None = None) -> SideMeasures:
+    def measured(
+        self, data: np.ndarray | None = None, location: Location | None = None, grid: Grid = GRID
+    ) -> SideMeasures:
         entropy = np.where(ndimage.binary_erosion(self.inside), 0.02, 0.5).astype(np.float32)
         foreground = np.where(self.inside, self.sureness, 0.0)
         segmentation = Segmentation(self.inside.astype(np.uint8), entropy, entropy, entropy, entropy, 1)
         side = Hippocampus(
             hemisphere="L",
-            crop=GRID,
+            crop=grid,
             slices=tuple(slice(0, n) for n in SHAPE),
             segmentation=segmentation,
             probabilities=np.stack([1 - foreground, foreground]).astype(np.float32),
@@ -57,7 +59,7 @@ class Case:
             volume_errors=np.full(2, np.nan),
             n_components=1,
         )
-        return measure_side(side, AlignedScan("sub-01_T1w", edges(2, 0.5) if data is None else data, GRID), location)
+        return measure_side(side, AlignedScan("sub-01_T1w", edges(2, 0.5) if data is None else data, grid), location)
 
 
 HERE = Location(np.eye(4), 0.9, {"L": 1.0, "R": 1.0})
@@ -147,3 +149,18 @@ def test_an_image_of_one_value_says_nothing() -> None:
     assert largest_step(flat) is None
     found = Case(body()).measured(flat)
     assert (found.snr, found.sharpness, found.step, found.look) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(("sizes", "looked_at"), [((1.0, 1, 1), 1.0), ((0.5, 0.7, 0.5), 1.0), ((2.0, 2, 2), 0.5)])
+def test_coarse_voxels_on_the_border_do_not_make_the_inside_unsure(
+    sizes: tuple[float, float, float], looked_at: float
+) -> None:
+    """Of a hippocampus in voxels of 2 mm most lie on the border, where the label has to change."""
+    thin = np.zeros(SHAPE, bool)
+    thin[10:18, 10:40, 10:15] = True
+    found = Case(thin).measured(grid=Grid(SHAPE, np.diag([*sizes, 1.0])))
+    border = 1 - float(ndimage.binary_erosion(thin).sum() / thin.sum())
+    assert border > 0.5
+    assert found.median_entropy == pytest.approx(0.5 if looked_at == 1 else 0.02)
+    assert found.structure_entropies == {1: found.median_entropy}
+    assert found.entropy == pytest.approx(0.02 + 0.48 * (border - (1 - looked_at)) / looked_at, abs=0.001)

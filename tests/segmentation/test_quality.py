@@ -118,6 +118,14 @@ def test_networks_that_are_unsure_are_heard() -> None:
     assert codes["predicted-dice"].figure < 0.78
 
 
+def test_of_a_head_that_is_turned_it_is_the_side_that_is_doubted() -> None:
+    turned = Finding("head-turned", Weight.CHECK, "the head lies 174 degrees from where the header says", 174.0, 60.0)
+    finding = found(judged(location=replace(HERE, findings=(turned,))))["predicted-dice"]
+    assert finding.weight == "fail"
+    assert "hippocampus may be that of the other side" in finding.text
+    assert "thought to be segmented poorly" not in finding.text
+
+
 def test_images_that_show_little_are_told() -> None:
     rng = np.random.default_rng(1)
     noisy = (IMAGE + rng.normal(0, 18, GRID.shape)).astype(np.float32)
@@ -197,3 +205,10 @@ def test_a_doubt_about_the_place_is_settled_by_what_was_found_there() -> None:
     assert confirmed([doubt], judged({"L": broken, "R": broken})) == (doubt,)
     assert confirmed([doubt], replace(sound(), predicted_dice={})) == (doubt,)
     assert confirmed([doubt], replace(sound(), predicted_dice={"L": 0.79, "R": 0.79})) == (doubt,)
+
+
+def test_no_size_of_a_head_lets_doubt_all_volumes() -> None:
+    location = replace(HERE, etiv_mm3=None, etiv_reason="2.86 l is no size of a head", odd_size_mm3=2.86e6)
+    (finding,) = judged(location=location).findings
+    assert (finding.code, finding.weight, finding.figure) == ("etiv-refused", "check", 2.86)
+    assert "are the voxel sizes right" in finding.text
