@@ -307,7 +307,8 @@ def _filled(data: NDArray[np.float32], finite: NDArray[np.bool_]) -> tuple[NDArr
         around = slice(max(0, place - 1), place + 2)
         is_sound = finite[around]
         # Thirds of the planes' sums, so that both are means over 27; beyond the edge of the image there is nothing.
-        planes = (is_sound.sum(0, dtype=np.float32), np.where(is_sound, data[around], 0).sum(0, dtype=np.float32))
+        # In float64, since three large values can be more than float32 holds.
+        planes = (is_sound.sum(0, dtype=np.float64), np.where(is_sound, data[around], 0).sum(0, dtype=np.float64))
         share, total = (uniform_filter(plane / 3, 3, mode="constant") for plane in planes)
         hole = bad & (share >= SURROUNDED)
         filled[place][hole] = total[hole] / share[hole]

@@ -20,6 +20,7 @@ FILL_GAP = 1.0  # between a fill and the first percentile of all else; air lies 
 BLACK = 0.25  # of a fill, below the 10th percentile: about where air lies
 # A value that so many voxels share is no measurement, if a gap parts it from all others.
 FILL_SHARE = 0.01
+FURTHEST = float(np.finfo(np.float32).max)  # that a voxel can hold
 SAMPLES = 400_000  # voxels that are looked at: percentiles need no more
 # Of a brain in much air the percentiles above are those of the air. What lies beyond is no outlier if there is more of
 # it than that (a newborn's brain is 1 to 3 % of a large field of view), if it hangs together, and if it is motley.
@@ -53,6 +54,7 @@ class TissueRange:
     black: float = 0.0
 
 
+@np.errstate(over="ignore")  # a limit beyond float32 is infinite to an array of it: nothing lies beyond
 def tissue_range(values: NDArray[np.float32], *, is_crop: bool = False) -> TissueRange:
     """Estimate the range of what may be tissue from finite intensities of any shape, in any unit.
 
@@ -77,8 +79,8 @@ def tissue_range(values: NDArray[np.float32], *, is_crop: bool = False) -> Tissu
             sample = rest
     low, high = np.percentile(sample, [10, 90]).tolist()
     span = high - low
-    body = sample[sample > high + REACH * span]
-    if not is_crop and _is_body(body, sample, values, high + REACH * span):
+    limit = high + REACH * span
+    if not is_crop and _is_body(body := sample[sample > limit], sample, values, limit):
         first, high = np.percentile(body, [10, 90]).tolist()
         span = max(span, high - first)
     if not span:  # nothing tells what tissue is
@@ -89,12 +91,12 @@ def tissue_range(values: NDArray[np.float32], *, is_crop: bool = False) -> Tissu
     # What is beyond says nothing of how dark and bright tissue is.
     first, last = np.percentile(sample[(sample >= low - reach) & (sample <= high + reach)], [1, 99]).tolist()
     return TissueRange(
-        low=low - reach,
-        high=high + reach,
+        low=max(low - reach, -FURTHEST),
+        high=min(high + reach, FURTHEST),
         darkest=first,
         brightest=last,
         fills=tuple(fills),
-        black=low - BLACK * span,
+        black=max(low - BLACK * span, -FURTHEST),
     )
 
 
