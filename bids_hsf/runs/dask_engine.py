@@ -149,16 +149,12 @@ class _Crowd:
         done: SimpleQueue[Any] = SimpleQueue()
         future = self._client.submit(exec, CHECK, key=f"bids-hsf-{self._run}", pure=False)
         future.add_done_callback(done.put)
-        while self.n_workers >= 0:  # counted, so that it is said where there is none
-            with suppress(Empty):
-                ended = done.get(timeout=1.0)
-                if ended.status in ("pending", "lost"):
-                    ended.add_done_callback(done.put)
-                    continue
-                if ended.status == "error" and _is_kill(ended.exception()):
-                    raise ClusterError("The workers of Dask are killed when they import the app", ENVIRONMENT)
-                _result(ended)
-                return
+        ended = None
+        while ended is None and self.n_workers >= 0:  # counted, so that it is said where there is none
+            ended = _ended(done)
+        if future.status == "error" and _is_kill(future.exception()):
+            raise ClusterError("The workers of Dask are killed when they import the app", ENVIRONMENT)
+        _result(future)
 
     def work(
         self, waiting: deque[Bundle], lost: MutableSequence[Bundle], window: int | None
@@ -183,28 +179,27 @@ class _Crowd:
         kills = 0
         try:
             while running or (waiting and kills < MAX_KILLS):
-                room = self._most(window) - len(running)
+                most = self._most(window)
+                room = most - len(running)
                 # Some at a time: the scheduler takes as long over a graph of one as over one of many.
-                if waiting and kills < MAX_KILLS and (room >= self._most(window) / 3 or room >= len(waiting)):
+                if waiting and kills < MAX_KILLS and (room >= most / 3 or room >= len(waiting)):
                     bundles = [waiting.popleft() for _ in range(min(room, len(waiting)))]
                     for future, bundle in zip(self._send(bundles), bundles, strict=True):
                         running[future] = bundle
                         future.add_done_callback(done.put)
-                with suppress(Empty):
-                    future = done.get(timeout=1.0)
-                    if future.status in ("pending", "lost"):  # with its worker: it is computed again
-                        future.add_done_callback(done.put)
-                        continue
-                    bundle = running.pop(future)
-                    outcomes = self._outcomes(future)
-                    if outcomes is None:
-                        kills += 1
-                        lost.append(bundle)
-                        continue
-                    kills = 0
-                    yield from outcomes
-                    if self._stop and outcomes[-1].error is not None:
-                        waiting.clear()
+                future = _ended(done)
+                if future is None:
+                    continue
+                bundle = running.pop(future)
+                outcomes = self._outcomes(future)
+                if outcomes is None:
+                    kills += 1
+                    lost.append(bundle)
+                    continue
+                kills = 0
+                yield from outcomes
+                if self._stop and outcomes[-1].error is not None:
+                    waiting.clear()
         finally:
             if running:
                 with suppress(Exception):
@@ -232,6 +227,16 @@ class _Crowd:
         for record in done.records:
             logging.getLogger(record.name).handle(record)
         return done.outcomes
+
+
+def _ended(done: SimpleQueue[Any]) -> Any:
+    """Give a future that has ended; None where none has within a second."""
+    with suppress(Empty):
+        future = done.get(timeout=1.0)
+        if future.status not in ("pending", "lost"):
+            return future
+        future.add_done_callback(done.put)  # lost with its worker: it is computed again
+    return None
 
 
 def _is_kill(error: BaseException) -> bool:

@@ -184,12 +184,13 @@ def _predicted(
     for side, dice in predicted.items():
         if dice < check:
             name, figures = SIDE_NAMES[side], f"(predicted Dice {dice:.2f}, expected {check:g} or more)"
-            text = f"the {name} hippocampus is thought to be segmented poorly {figures}"
             if measures[side].is_turned:
                 text = (
                     f"what is labelled as the {name} hippocampus may be that of the other side, or poor, since the "
                     f"head does not lie as the header says {figures}"
                 )
+            else:
+                text = f"the {name} hippocampus is thought to be segmented poorly {figures}"
             yield Finding("predicted-dice", Weight.FAIL if dice < fail else Weight.CHECK, text, dice, check, side)
 
 

@@ -21,7 +21,7 @@ from bids_hsf.segmentation.model import Model, Options
 Field = NDArray[np.float32]
 PLAIN = Options(n_augmentations=0)
 # Mean overlap of structures with the float network below which convolutions are left in float32, and of how many.
-LEAST_DICE, MOST_IN_FLOAT = 0.99, 0.25
+ENOUGH_DICE, MOST_IN_FLOAT = 0.99, 0.25
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def make_twin(source: Path, target: Path, inputs: Sequence[Field], settings: Ses
         plain = inputs[::2]
         expected = answers(source, plain)
         chosen: tuple[str, ...] = ()
-        if _overlap(answers_with((), plain), expected) < LEAST_DICE:
+        if _overlap(answers_with((), plain), expected) < ENOUGH_DICE:
             errors = {}
             for name in names:
                 (found,) = answers_with([other for other in names if other != name], plain[:1])
@@ -129,7 +129,7 @@ def make_twin(source: Path, target: Path, inputs: Sequence[Field], settings: Ses
             worst, count = sorted(names, key=lambda name: -errors[name]), 1
             while count <= MOST_IN_FLOAT * len(names):
                 chosen = tuple(worst[:count])
-                if _overlap(answers_with(chosen, plain), expected) >= LEAST_DICE:
+                if _overlap(answers_with(chosen, plain), expected) >= ENOUGH_DICE:
                     break
                 count *= 2
     quantized.write(target, chosen)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,19 +66,28 @@ def seams(shared: Path) -> Seams:
     return Seams(locate=Remembering(shared / "locations"), allowed_cores=two_cores)
 
 
+@contextmanager
+def made_once(folder: Path) -> Iterator[bool]:
+    """Tell whether a folder is to be made here; the other processes of this test run wait, and find it whole."""
+    with claimed(folder.with_name(f".{folder.name}.lock")):
+        is_to_be_made = not (folder / "whole").exists()
+        if is_to_be_made:
+            shutil.rmtree(folder, ignore_errors=True)
+        yield is_to_be_made
+        (folder / "whole").touch()
+
+
 @pytest.fixture(scope="session")
 def documented_run(shared: Path, seams: Seams) -> Path:
     """A folder with what the pages speak of: ``study`` with its derivatives, ``scan_T1w.nii.gz``."""
     folder = shared / "run"
-    with claimed(shared / ".run.lock"):
-        if not (folder / "whole").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    with made_once(folder) as is_to_be_made:
+        if is_to_be_made:
             write_study(folder / "study")
             write_loose_scan(folder)
             with chdir(folder):
                 code = main(["study", "study/derivatives/bids-hsf", "participant", "group", "--model", MODEL], seams)
             assert code == 0
-            (folder / "whole").touch()
     return folder
 
 
@@ -86,15 +95,13 @@ def documented_run(shared: Path, seams: Seams) -> Path:
 def site(shared: Path, documented_run: Path) -> Path:
     """The site, built without a warning: once, by whichever process of this test run needs it first."""
     folder = shared / "built"
-    with claimed(shared / ".built.lock"):
-        if not (folder / "whole").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    with made_once(folder) as is_to_be_made:
+        if is_to_be_made:
             settings = ["-D", f"example_run={documented_run}", "-d", str(folder / "doctrees")]
             command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", *settings]
             done = subprocess.run([*command, DOCS, folder / "html"], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
             assert not done.stderr
-            (folder / "whole").touch()
     return folder / "html"
 
 
