@@ -31,7 +31,7 @@ from bids_hsf.files import claimed, make_private, write_json
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
-from bids_hsf.localization.locate import locate
+from bids_hsf.localization.locate import locate, make_ready
 from bids_hsf.localization.locator import Locator
 from bids_hsf.machine import allowed_cores, release_memory
 from bids_hsf.networks.device import Device
@@ -89,11 +89,14 @@ class Seams:
         Draws the pictures of a scan's report, as `runs.results.draw_figures` does.
     allowed_cores : callable
         Tells how many cores this process may use.
+    make_ready : callable
+        Prepares what `locate` needs, beside the choice of the device.
     """
 
     locate: Locator = locate
     draw: Draw = draw_figures
     allowed_cores: Callable[[], int] = allowed_cores
+    make_ready: Callable[[], None] = make_ready
 
 
 def run(config: Config, terminal: Terminal | None = None, seams: Seams | None = None) -> int:
@@ -290,7 +293,8 @@ def clean_work_dir(config: Config) -> None:
 
 def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams: Seams) -> list[Outcome]:
     """Process scans, one or several at once; returns how each ended."""
-    crew = muster(todo, plan, config, seams.allowed_cores, partial(open_worker, plan.card, plan.merge, config, seams))
+    make = partial(open_worker, plan.card, plan.merge, config, seams)
+    crew = muster(todo, plan, config, seams.allowed_cores, make, seams.make_ready)
     saved = logs.save_config(replace(config, resources=crew.resources), plan.card, run_id)
     outcomes: list[Outcome] = []
     by_key = {job.key: job for job in todo}
@@ -331,6 +335,7 @@ class Worker:
     def __call__(self, job: Job) -> Device:
         """Process one scan; tells on which device."""
         process_scan(job, self)
+        release_memory()  # the last the scan has left, before the next one is loaded
         return self.model.device
 
 

@@ -14,10 +14,12 @@ from bids_hsf.findings import Finding, Weight
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.labels import SIDE_NAMES
 from bids_hsf.localization.candidates import Candidate, judged, quality_in_place
+from bids_hsf.localization.features import load_features
 from bids_hsf.localization.intracranial_volume import intracranial_volume
 from bids_hsf.localization.location import DOUBTFUL_QUALITY, WHOLE_HIPPOCAMPUS_SHARE, Location, rotation_part
 from bids_hsf.localization.own_hippocampi import REFUSED, with_own_hippocampi
 from bids_hsf.localization.reduced_scan import ReducedScan
+from bids_hsf.localization.refinement import import_simpleitk
 from bids_hsf.localization.strategy import best_candidate
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,15 @@ MOST_OF_A_HIPPOCAMPUS = 0.9
 
 # Less than this of both hippocampi, and doubtful at that, is taken for none.
 MIN_DOUBTFUL_COVERAGE = 0.5
+
+
+def make_ready() -> None:
+    """Import and prepare now what every search needs, once a process: meanwhile another thread can do something else.
+
+    A third of a second.
+    """
+    load_features()
+    import_simpleitk()
 
 
 def locate(
