@@ -38,6 +38,7 @@ from bids_hsf.runs.config import (
     VIEWERS,
     Config,
     Method,
+    Resources,
     config_from,
 )
 from bids_hsf.text_table import near
@@ -240,6 +241,11 @@ def _add_resources(group: Group) -> None:
         "(default: none)"
     )
     add("resources.dask_jobqueue", text, type=path_of, metavar="FILE.yaml")
+    text = (
+        "end the run (exit 69) after so many minutes without any worker of Dask and without any that waits in a queue "
+        f"(default: {Resources.dask_wait:g})"
+    )
+    add("resources.dask_wait", text, type=float, metavar="MINUTES")
     add("work_dir", "scratch folder (default: in $TMPDIR, else OUTPUT_DIR/.work)", type=path_of, metavar="DIR")
 
 
