@@ -293,9 +293,9 @@ class TestFlags:
             ("--nthread=3", "Did you mean --nthreads? "),
             ("--zzz", "See bids-hsf --help"),
             ("--MODEL x", "Did you mean --model? "),
-            ("--cores 4", "--nthreads N is the number of cores"),
-            ("--fs-subjects-dir /fs", "--derivatives freesurfer=DIR"),
-            ("--output_spaces MNI", "Label maps lie on the voxels of each scan"),
+            ("--cores 4", "--cores: --nthreads N is the number of cores"),
+            ("--fs-subjects-dir /fs", "--fs-subjects-dir: --derivatives freesurfer=DIR"),
+            ("--output_spaces MNI", "--output-spaces: label maps lie on the voxels of each scan"),
         ],
     )
     def test_mistyped_flags_are_told_which_is_near(self, words: str, meant: str) -> None:
