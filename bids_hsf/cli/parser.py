@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import Any, NoReturn
@@ -90,6 +91,14 @@ class Parser(argparse.ArgumentParser):
 
 class HubParser(argparse.ArgumentParser):
     """A parser with commands that tells which word is likely meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Tell of a flag that is not known even where no command is there, of which argparse would tell first."""
+        words = list(sys.argv[1:] if args is None else args)
+        strange = [name for name in _flag_names(words) if name not in self._option_string_actions]
+        if strange and all(word.startswith("-") for word in words):
+            self.error(f"unrecognized arguments: {' '.join(strange)}")
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and which flag or command is likely meant; leave with 2."""

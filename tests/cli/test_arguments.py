@@ -89,6 +89,8 @@ class TestPositionals:
                 "/fs/orig.mgz is no NIfTI image",
                 "First: mri_convert /fs/orig.mgz orig.nii.gz. Then",
             ),
+            (["list"], "list is a command of hsf-hub", "hsf-hub list --help"),
+            (["validate", "mylab.yaml"], "validate is a command of hsf-hub", "hsf-hub validate"),
             (["/data/a_T2w.nii"], "the output folder is missing", "bids-hsf /data/a_T2w.nii results"),
         ],
     )
@@ -310,6 +312,7 @@ class TestFlags:
             ("--reference T1", "Did you mean T1w? "),
             ("--export-lut itksnp", "Did you mean itksnap? "),
             ("-m Tw1", "Expected T1w, T2w or UNIT1"),
+            ("--tta many", "See bids-hsf --help"),
             ('--bids-filter-file {"t1":{}}', "Did you mean t1w?"),
         ],
     )
