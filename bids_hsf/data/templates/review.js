@@ -13,6 +13,7 @@ const column = (name) => told.columns[name] ?? [];
 const choice = (name, row) => told.choices[name].values[told.choices[name].codes[row]];
 const all = column("scan").map((_, row) => row);
 const keys = all.map((row) => keyOf(column("scan")[row], choice("model", row)));
+const known = new Set(keys);
 const given = new Map();
 told.ratings.forEach(([row, rating, comment, when]) => given.set(keys[row], { rating, comment, at: when }));
 const ratings = new Ratings(location.pathname.replace(/[^/]*$/, ""), given);
@@ -39,6 +40,7 @@ const picture = (row, kind) => {
   return `${page(row)}/figures/${encodeURIComponent(`${stem}${joint}${kind}_dseg.svg`)}`;
 };
 const say = (text) => { at("said").textContent = text; };
+const few = (words, most = 5) => words.slice(0, most).join(", ") + (words.length > most ? ", …" : "");
 const shownTitle = (row) => (told.choices.model.values.length > 1 ? `${column("scan")[row]} · ${choice("model", row)}` : column("scan")[row]);
 
 function ratingBar(row, redraw) {
@@ -131,8 +133,10 @@ function showProgress() {
     const { rating } = ratings.get(key);
     if (rating) { counts[rating] += 1; n += 1; }
   }
+  const gone = ratings.gone(known).map(scanOf);
   const kept = ratings.isKept ? "" : " This browser keeps nothing: export before you close the page.";
-  at("progress").textContent = `${n} of ${keys.length} rated: ${RATINGS.map((rating) => `${counts[rating]} ${rating}`).join(", ")}.${kept}`;
+  const others = gone.length ? ` ${gone.length} more of scans that are not here: ${few(gone)}.` : "";
+  at("progress").textContent = `${n} of ${keys.length} rated: ${RATINGS.map((rating) => `${counts[rating]} ${rating}`).join(", ")}.${others}${kept}`;
 }
 
 function goTo(place) {
@@ -208,11 +212,13 @@ function download() {
 
 async function takeFile(file) {
   try {
-    const { taken, older, elsewhere, faults } = ratings.takeTsv(await file.text(), new Set(keys));
+    const { taken, older, elsewhere, differ, faults } = ratings.takeTsv(decoded(await file.arrayBuffer()), known);
     const parts = [`${taken} rating(s) taken from ${file.name}`];
     if (older) parts.push(`${older} are newer here and stay`);
     if (elsewhere) parts.push(`${elsewhere} are of scans that this page does not have`);
-    if (faults.length) parts.push(`lines that are no rating: ${faults.slice(0, 10).join(", ")}`);
+    const words = differ.map(({ key, here, there, isOlder }) => `${scanOf(key)} (${here} here, ${there} there; ${isOlder ? here : there} stays)`);
+    if (words.length) parts.push(`${words.length} were rated otherwise here: ${few(words)}`);
+    if (faults.length) parts.push(`lines that are no rating: ${few(faults, 10)}`);
     say(`${parts.join("; ")}.`);
   } catch (error) {
     say(`${file.name} is ${error.message}.`);
@@ -263,6 +269,15 @@ const ACTIONS = {
   o: () => isDone(rows[current]) && location.assign(address(rows[current])),
 };
 
+const REPEATED = /^(Arrow.*|[jk])$/i;
+
+// Capitals are meant as well; where letters are no Latin ones, the key's place on the keyboard tells.
+function nameOf({ key, code }) {
+  if (key in ACTIONS) return key;
+  const letter = key.toLowerCase();
+  return /^[\x20-\x7e]$/.test(letter) ? letter : code.replace(/^(Key|Digit)/, "").toLowerCase();
+}
+
 document.addEventListener("keydown", (event) => {
   const writes = event.target.matches("input:not([type=checkbox]), select, textarea");
   if (writes) {
@@ -274,7 +289,9 @@ document.addEventListener("keydown", (event) => {
     }
     return;
   }
-  const action = ACTIONS[event.key];
+  const action = ACTIONS[nameOf(event)];
+  // A key that is held down would rate scan after scan unseen.
+  if (event.repeat && !REPEATED.test(event.key)) return;
   if (!action || !at("heed").checked || !rows.length || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   action();
