@@ -24,7 +24,7 @@ Its last lines, `predicted_dice` and `structure_dice`, replace those of the card
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -283,8 +283,8 @@ def learnable(rows: list[Row]) -> list[Row]:
     return [row for row in told if row.spoil != "clean" or row.brain in of_crops]
 
 
-def main() -> None:
-    """Spoil, segment, compare, print."""
+def asked() -> argparse.Namespace:
+    """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heads", type=Path)
     parser.add_argument("--contexts", type=Path)
@@ -295,25 +295,40 @@ def main() -> None:
     parser.add_argument("--spoil", default="", help="ways to spoil whose names hold this text")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--fit", action="store_true")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def brains_of(arguments: argparse.Namespace) -> Iterator[tuple[Callable[..., Iterator[Row]], Brain]]:
+    """All brains, each with the way to spoil and segment it."""
+    sources = [(on_heads, heads(arguments.heads))]
+    if arguments.contexts:
+        sources.append((on_heads, synthetic(arguments.contexts, arguments.every)))
+    if arguments.crops:
+        sources.append((on_crops, crops(arguments.crops, arguments.every)))
+    for spoil_and_segment, brains in sources:
+        yield from ((spoil_and_segment, brain) for brain in brains if arguments.only in brain.name)
+
+
+def measure(arguments: argparse.Namespace, names: list[str], rows: list[Row]) -> None:
+    """Add what is not among the rows yet, and keep it."""
+    unwanted = {spoil.name for spoil in SPOILS if arguments.spoil not in spoil.name}
+    for model in [open_model(name, device="cpu", n_threads=1)._model for name in names]:
+        for spoil_and_segment, brain in brains_of(arguments):
+            known = {row.spoil for row in rows if (row.model, row.brain) == (model.card.name, brain.name)}
+            for row in spoil_and_segment(brain, model, unwanted | known):
+                rows.append(row)
+                if arguments.keep:
+                    with arguments.keep.open("a") as stream:
+                        print(json.dumps(row.__dict__), file=stream)
+
+
+def main() -> None:
+    """Spoil, segment, compare, print."""
+    arguments = asked()
     names = arguments.model or ["longaxis_single_fast", "subfields_single_fast"]
     kept = arguments.keep.read_text().splitlines() if arguments.keep and arguments.keep.exists() else []
     rows = [Row(**{**json.loads(line), "codes": tuple(json.loads(line)["codes"])}) for line in kept]
-    unwanted = {spoil.name for spoil in SPOILS if arguments.spoil not in spoil.name}
-    sources = [(on_heads, list(heads(arguments.heads)))]
-    if arguments.contexts:
-        sources.append((on_heads, list(synthetic(arguments.contexts, arguments.every))))
-    if arguments.crops:
-        sources.append((on_crops, list(crops(arguments.crops, arguments.every))))
-    for model in [open_model(name, device="cpu", n_threads=1)._model for name in names]:
-        for spoil_and_segment, brains in sources:
-            for brain in (brain for brain in brains if arguments.only in brain.name):
-                known = {row.spoil for row in rows if (row.model, row.brain) == (model.card.name, brain.name)}
-                for row in spoil_and_segment(brain, model, unwanted | known):
-                    rows.append(row)
-                    if arguments.keep:
-                        with arguments.keep.open("a") as stream:
-                            print(json.dumps(row.__dict__), file=stream)
+    measure(arguments, names, rows)
     for name in names:
         own = [row for row in rows if row.model == name and not np.isnan(row.dice)]
         single = by_structure(own)

@@ -9,8 +9,8 @@ name: the label map is taken as it is, for the sound crop and for a copy with fl
 
 Printed are rank, contrast and spread (see `Look`), the predicted Dice, and what is said. A sound one of which something
 is said is a false alarm, a lesion of which nothing is said is a miss; both are counted in the end. Of brains counted,
-too, is what the app has to say of the lesioned side in all: a lesion without a flag is silent. A predicted Dice makes
-a note of what is said from `QualitySettings.seen_dice` on, which has to lie above that of all lesions.
+too, is what the app has to say of the lesioned side in all: a lesion without a flag is silent. The predicted Dice
+cannot stand for it: networks are as sure of a hippocampus in fluid (0.90 to 0.93) as of a sound one.
 """
 
 import argparse

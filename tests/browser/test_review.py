@@ -286,6 +286,26 @@ def test_enlarged_scans_are_gone_through_by_key(page, output_dir):
     assert "desc-entropy_dseg.svg" in dialog.locator("img").get_attribute("src")
 
 
+@pytest.mark.parametrize("way", ["button", "key"])
+def test_all_scans_are_printed_with_their_pictures(by_name, way):
+    by_name.evaluate(
+        """() => { window.print = () => {
+        const cards = [...document.querySelectorAll(".card")];
+        const isShown = (card) => card.querySelector(".nothing") || card.querySelector("img")?.naturalWidth;
+        const missing = cards.filter((card) => !isShown(card));
+        window.printed = [cards.length, missing.length, document.getElementById("place").textContent]; } }"""
+    )
+    by_name.get_by_role("button", name="Later").click()
+    if way == "button":
+        by_name.get_by_role("button", name="Print").click()
+    else:
+        by_name.keyboard.press("Control+p")
+    by_name.wait_for_function("() => window.printed")
+    assert by_name.evaluate("window.printed") == [60, 0, "60 scans"]
+    by_name.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert len(titles(by_name)) == 12  # the page that was seen before
+
+
 def test_links_lead_to_the_scan_on_its_subjects_page(page):
     card(page, "sub-03_ses-2_T1w").get_by_role("link").click()
     page.wait_for_load_state()

@@ -1,5 +1,6 @@
 // The contact sheet. It makes the cards of one page at a time, so that their number does not matter.
 const PAGE = 48;
+const MOST_PRINTED = 1000;
 const VIEWS = [["segmentation", "Outlines"], ["entropy", "Uncertainty"], ["localization", "Localization"], ["plain", "Scan alone"]];
 const at = (id) => document.getElementById(id);
 const make = (tag, values = {}, ...inner) => {
@@ -76,15 +77,20 @@ function facts(row) {
   return parts.join(" · ");
 }
 
-function smallPicture(row) {
-  const image = make("img", { loading: "lazy", decoding: "async", width: 360, height: 262, alt: `Outlines on ${shownTitle(row)}` });
-  // Folders of older versions have the large picture alone.
-  const sources = ["thumbnail", "segmentation"].map((kind) => picture(row, kind));
+// Of an image that is not there, the next of these is shown; in the end it is said.
+function fallBack(image, sources) {
   image.addEventListener("error", () => {
     const next = sources.shift();
     if (next) image.src = next;
     else image.replaceWith(make("span", { className: "nothing", textContent: "no picture" }));
   });
+}
+
+function smallPicture(row) {
+  const image = make("img", { loading: "lazy", decoding: "async", width: 360, height: 262, alt: `Outlines on ${shownTitle(row)}` });
+  // Folders of older versions have the large picture alone.
+  const sources = ["thumbnail", "segmentation"].map((kind) => picture(row, kind));
+  fallBack(image, sources);
   image.src = sources.shift();
   return image;
 }
@@ -162,7 +168,8 @@ function showLarge() {
   const image = make("img", { alt: `${VIEWS.find(([kind]) => kind === view)[1]}: ${shownTitle(row)}` });
   const layer = `${picture(row, "segmentation")}#${view}`;
   // Folders of older versions have a file of its own for the entropy.
-  if (view === "entropy") image.addEventListener("error", () => { image.src = layer; }, { once: true });
+  const sources = view === "entropy" ? [layer] : [];
+  fallBack(image, sources);
   image.src = view === "plain" ? layer : picture(row, view);
   at("large-stack").replaceChildren(...(isDone(row) ? [image] : []));
   const bar = () => at("large-rating").replaceChildren(ratingBar(row, bar));
@@ -208,6 +215,28 @@ function download() {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   say("qc.tsv is among your downloads.");
+}
+
+const pictures = () => [...at("cards").querySelectorAll("img")];
+
+// Loads what nobody has scrolled to; each picture is shown or replaced in the end.
+async function allPictures() {
+  for (const image of pictures()) image.loading = "eager";
+  while (pictures().some((image) => !image.naturalWidth)) {
+    await Promise.allSettled(pictures().map((image) => image.decode()));
+    await new Promise((done) => { setTimeout(done); });
+  }
+}
+
+// All that the filters leave, on one sheet.
+async function printAll() {
+  const n = Math.min(rows.length, MOST_PRINTED);
+  first = 0;
+  at("cards").replaceChildren(...rows.slice(0, n).map((_, place) => drawCard(place)));
+  at("place").textContent = n < rows.length ? `The first ${n} of ${rows.length} scans` : `${n} scans`;
+  await allPictures();
+  addEventListener("afterprint", draw, { once: true });
+  print();
 }
 
 async function takeFile(file) {
@@ -279,6 +308,11 @@ function nameOf({ key, code }) {
 }
 
 document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key === "p") {
+    event.preventDefault();
+    printAll();
+    return;
+  }
   const writes = event.target.matches("input:not([type=checkbox]), select, textarea");
   if (writes) {
     if (event.target.matches(".comment") && ["Enter", "Escape"].includes(event.key)) {
@@ -306,6 +340,8 @@ at("next").addEventListener("click", () => goTo(current + 1));
 at("close").addEventListener("click", () => at("large").close());
 at("large").addEventListener("close", () => { draw(); goTo(current); });
 at("export").addEventListener("click", download);
+at("print").addEventListener("click", printAll);
+addEventListener("beforeprint", allPictures);
 at("import").addEventListener("click", () => at("file").click());
 at("file").addEventListener("change", () => { if (at("file").files.length) takeFile(at("file").files[0]).then(() => { at("file").value = ""; }); });
 addEventListener("storage", (event) => { ratings.readEntry(event.key); draw(); });
