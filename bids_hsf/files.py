@@ -4,6 +4,7 @@ A file appears under its final name only when it is whole: it is written beside 
 begins with a dot (which BIDS validators pass over), then renamed.
 """
 
+import codecs
 import errno
 import fcntl
 import hashlib
@@ -101,6 +102,21 @@ def read_text(path: Path) -> str:
     finally:
         os.close(opened)
     return content.decode("utf-8")
+
+
+def read_foreign_text(path: Path, max_bytes: int) -> str:
+    """Text of a file as spreadsheets write it: UTF-8, UTF-16 behind its mark, or what Windows takes for Western text.
+
+    Raises as `read_text` does; it is UnicodeDecodeError if it is none of them.
+    """
+    with _open_regular(path, max_bytes) as stream:
+        content = stream.read()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
 
 
 def open_text(path: Path, max_bytes: int) -> TextIO:
