@@ -93,15 +93,7 @@ def read_text(path: Path) -> str:
     UnicodeDecodeError
         It is not UTF-8.
     """
-    # Without a stream, which costs as much as the reading: the group level reads hundreds of thousands.
-    opened, size = _open_regular(path, MAX_TEXT_BYTES)
-    try:
-        content = os.read(opened, size + 1)
-        while more := os.read(opened, READ_BYTES):
-            content += more
-    finally:
-        os.close(opened)
-    return content.decode("utf-8")
+    return _read_regular(path, MAX_TEXT_BYTES).decode("utf-8")
 
 
 def read_foreign_text(path: Path, max_bytes: int) -> str:
@@ -109,8 +101,7 @@ def read_foreign_text(path: Path, max_bytes: int) -> str:
 
     Raises as `read_text` does; it is UnicodeDecodeError if it is none of them.
     """
-    with _open_regular(path, max_bytes) as stream:
-        content = stream.read()
+    content = _read_regular(path, max_bytes)
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16")
     try:
@@ -123,6 +114,18 @@ def open_text(path: Path, max_bytes: int) -> TextIO:
     """Open a text file that is read line by line, of at most so many bytes; raises as `read_text` does."""
     opened, _ = _open_regular(path, max_bytes)
     return TextIOWrapper(os.fdopen(opened, "rb"), encoding="utf-8", newline="")
+
+
+def _read_regular(path: Path, max_bytes: int) -> bytes:
+    """Content of a regular file, without a stream, which costs as much as the reading: a group level reads many."""
+    opened, size = _open_regular(path, max_bytes)
+    try:
+        content = os.read(opened, size + 1)
+        while more := os.read(opened, READ_BYTES):
+            content += more
+    finally:
+        os.close(opened)
+    return content
 
 
 def _open_regular(path: Path, max_bytes: int) -> tuple[int, int]:
