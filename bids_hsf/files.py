@@ -4,6 +4,7 @@ A file appears under its final name only when it is whole: it is written beside 
 begins with a dot (which BIDS validators pass over), then renamed.
 """
 
+import codecs
 import errno
 import fcntl
 import hashlib
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 import xxhash
 
@@ -33,6 +34,7 @@ TEMPORARY_NAME = re.compile(r"\..*\.bids-hsf-[0-9a-f]{8}", re.DOTALL)
 NAME_BYTES, PATH_BYTES = 255, 4095  # of one part of a path, and of a whole one, where the file system tells no less
 
 MAX_TEXT_BYTES = 64 << 20  # of what is read at once; a sparse file of terabytes is one line of a shell
+READ_BYTES = 1 << 16
 STALE_SECONDS = 3600.0  # no file takes that long to write, and clocks of file servers differ less
 
 
@@ -91,21 +93,48 @@ def read_text(path: Path) -> str:
     UnicodeDecodeError
         It is not UTF-8.
     """
-    with _open_regular(path, MAX_TEXT_BYTES) as stream:
-        return stream.read().decode("utf-8")
+    return _read_regular(path, MAX_TEXT_BYTES).decode("utf-8")
+
+
+def read_foreign_text(path: Path, max_bytes: int) -> str:
+    """Text of a file as spreadsheets write it: UTF-8, UTF-16 behind its mark, or what Windows takes for Western text.
+
+    Raises as `read_text` does; it is UnicodeDecodeError if it is none of them.
+    """
+    content = _read_regular(path, max_bytes)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
 
 
 def open_text(path: Path, max_bytes: int) -> TextIO:
     """Open a text file that is read line by line, of at most so many bytes; raises as `read_text` does."""
-    return TextIOWrapper(_open_regular(path, max_bytes), encoding="utf-8", newline="")
+    opened, _ = _open_regular(path, max_bytes)
+    return TextIOWrapper(os.fdopen(opened, "rb"), encoding="utf-8", newline="")
 
 
-def _open_regular(path: Path, max_bytes: int) -> BinaryIO:
-    stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    found = os.fstat(stream.fileno())
+def _read_regular(path: Path, max_bytes: int) -> bytes:
+    """Content of a regular file, without a stream, which costs as much as the reading: a group level reads many."""
+    opened, size = _open_regular(path, max_bytes)
+    try:
+        content = os.read(opened, size + 1)
+        while more := os.read(opened, READ_BYTES):
+            content += more
+    finally:
+        os.close(opened)
+    return content
+
+
+def _open_regular(path: Path, max_bytes: int) -> tuple[int, int]:
+    """Open a regular file; gives its descriptor, and its size."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    found = os.fstat(opened)
     if stat.S_ISREG(found.st_mode) and found.st_size <= max_bytes:
-        return stream
-    stream.close()
+        return opened, found.st_size
+    os.close(opened)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "No regular file", str(path))
     raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))

@@ -21,12 +21,7 @@ from bids_hsf.bids.folders import known_participants
 from bids_hsf.bids.provenance import KnownFile
 from bids_hsf.bids.staging import together
 from bids_hsf.bids.validation import validating
-from bids_hsf.errors import (
-    EmptyShardError,
-    NoInputError,
-    OutputError,
-    ScanError,
-)
+from bids_hsf.errors import ClusterError, EmptyShardError, NoInputError, OutputError, ScanError
 from bids_hsf.files import claimed, make_private, write_json
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import load_scan
@@ -144,16 +139,24 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
         write_methods(plan, config)
         logger.info("Methods text: %s", config.output_dir / "logs" / "CITATION.md")
         return 0
-    for job in plan.jobs:
-        if job.name_fault is not None:
-            logger.warning("%s will have no results: %s", job.key, job.name_fault)
+    announcements.tell_names_at_fault(plan)
     todo = unfinished(plan.jobs, config.behaviour.force)
     logger.info("%d scan(s) selected: %d done before, %d to do", len(plan.jobs), len(plan.jobs) - len(todo), len(todo))
-    outcomes = []
-    if todo:
-        clean_work_dir(config)
-        with validation(todo, config):
-            outcomes = process_jobs(todo, plan, config, run_id, seams)
+    outcomes: list[Outcome] = []
+    try:
+        if todo:
+            clean_work_dir(config)
+            with validation(todo, config):
+                process_jobs(todo, plan, config, run_id, seams, outcomes)
+    except ClusterError:
+        if outcomes:
+            finish(todo, outcomes, plan, config, run_id)
+        raise
+    return finish(todo, outcomes, plan, config, run_id)
+
+
+def finish(todo: Sequence[Job], outcomes: Sequence[Outcome], plan: Plan, config: Config, run_id: str) -> int:
+    """Tell how a run ended, and write its pages; returns its exit code."""
     code = summarize(plan.jobs, todo, outcomes)
     say_what_to_look_at(todo, outcomes)
     output_dataset.check_mounted(config.output_dir)
@@ -291,12 +294,13 @@ def clean_work_dir(config: Config) -> None:
         provenance.remove_compiled(work_dir(config))
 
 
-def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams: Seams) -> list[Outcome]:
-    """Process scans, one or several at once; returns how each ended."""
+def process_jobs(
+    todo: Sequence[Job], plan: Plan, config: Config, run_id: str, seams: Seams, outcomes: list[Outcome]
+) -> None:
+    """Process scans, one or several at once; how each ended is added to `outcomes`, whatever comes afterwards."""
     make = partial(open_worker, plan.card, plan.merge, config, seams)
     crew = muster(todo, plan, config, seams.allowed_cores, make, seams.make_ready)
     saved = logs.save_config(replace(config, resources=crew.resources), plan.card, run_id)
-    outcomes: list[Outcome] = []
     by_key = {job.key: job for job in todo}
     device = None
     with closing(crew.engine.run(todo, crew.open_tools, config.behaviour.stop_on_first_crash)) as running:
@@ -311,7 +315,6 @@ def process_jobs(todo: list[Job], plan: Plan, config: Config, run_id: str, seams
                     logs.write_config(saved, replace(config, resources=used), plan.card)
                 write_methods(plan, config, device.provider)
             log_outcome(outcome, by_key[outcome.key], f"{len(outcomes)} of {len(todo)}")
-    return outcomes
 
 
 @dataclass(frozen=True, eq=False)

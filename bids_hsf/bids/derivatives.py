@@ -130,11 +130,13 @@ def _changes(table: Path, sidecar: Sidecar, output_dir: Path) -> list[str]:
     # Head, body and tail are recorded with the label map that they were made of, their last source.
     whole = sidecar.sources[-1].rpartition("/")[2] if sidecar.long_axis_rule and sidecar.sources else table.name
     stem = whole.partition("_dseg.")[0]
-    recorded = read_outputs(log_folder(output_dir, stem) / f"{stem}_provenance.json")
     label_map = table.with_suffix(".nii.gz")
+    own = [label_map, table, table.with_suffix(".json")]
+    names = {str(path).removeprefix(f"{output_dir}/") for path in own}
+    recorded = read_outputs(log_folder(output_dir, stem) / f"{stem}_provenance.json", names)
     if recorded and not label_map.exists() and not label_map.is_symlink():
         return [f"it has no label map; {AGAIN}"]
-    changed = changed_files(output_dir, recorded, [label_map, table, table.with_suffix(".json")])
+    changed = changed_files(output_dir, recorded, own)
     return [f"{', '.join(changed)} is not as it was written; {AGAIN}"] if changed else []
 
 

@@ -1,6 +1,7 @@
 """Provenance of a scan's result: everything that may differ between equal runs, beside the derivatives in ``logs/``."""
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ def is_other(path: Path, known: KnownFile) -> bool:
     The checksum decides, but is taken only where the size is the same and the time is not: DataLad and copies change
     times alone.
     """
-    found = path.stat()
+    return _differs(path, path.stat(), known)
+
+
+def _differs(path: Path, found: os.stat_result, known: KnownFile) -> bool:
     if found.st_size == known.n_bytes and found.st_mtime_ns == known.modified_ns:
         return False
     return found.st_size != known.n_bytes or not path.is_file() or _sha256(path) != known.sha256
@@ -72,7 +76,8 @@ def changed_files(output_dir: Path, recorded: Iterable[KnownFile], paths: Iterab
 
 def _is_changed(path: Path, known: KnownFile | None) -> bool:
     try:
-        return path.stat().st_size == 0 or (known is not None and is_other(path, known))
+        found = path.stat()
+        return found.st_size == 0 or (known is not None and _differs(path, found, known))
     except FileNotFoundError:
         return False
     except OSError:
@@ -177,13 +182,20 @@ def read_provenance(path: Path) -> Provenance:
         return Provenance()
 
 
-def read_outputs(path: Path) -> tuple[KnownFile, ...]:
-    """Files of a result by the provenance of its scan, which is not read beyond that; none where these are not whole.
+def read_outputs(path: Path, names: Collection[str]) -> tuple[KnownFile, ...]:
+    """Read some files of a result from the provenance of its scan, and no more; none where these are not whole.
 
     The group level asks for those of every scan.
+
+    Parameters
+    ----------
+    path : Path
+    names : collection of str
+        Paths of the files that are asked for, from the root of the output dataset.
     """
     try:
-        return tuple(map(KnownFile.from_json, Fields(read_json(path) or {}).objects("Outputs")))
+        outputs = Fields(read_json(path) or {}).objects("Outputs")
+        return tuple(KnownFile.from_json(known) for known in outputs if known.values.get("Path") in names)
     except NotWholeError:
         return ()
 

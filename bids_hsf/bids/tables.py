@@ -50,6 +50,7 @@ TSV_COLUMNS: dict[str, dict[str, Any]] = {
 }
 
 
+INDEX = re.compile("[0-9]{1,4}")
 NEEDED = ("index", "abbreviation", "hemisphere", "volume_mm3")
 
 
@@ -103,7 +104,7 @@ class Structure:
         for name in NEEDED:
             if name not in row:
                 raise NotWholeError(f"it has no {name}")
-        if not re.fullmatch("[0-9]{1,4}", row["index"]) or row["hemisphere"] not in HEMISPHERES:
+        if not INDEX.fullmatch(row["index"]) or row["hemisphere"] not in HEMISPHERES:
             raise NotWholeError(f"its index is {row['index']!r}, its hemisphere {row['hemisphere']!r}")
         return cls(
             index=int(row["index"]),

@@ -106,6 +106,8 @@ class Fields:
 
 
 def _is_number(value: Any) -> bool:
+    if type(value) is float:  # most are
+        return math.isfinite(value)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     try:

@@ -38,6 +38,7 @@ from bids_hsf.runs.config import (
     VIEWERS,
     Config,
     Method,
+    Resources,
     config_from,
 )
 from bids_hsf.text_table import near
@@ -240,6 +241,11 @@ def _add_resources(group: Group) -> None:
         "(default: none)"
     )
     add("resources.dask_jobqueue", text, type=path_of, metavar="FILE.yaml")
+    text = (
+        "end the run (exit 69) after so many minutes without any worker of Dask and without any that waits in a queue "
+        f"(default: {Resources.dask_wait:g})"
+    )
+    add("resources.dask_wait", text, type=float, metavar="MINUTES")
     add("work_dir", "scratch folder (default: in $TMPDIR, else OUTPUT_DIR/.work)", type=path_of, metavar="DIR")
 
 
@@ -296,6 +302,8 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     unknown = [level for level in given.get("levels", []) if level not in LEVELS]
     if unknown:
         hint = f"{near(unknown[0], LEVELS)}Known levels: {', '.join(LEVELS)}"
+        if "behaviour.force" in given:  # of fMRIPrep, whose --force takes a word
+            hint += ". --force takes no word here: it does finished scans again"
         raise UnknownAnalysisLevelError(f"Unknown analysis level: {unknown[0]}", hint)
     if any(name not in given for name in POSITIONALS) and "config_file" not in given:
         raise too_few(given)

@@ -79,6 +79,13 @@ def of_device(config: Config) -> str:
     return f"Device: {request}: the first of {', '.join(names)} that agrees with the CPU provider on the model"
 
 
+def tell_names_at_fault(plan: Plan) -> None:
+    """Say which scans cannot have results, by their names alone."""
+    for job in plan.jobs:
+        if job.name_fault is not None:
+            logger.warning("%s will have no results: %s", job.key, job.name_fault)
+
+
 def at_the_end(plan: Plan, config: Config, log: Path, code: int) -> None:
     """Tell where reports, tables and log of a run are, and what to type next."""
     done = [job for job in plan.jobs if job.outputs.table.exists()]

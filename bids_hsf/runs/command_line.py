@@ -49,6 +49,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "resources.executor": ("--executor",),
     "resources.dask_scheduler": ("--dask-scheduler",),
     "resources.dask_jobqueue": ("--dask-jobqueue",),
+    "resources.dask_wait": ("--dask-wait",),
     "work_dir": ("-w", "--work-dir"),
     "behaviour.dry_run": ("--dry-run",),
     "behaviour.clean_work_dir": ("--clean-workdir",),

@@ -12,6 +12,7 @@ from bids_hsf.text_table import near
 
 MAX_MARGIN_MM = 100.0
 MIN_TOLERANCE = 0.01
+MAX_WAIT_MINUTES = 60 * 24 * 365
 
 Reference = Literal["T1w", "T2w"]
 Uncertainty = Literal["entropy", "full"]
@@ -61,6 +62,8 @@ class Resources:
         Address of its scheduler, or path of the JSON file that this has written.
     dask_jobqueue : Path or None
         Configuration of dask-jobqueue, for workers that a batch system starts.
+    dask_wait : float
+        Minutes without any worker, and without any that waits in a queue, after which the run ends.
     """
 
     nthreads: Whole | None = None
@@ -71,6 +74,7 @@ class Resources:
     executor: Executor = "local"
     dask_scheduler: str | None = None
     dask_jobqueue: Path | None = None
+    dask_wait: Number = 10.0
 
 
 @dataclass(frozen=True)
@@ -261,8 +265,12 @@ class Config:
                 "--executor dask takes its workers from one place",
                 "Give --dask-scheduler ADDRESS|FILE.json for a cluster that runs, or --dask-jobqueue FILE.yaml.",
             )
+        given += ["--dask-wait"] if self.resources.dask_wait != Resources.dask_wait else []
         if self.resources.executor != "dask" and given:
             raise UsageError(f"{given[0]} says nothing without --executor dask")
+        minutes = self.resources.dask_wait
+        if not 0 < minutes <= MAX_WAIT_MINUTES:
+            raise UsageError(f"--dask-wait must be above 0 and at most {MAX_WAIT_MINUTES} minutes, got {minutes:g}")
 
     def _check_images(self) -> None:
         """Refuse what needs a dataset around the images."""

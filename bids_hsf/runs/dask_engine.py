@@ -4,7 +4,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import Generator, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,23 +14,12 @@ from typing import Any
 
 from bids_hsf import __version__
 from bids_hsf.errors import ClusterError, UsageError
+from bids_hsf.runs.dask_absence import Absence, Supply
+from bids_hsf.runs.dask_job_queue import INSTALL_HINT, LEAVING_SECONDS, asked_for
 from bids_hsf.runs.dask_worker import Done, do_bundle
 from bids_hsf.runs.tasks import MAX_KILLS, Bundle, OpenTools, Outcome, bundled, killed, tell_of_kills
 
 logger = logging.getLogger(__name__)
-
-INSTALL_HINT = "pip install 'bids-hsf[dask]', here and where the workers run."
-
-# Of dask-jobqueue: its configuration names the first, its code the second.
-JOB_QUEUES = {
-    "slurm": "SLURMCluster",
-    "pbs": "PBSCluster",
-    "sge": "SGECluster",
-    "lsf": "LSFCluster",
-    "htcondor": "HTCondorCluster",
-    "oar": "OARCluster",
-    "moab": "MoabCluster",
-}
 
 # Workers that are asked for where nobody says how many.
 MAX_WORKERS = 32
@@ -41,8 +30,6 @@ MIN_WINDOW = 8
 
 CONNECTING_SECONDS = 30
 COUNTING_SECONDS = 5.0  # workers come and go
-WAITING_SECONDS = 60.0  # without any worker, before that is said
-LEAVING_SECONDS = 3
 
 ENVIRONMENT = "They need the same environment as this process: Python, bids-hsf and its packages."
 # As text: what needs no package of ours arrives everywhere.
@@ -65,18 +52,21 @@ class DaskEngine:
         Configuration of dask-jobqueue, for workers that are asked for as they are needed.
     n_workers : int or None
         Of these, at most.
+    patience : float
+        Seconds without any worker, and without any that waits in a queue, after which the run ends.
     """
 
     scheduler: str | None = None
     job_queue: Path | None = None
     n_workers: int | None = None
+    patience: float = 600.0
 
     def run(self, tasks: Sequence[Any], open_tools: OpenTools, stop: bool) -> Generator[Outcome, None, None]:
         """Do each task once, as `Engine` says; one whose worker is killed time and again fails by itself."""
-        with self._client(len(tasks)) as (client, expected):
-            crowd = _Crowd(client, expected, open_tools, stop)
+        with self._client(len(tasks)) as (client, supply):
+            crowd = _Crowd(client, supply.n_expected, Absence(supply, self.patience), open_tools, stop)
             crowd.check()
-            waiting = deque(bundled(tasks, max(1, crowd.n_workers)))
+            waiting = deque(bundled(tasks, max(1, crowd.count())))
             while waiting:
                 lost: list[Bundle] = []
                 yield from crowd.work(waiting, lost, WINDOW_A_WORKER)
@@ -95,47 +85,58 @@ class DaskEngine:
                     return
 
     @contextmanager
-    def _client(self, n_tasks: int) -> Iterator[tuple[Any, int]]:
-        """Connect to the cluster; gives the client, and how many workers are expected beside those that are there."""
+    def _client(self, n_tasks: int) -> Iterator[tuple[Any, Supply]]:
+        """Connect to the cluster; gives the client, and where further workers come from."""
         distributed = _distributed()
         if self.job_queue is not None:
             most = min(self.n_workers or MAX_WORKERS, n_tasks)
-            with _asked_for(self.job_queue, most) as cluster, _connected(distributed, address=cluster) as client:
-                yield client, most
+            with (
+                asked_for(self.job_queue, most) as (cluster, supply),
+                _connected(distributed, address=cluster) as client,
+            ):
+                yield client, supply
         else:
             assert self.scheduler is not None
             is_file = Path(self.scheduler).suffix == ".json"
             place = {"scheduler_file": self.scheduler} if is_file else {"address": self.scheduler}
             with _connected(distributed, **place) as client:
-                yield client, 0
+                advice = (
+                    f"Start some (dask worker {client.scheduler.address}) and give the same command again, which goes "
+                    "on; --dask-wait waits longer."
+                )
+                yield client, Supply(0, lambda: 0, lambda: advice)
 
 
 class _Crowd:
     """The workers of a cluster, as a run sees them."""
 
-    def __init__(self, client: Any, expected: int, open_tools: OpenTools, stop: bool) -> None:
+    def __init__(self, client: Any, expected: int, absence: Absence, open_tools: OpenTools, stop: bool) -> None:
         self._client = client
         self._expected = expected
+        self._absence = absence
         self._open_tools = open_tools
         self._stop = stop
         self._run = uuid.uuid4().hex
         self._n_sent = 0
         self._counted_at = -COUNTING_SECONDS
         self._n_workers = 0
-        self._alone_since = time.monotonic()
 
-    @property
-    def n_workers(self) -> int:
-        """Workers that are there, or asked for; counted every few seconds."""
+    def count(self) -> int:
+        """Count workers that are there, or asked for, every few seconds.
+
+        Raises
+        ------
+        ClusterError
+            For too long there has been none.
+        """
         now = time.monotonic()
         if now - self._counted_at >= COUNTING_SECONDS:
             self._counted_at = now
             self._n_workers = len(self._client.nthreads())
             if self._n_workers:
-                self._alone_since = now
-            elif now - self._alone_since >= WAITING_SECONDS:
-                self._alone_since = now
-                logger.warning("No worker of Dask is there; waiting for one")
+                self._absence.ends()
+            else:
+                self._absence.goes_on()
         return max(self._n_workers, self._expected)
 
     def check(self) -> None:
@@ -144,14 +145,13 @@ class _Crowd:
         Raises
         ------
         ClusterError
-            It cannot, has another version, or does not live through it, as often as the scheduler tries.
+            It cannot, has another version, or does not live through it, as often as the scheduler tries; or none comes.
         """
         done: SimpleQueue[Any] = SimpleQueue()
         future = self._client.submit(exec, CHECK, key=f"bids-hsf-{self._run}", pure=False)
         future.add_done_callback(done.put)
-        ended = None
-        while ended is None and self.n_workers >= 0:  # counted, so that it is said where there is none
-            ended = _ended(done)
+        while _ended(done) is None:
+            self.count()
         if future.status == "error" and _is_kill(future.exception()):
             raise ClusterError("The workers of Dask are killed when they import the app", ENVIRONMENT)
         _result(future)
@@ -173,6 +173,11 @@ class _Crowd:
         -------
         bool
             Whether too many workers were killed.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler is gone, for too long there has been no worker, or they cannot run the app.
         """
         done: SimpleQueue[Any] = SimpleQueue()
         running: dict[Any, Bundle] = {}
@@ -208,9 +213,10 @@ class _Crowd:
 
     def _most(self, window: int | None) -> int:
         """Bundles that may be under way."""
+        n_workers = self.count()
         if window is None:
             return 1
-        return max(window * self.n_workers, MIN_WINDOW if window > 1 else 1)
+        return max(window * n_workers, MIN_WINDOW if window > 1 else 1)
 
     def _send(self, bundles: Sequence[Bundle]) -> list[Any]:
         names = [f"{bundle[0].key}-{self._run}-{self._n_sent + place}" for place, bundle in enumerate(bundles)]
@@ -290,99 +296,6 @@ def _connected(distributed: Any, **place: Any) -> Iterator[Any]:
         yield client
     finally:
         client.close(timeout=LEAVING_SECONDS)
-
-
-@contextmanager
-def _asked_for(path: Path, most: int) -> Iterator[Any]:
-    """Start a scheduler here, and have a batch system start its workers, as many as there is work for."""
-    import dask
-
-    try:
-        import dask_jobqueue
-    except ImportError as error:
-        raise UsageError(f"--dask-jobqueue: {error}", INSTALL_HINT) from error
-    settings = _job_queue_settings(path)
-    (name,) = settings["jobqueue"]
-    merged = {key: dask.config.merge(dask.config.get(key, {}), value) for key, value in settings.items()}
-    with dask.config.set(merged):
-        try:
-            cluster = getattr(dask_jobqueue, JOB_QUEUES[name])()
-        except (ValueError, TypeError, OSError, RuntimeError) as error:
-            raise UsageError(f"--dask-jobqueue {path}: {_last_line(error)}") from error
-        try:
-            _ask_for_first(cluster, f"--dask-jobqueue {path}: {name}")
-            asked = dask.config.get("distributed.adaptive")
-            most = int(min(most, asked["maximum"]))
-            cluster.adapt(minimum=min(int(asked["minimum"]), most), maximum=most)
-            logger.info("Dask asks %s for up to %d worker(s), as %s says", name, most, path)
-            logger.debug("Job of a worker:\n%s", cluster.job_script())
-            yield cluster
-        finally:
-            # Jobs that were never taken cannot be closed.
-            for number in [n for n, job in cluster.workers.items() if job.status.name == "created"]:
-                job = cluster.workers.pop(number)
-                job.status = type(job.status).failed
-            cluster.close(timeout=LEAVING_SECONDS)
-
-
-def _ask_for_first(cluster: Any, told: str) -> None:
-    """Ask for one worker, and see whether the batch system takes its job: later ones are asked for in the background.
-
-    Raises
-    ------
-    UsageError
-        It does not.
-    """
-
-    async def asked() -> None:
-        cluster.worker_spec.update(cluster.new_worker_spec())
-        await cluster
-
-    try:
-        cluster.sync(asked)
-    except (OSError, RuntimeError) as error:
-        raise UsageError(f"{told} takes no job: {_last_line(error)}") from error
-
-
-def _job_queue_settings(path: Path) -> Mapping[str, Any]:
-    """Read a configuration of dask-jobqueue, which names one batch system.
-
-    Raises
-    ------
-    UsageError
-        It is not one.
-    """
-    import dask
-
-    expected = "expected for example {jobqueue: {slurm: {cores: 4, processes: 4, memory: 16GB, walltime: '04:00:00'}}}"
-    if not path.is_file():
-        raise UsageError(f"--dask-jobqueue: there is no file {path}")
-    try:
-        found = list(dask.config.collect_yaml([str(path)]))
-    except Exception as error:
-        raise UsageError(f"--dask-jobqueue: {' '.join(str(error).split())}", expected) from error
-    settings = found[0] if found and isinstance(found[0], dict) else {}
-    queues = settings.get("jobqueue")
-    if not isinstance(queues, dict) or len(queues) != 1 or not set(queues) <= set(JOB_QUEUES):
-        known = ", ".join(JOB_QUEUES)
-        raise UsageError(f"--dask-jobqueue {path}: expected one of {known} under 'jobqueue'", expected)
-    (name,) = queues
-    known_keys = {key.replace("_", "-") for key in dask.config.get(f"jobqueue.{name}", {})}
-    unknown = [key for key in queues[name] or {} if key.replace("_", "-") not in known_keys]
-    if unknown:
-        raise UsageError(
-            f"--dask-jobqueue {path}: {name} has no setting {unknown[0]}", f"Known: {', '.join(sorted(known_keys))}"
-        )
-    for key in ("cores", "memory"):
-        if dask.config.get(f"jobqueue.{name}.{key}") is None and not (queues[name] or {}).get(key):
-            raise UsageError(f"--dask-jobqueue {path}: {name} lacks the setting {key}, of one job", expected)
-    return settings
-
-
-def _last_line(error: BaseException) -> str:
-    """Say why a job was not taken: what the batch system says comes last."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _first_line(error: BaseException) -> str:

@@ -75,9 +75,11 @@ def summarize(jobs: Sequence[Job], todo: Sequence[Job], outcomes: Sequence[Outco
     n_left = len(todo) - len(outcomes)
     n_done = len(jobs) - len(errors) - n_left
     rest = f", {n_left} not begun" if n_left else ""
-    logger.log(logging.WARNING if errors else logging.INFO, "%d of %d scan(s) done%s", n_done, len(jobs), rest)
+    logger.log(
+        logging.WARNING if errors or n_left else logging.INFO, "%d of %d scan(s) done%s", n_done, len(jobs), rest
+    )
     if not errors:
-        return 0
+        return SOME_FAILED if n_left else 0
     # A full disk or a broken model is not the fault of the scans.
     codes = {error.exit_code for error in errors}
     return SOME_FAILED if n_done else codes.pop() if len(codes) == 1 else ALL_FAILED

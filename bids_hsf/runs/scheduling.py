@@ -85,8 +85,9 @@ def muster(
     resources = config.resources
     if resources.executor == "dask":
         fetch(plan.card)
-        queue = resources.dask_jobqueue
-        engine = DaskEngine(resources.dask_scheduler, queue, resources.nprocs)
+        engine = DaskEngine(
+            resources.dask_scheduler, resources.dask_jobqueue, resources.nprocs, 60 * resources.dask_wait
+        )
         return Crew(engine, partial(_open_on_worker, plan.card, config, make), resources)
     return _local_crew(todo, plan, config, cores(), make, make_ready)
 

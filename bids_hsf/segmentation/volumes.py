@@ -1,5 +1,6 @@
 """Label maps to volumes."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -209,4 +210,4 @@ def per_mille(volume_mm3: float, etiv_mm3: float | None) -> float | None:
     >>> per_mille(3000.0, 1.5e6)
     2.0
     """
-    return round(1000 * volume_mm3 / etiv_mm3, 4) if etiv_mm3 and not np.isnan(volume_mm3) else None
+    return round(1000 * volume_mm3 / etiv_mm3, 4) if etiv_mm3 and not math.isnan(volume_mm3) else None

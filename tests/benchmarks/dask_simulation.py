@@ -94,6 +94,9 @@ def main() -> None:
     with LocalCluster(
         n_workers=options.workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
     ) as cluster:
+        # As a batch system does it: a worker whose process was not there when it was looked for is closed for good,
+        # which after many kills hits all of a cluster that asks for no others.
+        cluster.adapt(minimum=options.workers, maximum=options.workers)
         started, processor = time.perf_counter(), time.process_time()
         for outcome in DaskEngine(cluster.scheduler_address).run(todo, open_tools, False):
             ended[outcome.key] += 1

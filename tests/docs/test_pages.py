@@ -91,7 +91,9 @@ def write_crops(desk: Path) -> None:
 @pytest.fixture
 def dask_cluster() -> Iterator[str]:
     """Address of a cluster of one worker in this process."""
-    with LocalCluster(1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0") as cluster:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
+    ) as cluster:
         yield cluster.scheduler_address
 
 

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,45 +168,60 @@ def test_sigterm_ends_the_client_and_the_next_run_goes_on(
     assert files(tmp_path / "out") == files(tmp_path / "one")
 
 
+@pytest.fixture
+def few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are counted more often than people would want it."""
+    monkeypatch.setattr("bids_hsf.runs.dask_engine.COUNTING_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("few_seconds")
+def test_a_cluster_without_workers_ends_the_run_with_the_reason() -> None:
+    with (
+        LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=logging.CRITICAL) as empty,
+        pytest.raises(ClusterError, match="No worker of Dask has been there") as end,
+    ):
+        list(DaskEngine(empty.scheduler_address, patience=1.0).run([FakeTask("a")], FakeFunction, False))
+    assert end.value.exit_code == 69
+    assert empty.scheduler_address in str(end.value.hint)
+
+
+@pytest.mark.usefixtures("few_seconds")
+def test_when_all_workers_are_gone_what_is_done_is_told_and_the_next_run_goes_on(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setenv("FAST_APP_SECONDS", "0.5")
+    with LocalCluster(
+        n_workers=1, processes=False, protocol="tcp", dashboard_address=":0", silence_logs=logging.CRITICAL
+    ) as own:
+        words = ("--executor", "dask", "--dask-scheduler", own.scheduler_address)
+
+        def leave() -> None:
+            wait_until(lambda: len(list(out.rglob("*_dseg.json"))) == 2)  # the first one has been told
+            own.scale(0)
+
+        leaving = threading.Thread(target=leave)
+        leaving.start()
+        left = place.run(out, *words, "--dask-wait", "0.03")
+        leaving.join()
+        assert left.returncode == 69, left.stderr
+        assert re.search(r"[123] of 4 scan\(s\) done, [123] not begun", left.stderr)
+        assert "No worker of Dask has been there for 0.03 minute(s)" in left.stderr
+        assert list(out.glob("sub-*.html"))
+        assert not (out / "group_volumes.tsv").exists()
+        own.scale(1)
+        ended = place.run(out, *words)
+    assert ended.returncode == 0, ended.stderr
+    assert place.run(tmp_path / "one").returncode == 0
+    assert files(out) == files(tmp_path / "one")
+
+
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bids_hsf.runs.dask_engine.CONNECTING_SECONDS", 0.5)
     with pytest.raises(ClusterError, match="no scheduler answers"):
         run("tcp://127.0.0.1:9", [FakeTask("a")])
     with pytest.raises(ClusterError, match="no scheduler answers"):
         run("nonsense://x", [FakeTask("a")])
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("jobqueue: {slurm: {cores: 1, memory: 2GB}, pbs: {cores: 1}}", "expected one of slurm, pbs"),
-        ("jobqueue: {cloud: {cores: 1}}", "expected one of slurm, pbs"),
-        ("queue: long", "expected one of slurm, pbs"),
-        ("jobqueue: {slurm: {memory: 2GB}}", "lacks the setting cores"),
-        ("jobqueue: {slurm: {cores: 1, memory: 2GB, planets: 9}}", "planets"),
-        ("jobqueue: [", "jobs.yaml.*line 1"),
-        ("- jobqueue", "jobs.yaml.*got a list"),
-    ],
-)
-def test_a_configuration_of_no_batch_system_is_refused(tmp_path: Path, text: str, reason: str) -> None:
-    path = tmp_path / "jobs.yaml"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=reason):
-        list(DaskEngine(job_queue=path).run([FakeTask("a")], FakeFunction, False))
-
-
-def test_a_batch_system_that_takes_no_job_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "jobs.yaml"
-    options = "{dashboard_address: ':0'}"
-    path.write_text(f"jobqueue: {{slurm: {{cores: 1, memory: 2GB, queue: moon, scheduler-options: {options}}}}}")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="sbatch"):
-        list(DaskEngine(job_queue=path).run([FakeTask("a")], FakeFunction, False))
-    command = tmp_path / "sbatch"
-    command.write_text("#!/bin/sh\necho 'invalid partition specified: moon' >&2\nexit 1\n")
-    command.chmod(0o755)
-    with pytest.raises(UsageError, match="invalid partition specified: moon"):
-        list(DaskEngine(job_queue=path).run([FakeTask("a")], FakeFunction, False))
 
 
 def test_without_the_package_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
