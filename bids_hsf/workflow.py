@@ -145,7 +145,6 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     outcomes: list[Outcome] = []
     try:
         if todo:
-            clean_work_dir(config)
             with validation(todo, config):
                 process_jobs(todo, plan, config, run_id, seams, outcomes)
     except ClusterError:
@@ -288,16 +287,12 @@ def work_dir(config: Config) -> Path:
     return path
 
 
-def clean_work_dir(config: Config) -> None:
-    """Remove what earlier runs left in the work folder, if that was asked for."""
-    if config.behaviour.clean_work_dir:
-        provenance.remove_compiled(work_dir(config))
-
-
 def process_jobs(
     todo: Sequence[Job], plan: Plan, config: Config, run_id: str, seams: Seams, outcomes: list[Outcome]
 ) -> None:
     """Process scans, one or several at once; how each ended is added to `outcomes`, whatever comes afterwards."""
+    if config.behaviour.clean_work_dir:
+        provenance.remove_compiled(work_dir(config))
     make = partial(open_worker, plan.card, plan.merge, config, seams)
     crew = muster(todo, plan, config, seams.allowed_cores, make, seams.make_ready)
     saved = logs.save_config(replace(config, resources=crew.resources), plan.card, run_id)
@@ -377,7 +372,8 @@ def segment_scan(job: Job, worker: Worker, alone: bool) -> None:
         loaded = [load_scan(source.path) for source in job.scans]
         release_memory()  # the file's bytes
     with clock.stage("locate"):
-        located = locate_scans(job, loaded, inputs, worker.seams.locate, worker.heads)
+        locator = partial(worker.seams.locate, n_threads=model.device.n_threads)
+        located = locate_scans(job, loaded, inputs, locator, worker.heads)
         check_unchanged(job, inputs, worker.heads)
         release_memory()  # what registration has freed, before the networks take theirs
     with clock.stage("segment"):
