@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None, seams: "Seams | None" = None) -> int
         return hsf_main(arguments[1:] if arguments[0] == "hsf" else arguments, seams)
     if is_comparison(arguments):
         return compare_main(arguments[1:])
+    keep_pages_small()
     # A log that cannot be written (full disk) is no reason to print tracebacks.
     logging.raiseExceptions = False
     console = Console()
@@ -81,7 +82,6 @@ def run(config: Config, run_log: RunLog, seams: "Seams | None" = None) -> int:
     cores = allowed_cores()
     check_threads(min(config.resources.nthreads or cores, cores) + SPARE_THREADS)
     keep_caches_out_of_the_way(config.work_dir or default_work_dir(config.output_dir))
-    keep_pages_small()
     from bids_hsf import workflow
 
     return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show), seams)

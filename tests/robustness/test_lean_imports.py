@@ -83,3 +83,15 @@ def test_what_cannot_be_made_ready_ahead_is_left_to_the_scan(place: Place, tmp_p
     assert calls == ["made ready"]
     assert main(words, replace(SEAMS, make_ready=make_ready)) == 0
     assert len(calls) == 1  # nothing was left to do
+
+
+def test_pages_are_asked_to_be_small_before_numpy_is_there() -> None:
+    code = (
+        "import sys\n"
+        "import bids_hsf.machine as machine\n"
+        "machine.keep_pages_small = lambda: print('numpy' in sys.modules)\n"
+        "from bids_hsf.cli.app import main\n"
+        "main(['/nowhere', '/nowhere/out', 'participant'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
