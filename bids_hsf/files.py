@@ -4,6 +4,7 @@ A file appears under its final name only when it is whole: it is written beside 
 begins with a dot (which BIDS validators pass over), then renamed.
 """
 
+import codecs
 import errno
 import fcntl
 import hashlib
@@ -92,21 +93,39 @@ def read_text(path: Path) -> str:
     UnicodeDecodeError
         It is not UTF-8.
     """
-    # Without a stream, which costs as much as the reading: the group level reads hundreds of thousands.
-    opened, size = _open_regular(path, MAX_TEXT_BYTES)
+    return _read_regular(path, MAX_TEXT_BYTES).decode("utf-8")
+
+
+def read_foreign_text(path: Path, max_bytes: int) -> str:
+    """Text of a file as spreadsheets write it: UTF-8, UTF-16 behind its mark, or what Windows takes for Western text.
+
+    Raises as `read_text` does; it is UnicodeDecodeError if it is none of them.
+    """
+    content = _read_regular(path, max_bytes)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
     try:
-        content = os.read(opened, size + 1)
-        while more := os.read(opened, READ_BYTES):
-            content += more
-    finally:
-        os.close(opened)
-    return content.decode("utf-8")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
 
 
 def open_text(path: Path, max_bytes: int) -> TextIO:
     """Open a text file that is read line by line, of at most so many bytes; raises as `read_text` does."""
     opened, _ = _open_regular(path, max_bytes)
     return TextIOWrapper(os.fdopen(opened, "rb"), encoding="utf-8", newline="")
+
+
+def _read_regular(path: Path, max_bytes: int) -> bytes:
+    """Content of a regular file, without a stream, which costs as much as the reading: a group level reads many."""
+    opened, size = _open_regular(path, max_bytes)
+    try:
+        content = os.read(opened, size + 1)
+        while more := os.read(opened, READ_BYTES):
+            content += more
+    finally:
+        os.close(opened)
+    return content
 
 
 def _open_regular(path: Path, max_bytes: int) -> tuple[int, int]:

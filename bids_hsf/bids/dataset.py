@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bids_hsf.bids.entities import in_order, legal_label, split_name
 from bids_hsf.bids.folders import anat_folders, images_in, is_participant, known_participants
-from bids_hsf.bids.near_misses import LAYOUT, near_misses
+from bids_hsf.bids.near_misses import LAYOUT, near_folder, near_misses
 from bids_hsf.bids.queries import query
 from bids_hsf.bids.selection import Selection
 from bids_hsf.bids.shards import Shard
@@ -83,7 +83,8 @@ def check_dataset(bids_dir: Path) -> None:
     """
     if not bids_dir.is_dir():
         raise NoInputError(
-            f"The BIDS folder does not exist: {bids_dir}", "Check the path, and in a container the mount."
+            f"The BIDS folder does not exist: {bids_dir}",
+            f"{near_folder(bids_dir)}Check the path, and in a container the mount.",
         )
     path = bids_dir / "dataset_description.json"
     hint = 'A minimal one is {"Name": "My study", "BIDSVersion": "1.10.0"}.'
@@ -136,8 +137,8 @@ def find_scans(bids_dir: Path, selection: Selection, *, waited_for: bool = True)
         error = NothingSelectedError if selection.shard is None else EmptyShardError
         raise error(
             f"No {wanted_suffixes} image (.nii, .nii.gz) of {len(subjects)} participant(s) matches in {bids_dir}",
-            "Scans are looked for in sub-*/[ses-*/]anat; check the filters, -m/--modalities, --session-label and "
-            f"--run-label. {near_misses(bids_dir)}".strip(),
+            "Scans are looked for in sub-*/[ses-*/]anat; check the filters, -m/--modalities (T1w, T2w, UNIT1), "
+            f"--session-label and --run-label. {near_misses(bids_dir)}".strip(),
         )
     without = sorted(set(subjects) - {scan.participant for scan in found})
     if without:
@@ -172,6 +173,10 @@ def selected_participants(bids_dir: Path, selection: Selection) -> list[str]:
                 raise _no_participant(bids_dir, known)
             raise _unknown("participant", unknown, known)
     excluded = set(selection.excluded_participants)
+    for label in sorted(excluded):
+        if not is_participant(bids_dir, label):  # the one that was meant would be processed
+            meant = near(label, known_participants(bids_dir))
+            logger.warning("--exclude-participant-label %s: there is no such participant. %s", label, meant.strip())
     subjects = [label for label in labels if label not in excluded]
     if not subjects:
         raise _no_participant(bids_dir, known_participants(bids_dir))

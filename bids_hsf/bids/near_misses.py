@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bids_hsf.bids.selection import EXTENSIONS
+from bids_hsf.text_table import near
 
 LAYOUT = (
     "Expected layout: BIDS_DIR/dataset_description.json and BIDS_DIR/sub-LABEL/[ses-LABEL/]anat/"
@@ -30,6 +31,14 @@ ANATOMICAL = ("t1", "t2", "mprage", "unit1", "uni", "tse", "space", "anat")
 MOST_ENTRIES = 3000  # that are looked at: a hint must not take minutes
 DEEPEST = 4
 MOST_SHOWN = 4
+
+
+def near_folder(path: Path) -> str:
+    """Ask whether another folder beside a missing one was meant, where one has nearly its name."""
+    try:
+        return near(path.name, [entry.name for entry in os.scandir(path.parent) if entry.is_dir()])
+    except OSError:
+        return ""
 
 
 def near_misses(bids_dir: Path) -> str:

@@ -1,6 +1,11 @@
-"""Ratings of scans by those who looked at them: ``qc.tsv``, as the review page exports it."""
+"""Ratings of scans by those who looked at them: ``qc.tsv``, as the review page exports it.
+
+A spreadsheet may have saved it since: then semicolons or commas may part the columns, and the letters be Windows's.
+`templates/ratings.js` reads the same files in the browser.
+"""
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +14,14 @@ from typing import Any
 from bids_hsf.bids.group_table import GroupTable
 from bids_hsf.bids.tables import MISSING
 from bids_hsf.errors import NoInputError, UsageError
-from bids_hsf.files import open_text
+from bids_hsf.files import read_foreign_text
 from bids_hsf.text_table import near
 
 COLUMNS = ("scan", "model", "rating", "comment", "rated_at")
 NEEDED = ("scan", "rating")
 GOOD, USABLE, EXCLUDE = RATINGS = ("good", "usable", "exclude")
 MAX_BYTES = 256 << 20
-SHOWN = 5
+SEPARATORS = "\t;,"
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Ratings:
 
 
 def read_ratings(path: Path) -> Ratings:
-    """Read a file of ratings: tab-separated, with a title line.
+    """Read a file of ratings: a title line, columns parted by tabs, semicolons or commas.
 
     Raises
     ------
@@ -88,11 +93,12 @@ def read_ratings(path: Path) -> Ratings:
         It cannot be read, or a line is none of a rating: the message names the file and the line.
     """
     try:
-        with open_text(path, MAX_BYTES) as stream:
-            lines = csv.reader(stream, delimiter="\t")
-            names = [name.removeprefix("\ufeff").strip() for name in next(lines, [])]
-            _check_title(path, names)
-            return Ratings(path, _read(path, names, lines))
+        text = read_foreign_text(path, MAX_BYTES)
+        title = text.partition("\n")[0]
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=next((s for s in SEPARATORS if s in title), "\t"))
+        names = [name.strip() for name in next(lines, [])]
+        _check_title(path, names)
+        return Ratings(path, _read(path, names, lines))
     except FileNotFoundError:
         raise NoInputError(f"--ratings {path}: there is no such file", "The review page exports it.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -101,9 +107,7 @@ def read_ratings(path: Path) -> Ratings:
 
 
 def _check_title(path: Path, names: list[str]) -> None:
-    expected = f"Expected are the columns {', '.join(COLUMNS)}, parted by tabs; the last three may be left out."
-    if len(names) <= 1 and any(mark in "".join(names) for mark in ",;"):
-        raise UsageError(f"--ratings {path}, line 1: the columns are not parted by tabs: {names[0]!r:.80}", expected)
+    expected = f"Expected are the columns {', '.join(COLUMNS)}, parted by tabs; none but scan and rating is needed."
     absent = [name for name in NEEDED if name not in names]
     if absent:
         meant = near(absent[0], [name for name in names if name not in COLUMNS])
@@ -122,19 +126,19 @@ def _read(path: Path, names: list[str], lines: Any) -> dict[tuple[str, str], Rat
     found: dict[tuple[str, str], Rating] = {}
     for cells in lines:
         place = f"--ratings {path}, line {lines.line_num}"
-        if not cells:
+        if not any(cells):
             continue
         if len(cells) != len(names):
             raise UsageError(f"{place}: {len(cells)} columns, expected {len(names)} as in the title line")
         row = dict(zip(names, (cell.strip() for cell in cells), strict=True))
-        scan, said = row["scan"], row["rating"]
+        scan, said = row["scan"], row["rating"].casefold()
         model = row.get("model", "").replace(MISSING, "")
         if scan in ("", MISSING):
             raise UsageError(f"{place}: the scan is missing", "Such as sub-01_T1w, as in group_volumes.tsv.")
-        if said in ("", MISSING):  # a scan that has a comment alone, or none yet
+        if said in ("", MISSING.casefold()):  # a scan that has a comment alone, or none yet
             continue
         if said not in RATINGS:
-            message = f"{place}: the rating of {scan} is {said!r:.80}, expected {', '.join(RATINGS)} or n/a"
+            message = f"{place}: the rating of {scan} is {row['rating']!r:.80}, expected {', '.join(RATINGS)} or n/a"
             raise UsageError(message, near(said, RATINGS).strip() or None)
         comment, when = ("" if row.get(name) == MISSING else row.get(name, "") for name in ("comment", "rated_at"))
         rating = Rating(said, comment, lines.line_num, when)

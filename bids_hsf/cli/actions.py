@@ -157,7 +157,10 @@ def label(prefix: str) -> Callable[[str], str]:
 
 def number_or_auto(text: str) -> int | str:
     """Read a whole number, or "auto"."""
-    return text if text == "auto" else int(text)
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number or auto, got {text!r}") from None
 
 
 def suffix_of(text: str) -> str:

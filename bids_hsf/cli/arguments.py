@@ -302,6 +302,8 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     unknown = [level for level in given.get("levels", []) if level not in LEVELS]
     if unknown:
         hint = f"{near(unknown[0], LEVELS)}Known levels: {', '.join(LEVELS)}"
+        if "behaviour.force" in given:  # of fMRIPrep, whose --force takes a word
+            hint += ". --force takes no word here: it does finished scans again"
         raise UnknownAnalysisLevelError(f"Unknown analysis level: {unknown[0]}", hint)
     if any(name not in given for name in POSITIONALS) and "config_file" not in given:
         raise too_few(given)

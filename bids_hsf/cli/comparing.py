@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from bids_hsf.cli.actions import path_of
 from bids_hsf.cli.console import Advice, Console, OneLine, exit_code_of, handling, ours, report_error, show
+from bids_hsf.cli.parser import meant
 from bids_hsf.errors import UsageError
 from bids_hsf.runs.config import LEVELS
 from bids_hsf.runs.signals import stoppable
@@ -37,8 +38,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are this app's."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, without the whole usage."""
-        raise UsageError(message, "See bids-hsf compare --help")
+        """Say what is wrong, without the whole usage, and which word is likely meant."""
+        raise UsageError(message, f"{meant(message, self._option_string_actions)}See bids-hsf compare --help")
 
 
 def is_comparison(arguments: Sequence[str]) -> bool:

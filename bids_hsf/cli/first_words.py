@@ -8,7 +8,16 @@ from typing import Any
 from bids_hsf.bids.selection import is_image_name
 from bids_hsf.errors import UsageError
 
-HELP_WORDS: dict[tuple[str, ...], str] = {("help",): "--help", ("version",): "--version"}
+HELP_WORDS: dict[tuple[str, ...], str] = {
+    ("help",): "--help",
+    ("-help",): "--help",
+    ("-?",): "--help",
+    ("version",): "--version",
+    ("-version",): "--version",
+    ("-V",): "--version",
+}
+
+HUB_COMMANDS = ("list", "show", "fetch", "verify", "new", "validate", "evaluate", "quantize", "checksum", "schema")
 
 FREESURFER = (".mgz", ".mgh")
 
@@ -35,6 +44,8 @@ def too_few(options: dict[str, Any]) -> UsageError:
             "One image: bids-hsf IMAGE.nii.gz OUTPUT_DIR. A BIDS dataset: bids-hsf BIDS_DIR OUTPUT_DIR participant. "
             "All options: bids-hsf --help",
         )
+    if words[0] in HUB_COMMANDS and not Path(words[0]).exists():
+        return UsageError(f"{words[0]} is a command of hsf-hub", f"For example: hsf-hub {words[0]} --help")
     if Path(words[0]).suffix.lower() in FREESURFER:
         image = f"{Path(words[0]).stem}.nii.gz"
         return UsageError(

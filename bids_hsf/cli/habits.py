@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +34,7 @@ class Habit:
 HABITS = (
     Habit(("--notrack",)),
     Habit(("--no-sub",)),  # of MRIQC
-    Habit(("--task-id",), "anatomical images belong to no task", "LABEL..."),
+    Habit(("--task-id", "-t"), "anatomical images belong to no task", "LABEL..."),
     Habit(("--resource-monitor",), "seconds and memory of each scan are in OUTPUT_DIR/logs/*_provenance.json anyway"),
     Habit(("--track-carbon",), "carbon is not measured; seconds and hardware are in OUTPUT_DIR/logs/*_provenance.json"),
     Habit(("--country-code",), "carbon is not measured", "CODE"),
@@ -47,34 +46,6 @@ HABITS = (
     Habit(("--write-graph",), "there is no workflow to be drawn"),
     Habit(("--output-layout",), "the outputs always have the layout of BIDS derivatives", "LAYOUT"),
 )
-
-# What options of other programs are called here; told to whoever types them.
-ELSEWHERE: Mapping[str, str] = {
-    "--cores": "--nthreads N is the number of cores",
-    "--threads": "--nthreads N is the number of cores",
-    "--parallel": "--nprocs N is the number of scans at once",
-    "--fs-subjects-dir": "--derivatives freesurfer=DIR takes the boxes from FreeSurfer's label maps",
-    "--sd": "--derivatives freesurfer=DIR takes the boxes from FreeSurfer's label maps",
-    "--subject": "--participant-label LABEL chooses participants",
-    "--sid": "--participant-label LABEL chooses participants",
-    "--output-spaces": "Label maps lie on the voxels of each scan; --write-xfm writes the way to MNI152",
-    "--skull-strip-t1w": "No brain mask is needed: leave it out",
-    "--skull-strip-template": "No brain mask is needed: leave it out",
-    "--ignore": "Only anatomical images are looked at: leave it out",
-    "--dummy-scans": "Only anatomical images are looked at: leave it out",
-    "--cifti-output": "There are no surfaces: leave it out",
-    "--sloppy": "--model subfields_single_fast is the quickest that there is for subfields",
-    "--md-only-boilerplate": "--boilerplate-only writes the methods text",
-    "--t1": "Images are given by name: bids-hsf IMAGE.nii.gz OUTPUT_DIR",
-    "--t2": "Images are given by name: bids-hsf IMAGE.nii.gz OUTPUT_DIR -m T2w",
-    "-i": "Images are given by name: bids-hsf IMAGE.nii.gz OUTPUT_DIR",
-    "--i": "Images are given by name: bids-hsf IMAGE.nii.gz OUTPUT_DIR",
-    "-o": "The output folder is given by name: bids-hsf IMAGE.nii.gz OUTPUT_DIR",
-    "--o": "The output folder is given by name: bids-hsf IMAGE.nii.gz OUTPUT_DIR",
-    "--list-models": "`hsf-hub list` shows all models",
-    "--gpu": "--device cuda computes on a GPU, --device list tells what is here",
-    "--cpu": "--device cpu computes on the CPU",
-}
 
 
 class PassOver(argparse.Action):

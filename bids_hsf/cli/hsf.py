@@ -169,7 +169,8 @@ def settings_of(overrides: Sequence[Override]) -> dict[str, Override]:
         if name in UNDERSTOOD:
             settings[name] = override
             continue
-        prefix = max((known for known in PASSED_OVER if f"{name}.".startswith(f"{known}.")), key=len, default=None)
+        dotted = f"{name.replace('/', '.')}."  # hydra/launcher=...
+        prefix = max((known for known in PASSED_OVER if dotted.startswith(f"{known}.")), key=len, default=None)
         if prefix is None or (prefix == "files" and name != "files"):
             raise UsageError(f"HSF has no setting {name}", near(name, (*UNDERSTOOD, *PASSED_OVER)) or HELP_HINT)
         if PASSED_OVER[prefix]:
@@ -202,6 +203,8 @@ def words_of(settings: Mapping[str, Override]) -> list[str]:
     words = []
     model = values.get("segmentation")
     if model is not None:
+        if re.search(r",|\(", str(model)):  # Hydra's sweeps
+            raise UsageError(f"{settings['segmentation'].word}: a run has one model", "One line for each model.")
         # HSF keeps the generation before under the ending .prev.
         name = re.sub(r"\.prev$", "_3.0.0", str(model))
         words += ["--model", {"single_sq_3.0.0": "single_sq", "bagging_sq_3.0.0": "bagging_sq"}.get(name, name)]

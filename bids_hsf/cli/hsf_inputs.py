@@ -33,9 +33,15 @@ def find_runs(settings: Mapping[str, Override], options: Sequence[str]) -> list[
     NothingSelectedError
         No image matches.
     UsageError
-        What is asked for needs a BIDS dataset, or cannot be chosen in one.
+        What is asked for needs a BIDS dataset, or cannot be chosen in one; or there are several folders or patterns.
     """
+    for name in ("files.path", "files.pattern"):
+        if isinstance(settings[name].value, list | dict):
+            raise UsageError(f"{settings[name].word}: expected one text, as HSF does", "One line for each.")
     folder = _absolute(str(settings["files.path"].value))
+    if folder.is_file():
+        hint = f"files.path={folder.parent} files.pattern={folder.name}, or bids-hsf {folder} OUTPUT_DIR"
+        raise NoInputError(f"{settings['files.path'].word} is an image, where a folder was expected", hint)
     if not folder.is_dir():
         raise NoInputError(f"{settings['files.path'].word}: there is no folder {folder}")
     output = str(settings["files.output_dir"].value) if "files.output_dir" in settings else OUTPUT_FOLDER

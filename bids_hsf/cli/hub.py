@@ -154,9 +154,12 @@ def fetch_models(options: argparse.Namespace) -> Answer:
     cards = list_cards(options.hub_dir) if options.all else [find_card(m, options.hub_dir) for m in options.models]
     rows: list[dict[str, Any]] = []
     first_error: BidsHsfError | None = None
-    network_seen = False
+    network_seen = unreachable = False
     for card in cards:
         complete = all(member_path(member, card, options.dest).is_file() for member in card.members)
+        if unreachable and not complete:
+            rows.append({"model": card.name, "files": [], "error": "not tried: no connection", "hint": None})
+            continue
         try:
             paths = fetch(card, options.dest, allow_http=options.allow_http).member_paths
             network_seen = network_seen or not complete
@@ -168,7 +171,8 @@ def fetch_models(options: argparse.Namespace) -> Answer:
             if len(cards) > 1:
                 logger.error("%s", error.message)
             # Without any network, each further model would take its half minute.
-            if isinstance(error, StorageError) or (isinstance(error, UnreachableError) and not network_seen):
+            unreachable = unreachable or (isinstance(error, UnreachableError) and not network_seen)
+            if isinstance(error, StorageError):
                 break
     if first_error and len(cards) == 1:
         raise first_error

@@ -44,7 +44,8 @@ def read_overrides(words: Sequence[str]) -> list[Override]:
         if name.startswith("~"):
             raise UsageError(f"{word} takes a setting away, as Hydra does: here all have a value", "Leave it out.")
         if not equals or not re.fullmatch(r"\+{0,2}[A-Za-z_][\w./@-]*", name):
-            raise UsageError(f"expected NAME=VALUE as HSF has it, got {word!r}", "Such as files.path=~/MRI")
+            hint = "Such as files.path=~/MRI, without blanks; options of bids-hsf have one word, too: --nprocs=2"
+            raise UsageError(f"expected NAME=VALUE as HSF has it, got {word!r}", hint)
         overrides.append(Override(name.lstrip("+"), read_value(text, word), word))
     return overrides
 

@@ -2,11 +2,13 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from bids_hsf.cli.actions import actions_of
-from bids_hsf.cli.habits import ELSEWHERE
+from bids_hsf.cli.elsewhere import ELSEWHERE, answers
 from bids_hsf.errors import UsageError
 from bids_hsf.runs.config import LEVELS
 from bids_hsf.text_table import near
@@ -17,12 +19,18 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Put the positionals first before parsing, and ``--participant_label`` as ``--participant-label``."""
-        return super().parse_known_args(self.arrange([_hyphens(argument) for argument in args or []]), namespace)
+        words = [_hyphens(argument) for argument in args or []]
+        strange = [name for name in _flag_names(words) if name not in self._option_string_actions]
+        strange = [name for name in strange if name.startswith("--") or name in ELSEWHERE]
+        if strange:  # all at once; and argparse would take -hires for -h
+            self.error(f"unrecognized arguments: {' '.join(strange)}")
+        return super().parse_known_args(self.arrange(words), namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, without the whole usage, and which word is likely meant."""
-        answers = [answer for flag, answer in ELSEWHERE.items() if flag in _unknown_flags(message)]
-        hint = f"{answers[0]}. " if answers else meant(message, self._option_string_actions)
+        """Say what is wrong, without the whole usage, and what is likely meant or to be done instead."""
+        unknown = _unknown_flags(message)
+        known = self._option_string_actions
+        hint = answers(unknown, known) if unknown else meant(message, known)
         raise UsageError(message, f"{hint}See bids-hsf --help")
 
     def arrange(self, arguments: Sequence[str]) -> list[str]:
@@ -50,7 +58,9 @@ class Parser(argparse.ArgumentParser):
         while rest:
             argument = rest.pop(0)
             if argument == "--":
-                words += rest
+                words += [
+                    f"./{word}" if word.startswith("-") else word for word in rest
+                ]  # a path; argparse sees no flag
                 break
             if not argument.startswith("-") or argument == "-":
                 words.append(argument)
@@ -82,6 +92,14 @@ class Parser(argparse.ArgumentParser):
 class HubParser(argparse.ArgumentParser):
     """A parser with commands that tells which word is likely meant."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Tell of a flag that is not known even where no command is there, of which argparse would tell first."""
+        words = list(sys.argv[1:] if args is None else args)
+        strange = [name for name in _flag_names(words) if name not in self._option_string_actions]
+        if strange and all(word.startswith("-") for word in words):
+            self.error(f"unrecognized arguments: {' '.join(strange)}")
+        return super().parse_known_args(words, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and which flag or command is likely meant; leave with 2."""
         flags = [flag for action in actions_of(self) for flag in action.option_strings]
@@ -108,8 +126,13 @@ def meant(message: str, flags: Iterable[str]) -> str:
 
 
 def _unknown_flags(message: str) -> list[str]:
-    """Words that argparse does not recognise, without their values."""
-    return [word.partition("=")[0] for word in message.partition("unrecognized arguments: ")[2].split()]
+    """List flags that are not recognised, without their values."""
+    return _flag_names(message.partition("unrecognized arguments: ")[2].split())
+
+
+def _flag_names(words: Iterable[str]) -> list[str]:
+    """List flags among words, without what stands behind "="; behind "--" are none."""
+    return [word.partition("=")[0] for word in takewhile(lambda word: word != "--", words) if word.startswith("-")]
 
 
 def _hyphens(argument: str) -> str:

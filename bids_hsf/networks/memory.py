@@ -15,7 +15,8 @@ from bids_hsf.networks.sessions import CPU
 
 # The interpreter with all that the app imports, and the arrays that go with a crop of usual size.
 BASE_BYTES = 320 << 20
-TORCH_BYTES = 230 << 20  # which random samples are drawn with
+# What random views are drawn, placed and carried back with, as a recipe samples them; TorchIO brings torch.
+VIEWS_BYTES = {None: 0, "sobol": 60 << 20, "random": 230 << 20}
 BYTES_PER_SCAN_VOXEL = 20  # the scan, its copies in other orders, maps and their files
 SESSION_BYTES_PER_FILE_BYTE = 6
 
@@ -92,12 +93,12 @@ class NetworkMemory:
         return self.session_bytes + self.pass_bytes_per_voxel * USUAL_CROP_VOXELS
 
 
-def resting_bytes(network: NetworkMemory, *, with_torch: bool = True) -> int:
-    """Bytes of a process that has the network open, before it has read a scan."""
-    return BASE_BYTES + (TORCH_BYTES if with_torch else 0) + network.session_bytes
+def resting_bytes(network: NetworkMemory, sampling: str | None = "sobol") -> int:
+    """Bytes of a process that has the network open, before it has read a scan; without random views, no sampling."""
+    return BASE_BYTES + VIEWS_BYTES[sampling] + network.session_bytes
 
 
-def peak_bytes(network: NetworkMemory, n_scan_voxels: int, *, with_torch: bool) -> int:
+def peak_bytes(network: NetworkMemory, n_scan_voxels: int, sampling: str | None) -> int:
     """Peak of a process at work on a scan of so many voxels and crops of usual size, one network open at a time."""
     passing = network.pass_bytes_per_voxel * USUAL_CROP_VOXELS
-    return resting_bytes(network, with_torch=with_torch) + passing + BYTES_PER_SCAN_VOXEL * n_scan_voxels
+    return resting_bytes(network, sampling) + passing + BYTES_PER_SCAN_VOXEL * n_scan_voxels

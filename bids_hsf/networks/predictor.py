@@ -57,6 +57,7 @@ class OnnxPredictor:
         self._n_channels = len(card.labels) + 1
         self._network = self._file.open(device.session_settings)
         self._memory = NetworkMemory.of(self._network.facts, self._n_channels, device.provider)
+        self._resting_bytes = resting_bytes(self._memory, card.recipe.sampling)
         self._check_tensors()
         self._in_probabilities = self._decide(card.output)
         self._forced = card.output == "probabilities" and not self._in_probabilities
@@ -107,7 +108,7 @@ class OnnxPredictor:
         """Take a crop whole where it fits into the memory, else in the fewest voxels of tiles."""
         allowed, per_voxel = self._device.memory_bytes, self._memory.pass_bytes_per_voxel
         # Tiles or not, the votes on the whole crop are there.
-        fixed = resting_bytes(self._memory) + self._memory.vote_bytes_per_voxel * math.prod(shape)
+        fixed = self._resting_bytes + self._memory.vote_bytes_per_voxel * math.prod(shape)
         tiling = plan_tiles(shape, max(0, allowed - fixed) // per_voxel, self._pad_multiple)
         needed = (fixed + per_voxel * math.prod(shape)) >> 20
         if tiling is None:

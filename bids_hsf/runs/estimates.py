@@ -32,8 +32,8 @@ FLOP_PER_SECOND_ON_GPU = 5e12
 def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int) -> int:
     """Peak memory of one process at work on a scan of `n_voxels`, in MB; one network is open at a time."""
     network = NetworkMemory.guess(max(member_sizes(card)), len(card.labels) + 1)
-    with_torch = n_augmentations > 0 and not card.recipe.mirrors_alone
-    return round(peak_bytes(network, n_voxels, with_torch=with_torch) / 2**20)
+    has_views = n_augmentations > 0 and not card.recipe.mirrors_alone
+    return round(peak_bytes(network, n_voxels, card.recipe.sampling if has_views else None) / 2**20)
 
 
 def seconds(

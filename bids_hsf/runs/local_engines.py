@@ -133,7 +133,7 @@ def _run_in_pool(
 @contextmanager
 def _open_pool(open_tools: OpenTools, n_processes: int) -> Iterator[ProcessPoolExecutor]:
     """Open a pool whose workers log through this process; they end with it, however it ends."""
-    # Forking a process with ONNX Runtime's or torch's threads alive can dead-lock.
+    # Forking a process with ONNX Runtime's threads alive can dead-lock.
     context = multiprocessing.get_context("spawn")
     records: multiprocessing.Queue[logging.LogRecord] = context.Queue()
     listener = _Listener(records, _Relay())

@@ -94,7 +94,7 @@ def _text_of(config: Config, card: ModelCard) -> str:
     filters = record["selection"].pop("filters")
     if filters:
         record["selection"]["filters"] = _nulls_to_words(filters)
-    run = {"version": __version__, "command": record.pop("command"), "packages": package_versions()}
+    run = {"version": __version__, "command": record.pop("command"), "packages": package_versions(card.recipe.sampling)}
     for name in OF_ONE_RUN:
         record["behaviour"].pop(name)
     record["selection"].pop("shard")  # of an array's jobs, which share their settings

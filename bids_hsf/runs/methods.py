@@ -39,7 +39,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         voxel_size_mm=card.voxel_size_mm,
         provider=provider,
         reduced_precision=config.method.reduced_precision,
-        packages=package_versions(),
+        packages=package_versions(card.recipe.sampling),
         label_maps=tuple(config.method.derivatives),
     )
     write_citation(config.output_dir, methods, plan.segmentation)

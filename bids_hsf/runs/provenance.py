@@ -22,7 +22,8 @@ from bids_hsf.runs.config import Config
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = ("numpy", "nibabel", "scipy", "SimpleITK", "torchio", "torch", "pybids")
+PACKAGES = ("numpy", "nibabel", "scipy", "SimpleITK", "pybids")
+TORCHIO = ("torchio", "torch")  # place views that are drawn one by one
 
 COMPILED = "compiled"  # in the work folder
 
@@ -103,7 +104,7 @@ def record(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         app={"Name": "bids-hsf", "Version": __version__, "Python": platform.python_version()},
-        packages=package_versions(),
+        packages=package_versions(request.get("Sampling")),
         device=device.as_record(),
         host={"System": platform.platform(), "Machine": platform.machine(), "Cores": os.cpu_count()},
         command=tuple(config.command),
@@ -114,10 +115,10 @@ def record(
     )
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that the numbers depend on."""
+def package_versions(sampling: str | None) -> dict[str, str]:
+    """Versions of the packages that the numbers depend on, with views sampled like this, or without any."""
     versions = {}
-    for name in (*PACKAGES, *RUNTIMES):
+    for name in (*PACKAGES, *(TORCHIO if sampling == "random" else ()), *RUNTIMES):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -1,91 +1,45 @@
 """Test-time augmentation: random views of a crop, and the way back from them.
 
 Two steps, apart from each other: `place` puts a sample, drawn by `sampling`, on a grid; the `Warp` that
-comes of it applies the sample to a crop and carries what a network says back. torchio defines the
-transforms (what an angle, a scale or a control point means); both ways are carried out by one trilinear
-look-up each, at positions computed once for all networks and channels, because torchio resamples
-channel by channel and inverts an elastic transform to first order only.
+comes of it applies the sample to a crop and carries what a network says back. `transforms` tells what an angle, a
+scale or a control point means; both ways are carried out by one trilinear look-up each, at positions computed once for
+all networks and channels, because TorchIO resamples channel by channel and inverts an elastic transform to first order
+only.
 
-torch and torchio are imported when the first sample is placed, or beforehand by `import_libraries`, and never where
-none is asked for, nor for a crop that is mirrored and nothing else.
-The one torch operation here runs on one thread, so results do not depend on the number of threads,
-and no global state (generators, number of threads) is touched.
+A look-up is the product of a sparse matrix, the eight weights of each voxel, with the channels: as fast as torch's
+`grid_sample`, and to the last bit what it gives, from which the results of earlier versions came.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from bids_hsf.segmentation.transforms import WRITTEN_OUT, Matrix, Sample, Shape, Spline, Transforms
 
 Field = NDArray[np.float32]
 
-Shape = tuple[int, int, int]
-
 # The inverse of an elastic transform is solved on every fourth voxel and interpolated between them.
 LATTICE_STEP = 4
-INVERSION_TOLERANCE = 1e-3  # voxels
-INVERSION_ROUNDS = 30
-_LPS = np.array([-1.0, -1.0, 1.0])  # torchio and ITK count the first two axes the other way round
-
-
-def import_libraries() -> None:
-    """Import what samples need now: it takes more than a second, in which another thread can do something else."""
-    import torchio  # noqa: F401
-    from scipy.stats import qmc  # noqa: F401
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Parameters of one random view; no grid, no image.
-
-    A left-right flip comes first, then either the affine or the elastic transform.
-
-    Attributes
-    ----------
-    flip : bool
-        Mirror the first axis (left-right, in a RAS+ crop).
-    scales, degrees, translation_mm : tuple of float, (3,)
-        Affine about the centre of the crop, as `torchio.Affine` takes them.
-    control_points : array, (n, n, n, 3) float64, or None
-        Displacements in mm, as `torchio.ElasticDeformation` takes them; None for an affine sample.
-    """
-
-    flip: bool
-    scales: tuple[float, ...] = (1.0, 1.0, 1.0)
-    degrees: tuple[float, ...] = (0.0, 0.0, 0.0)
-    translation_mm: tuple[float, ...] = (0.0, 0.0, 0.0)
-    control_points: NDArray[np.float64] | None = None
-
-    @property
-    def mirrors_alone(self) -> bool:
-        """Whether there is nothing but the flip."""
-        still = self.scales == (1, 1, 1) and not any(self.degrees) and not any(self.translation_mm)
-        return self.flip and self.control_points is None and still
-
-    def transform(self) -> Any:
-        """Build the `torchio.Affine` or `torchio.ElasticDeformation` that follows the flip."""
-        import torchio
-
-        if self.control_points is None:
-            return torchio.Affine(scales=self.scales, degrees=self.degrees, translation=self.translation_mm)
-        furthest = tuple(float(v) for v in np.abs(self.control_points).max(axis=(0, 1, 2)))
-        return torchio.ElasticDeformation(control_points=self.control_points, max_displacement=furthest)
+# A look-up goes through the crop in parts whose weights fit into the processor's cache.
+PART_VOXELS = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
 class Warp:
     """A sample on a grid: the way there and back, for arrays of one shape.
 
-    The view has the shape of the crop. Positions are `torch.nn.functional.grid_sample`'s: -1 and 1 at
-    the centres of the outermost voxels, last axis first.
+    The view has the shape of the crop. Positions are in voxels.
 
     Attributes
     ----------
-    there : array, (X, Y, Z, 3) float32
+    there : array, (3, X, Y, Z) float32
         For each voxel of the view, where it lies in the crop.
-    back : array, (X, Y, Z, 3) float32
+    back : array, (3, X, Y, Z) float32
         For each voxel of the crop, where it lies in the view.
     filled : array, (X, Y, Z) bool
         Voxels of the view whose centre lies outside the crop.
@@ -110,7 +64,7 @@ class Warp:
 
         `slab` picks the part of the crop's first axis that is wanted.
         """
-        carried = _look_up(fields, self.back[slab])
+        carried = _look_up(fields, self.back[:, slab])
         carried *= self.seen[slab]
         return carried
 
@@ -140,39 +94,32 @@ class Mirror:
         return fields[:, ::-1][:, slab]
 
 
-def place(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> Warp | Mirror:
+def place(sample: Sample, shape: Shape, voxel_sizes: Matrix, transforms: Transforms = WRITTEN_OUT) -> Warp | Mirror:
     """Put a sample on a grid of `shape` (3,) and `voxel_sizes` (3,) in mm, axes in RAS+ order."""
     if sample.mirrors_alone:
         return Mirror(shape)
     if sample.control_points is None:
-        there, back = _affine_positions(sample, shape, voxel_sizes)
+        there, back = _affine_positions(transforms.affine(sample, shape, voxel_sizes), shape)
     else:
-        there, back = _elastic_positions(sample, shape, voxel_sizes)
+        there, back = _elastic_positions(transforms.spline(sample, shape, voxel_sizes), shape)
     if sample.flip:
         # The flip is the first step there and the last one back.
         there[0] = shape[0] - 1 - there[0]
         back = back[:, ::-1]
     return Warp(
-        there=_normalised(there, shape),
-        back=_normalised(back, shape),
+        there=_rounded(there, shape),
+        back=_rounded(back, shape),
         filled=~_inside(there, shape),
         seen=_inside(back, shape),
     )
 
 
-def _affine_positions(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> tuple[Field, Field]:
+def _affine_positions(matrix: Matrix, shape: Shape) -> tuple[Field, Field]:
     """Voxel positions there and back, (3, X, Y, Z)."""
-    transform = sample.transform().get_affine_transform(_blank_image(shape, voxel_sizes))
-    to_mm = _LPS * voxel_sizes
-    # An affine is known by what it does to the origin and to one step along each axis.
-    origin = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    steps = [np.array(transform.TransformPoint(tuple(unit))) - origin for unit in np.diag(to_mm)]
-    matrix: NDArray[np.float64] = np.eye(4)
-    matrix[:3] = np.column_stack([*steps, origin]) / to_mm[:, None]
     return _affine_field(matrix, shape), _affine_field(np.asarray(np.linalg.inv(matrix)), shape)
 
 
-def _affine_field(matrix: NDArray[np.float64], shape: Shape) -> Field:
+def _affine_field(matrix: Matrix, shape: Shape) -> Field:
     """Images (3, X, Y, Z) of all voxels under a matrix (4, 4)."""
     x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
     positions = np.empty((3, *shape), dtype=np.float32)
@@ -181,9 +128,8 @@ def _affine_field(matrix: NDArray[np.float64], shape: Shape) -> Field:
     return positions
 
 
-def _elastic_positions(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> tuple[Field, Field]:
+def _elastic_positions(spline: Spline, shape: Shape) -> tuple[Field, Field]:
     """Voxel positions there and back, (3, X, Y, Z)."""
-    spline = _Spline.of(sample, shape, voxel_sizes)
     axes = [np.arange(n, dtype=np.float64) for n in shape]
     there = (np.stack(np.meshgrid(*axes, indexing="ij")) + spline.on_lattice(axes)).astype(np.float32)
     knots = [np.linspace(0, n - 1, -(-(n - 1) // LATTICE_STEP) + 1) for n in shape]
@@ -193,70 +139,6 @@ def _elastic_positions(sample: Sample, shape: Shape, voxel_sizes: NDArray[np.flo
     for axis, n in enumerate(shape, start=1):
         back = _refined(back, axis, n)
     return there, back
-
-
-@dataclass(frozen=True, eq=False)
-class _Spline:
-    """Displacement of an elastic transform: a cubic B-spline over a few control points.
-
-    Attributes
-    ----------
-    coefficients : array, (3, nx, ny, nz) float64
-        Displacements in voxels.
-    origin, spacing : array, (3,) float64
-        Of the control points, in voxels.
-    """
-
-    coefficients: NDArray[np.float64]
-    origin: NDArray[np.float64]
-    spacing: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, sample: Sample, shape: Shape, voxel_sizes: NDArray[np.float64]) -> "_Spline":
-        """Ask torchio (so ITK) where its control points lie and how they move."""
-        image = _blank_image(shape, voxel_sizes).as_sitk()
-        transform = sample.transform().get_bspline_transform(image)
-        fixed = np.array(transform.GetFixedParameters())
-        size, origin, spacing, direction = fixed[:3].astype(int), fixed[3:6], fixed[6:9], fixed[9:18]
-        to_mm = _LPS * voxel_sizes
-        coefficients = np.array(transform.GetParameters()).reshape(3, *size[::-1]).transpose(0, 3, 2, 1)
-        return cls(
-            coefficients / to_mm[:, None, None, None],
-            origin / to_mm,
-            spacing * direction.reshape(3, 3).diagonal() / to_mm,
-        )
-
-    def on_lattice(self, axes: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Displacements (3, X, Y, Z) at all voxels of three axes."""
-        x, y, z = (self._basis(axis, points) for axis, points in enumerate(axes))
-        along_x = np.einsum("xi,cijk->cxjk", x, self.coefficients)
-        along_xy = np.einsum("yj,cxjk->cxyk", y, along_x)
-        return np.asarray(np.einsum("zk,cxyk->cxyz", z, along_xy))
-
-    def at(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Displacements (3, N) at any points (3, N)."""
-        x, y, z = (self._basis(axis, values) for axis, values in enumerate(points))
-        along_z = np.einsum("cijk,nk->cijn", self.coefficients, z)
-        along_yz = np.einsum("cijn,nj->cin", along_z, y)
-        return np.asarray(np.einsum("cin,ni->cn", along_yz, x))
-
-    def solve(self, targets: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Points (3, N) that are displaced onto `targets` (3, N), by fixed-point iteration."""
-        points = targets
-        for _ in range(INVERSION_ROUNDS):
-            before, points = points, targets - self.at(points)
-            if np.abs(points - before).max() < INVERSION_TOLERANCE:
-                break
-        return points
-
-    def _basis(self, axis: int, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Weight of each control point of an axis at `points` (N,): (N, n)."""
-        n = self.coefficients.shape[1 + axis]
-        steps = (points - self.origin[axis]) / self.spacing[axis]
-        away = np.abs(steps[:, None] - np.arange(n))
-        near = 2 / 3 - away**2 + away**3 / 2
-        far = np.maximum(2 - away, 0) ** 3 / 6
-        return np.asarray(np.where(away < 1, near, far))
 
 
 def _refined(values: Field, axis: int, n: int) -> Field:
@@ -276,33 +158,53 @@ def _inside(positions: Field, shape: Shape) -> NDArray[np.bool_]:
     return reduce(np.logical_and, within)
 
 
-def _normalised(positions: Field, shape: Shape) -> Field:
-    """Voxel positions (3, X, Y, Z) as (X, Y, Z, 3), -1 to 1, last axis first."""
-    normalised = np.empty((*positions.shape[1:], 3), dtype=np.float32)
-    for axis, n in enumerate(shape):
-        np.multiply(positions[axis], 2 / max(n - 1, 1), out=normalised[..., 2 - axis], casting="same_kind")
-    normalised -= 1
-    return normalised
+def _rounded(positions: Field, shape: Shape) -> Field:
+    """Round voxel positions (3, X, Y, Z) as numbers from -1 to 1 are rounded, which torch's look-up takes.
+
+    Labels stay those of earlier versions.
+    """
+    rounded = np.empty_like(positions)
+    for values, axis, n in zip(rounded, positions, shape, strict=True):
+        np.multiply(axis, 2 / max(n - 1, 1), out=values, casting="same_kind")
+        values -= 1
+        values += 1
+        values *= (n - 1) / 2
+    return rounded
 
 
 def _look_up(fields: Field, positions: Field) -> Field:
-    """Interpolate fields (C, X, Y, Z) linearly at normalised positions; beyond the centres, the nearest."""
-    import torch
-
-    with torch.inference_mode():
-        # A batch of one keeps to one thread: the volumetric kernel is parallel over the batch alone.
-        looked_up = torch.nn.functional.grid_sample(
-            torch.from_numpy(np.ascontiguousarray(fields))[None],
-            torch.from_numpy(positions)[None],
-            mode="bilinear",
-            padding_mode="border",
-            align_corners=True,
-        )
-    return np.asarray(looked_up[0].numpy())
+    """Interpolate fields (C, X, Y, Z) linearly at voxel positions (3, x, y, z); beyond the centres, the nearest."""
+    looked_up = np.empty((len(fields), *positions.shape[1:]), np.float32)
+    for part in _parts(positions.shape[1:]):
+        weights = _weights(positions[:, part], fields.shape[1:])
+        for field, found in zip(fields, looked_up[:, part], strict=True):
+            found[:] = (weights @ field.ravel()).reshape(found.shape)
+    return looked_up
 
 
-def _blank_image(shape: Shape, voxel_sizes: NDArray[np.float64]) -> Any:
-    """Build a `torchio.ScalarImage` of zeros on a grid along the scanner's axes."""
-    import torchio
+def _parts(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Cut the first axis of a grid into parts of about `PART_VOXELS`."""
+    planes = max(1, PART_VOXELS * shape[0] // max(1, int(np.prod(shape))))
+    for start in range(0, shape[0], planes):
+        yield slice(start, start + planes)
 
-    return torchio.ScalarImage(tensor=np.zeros((1, *shape), np.float32), affine=np.diag([*voxel_sizes, 1.0]))
+
+def _weights(positions: Field, shape: tuple[int, ...]) -> csr_array:
+    """Matrix (N, voxels of a grid) of the weights of the eight voxels around each of N positions (3, ...)."""
+    steps = (shape[1] * shape[2], shape[2], 1)
+    first, shares = np.zeros(positions[0].size, np.int32), []
+    for axis, n, step in zip(positions, shape, steps, strict=True):
+        values = np.clip(axis.ravel(), 0, n - 1)
+        # At the last centre, all weight is on the second one.
+        before = np.minimum(values.astype(np.int32), max(n - 2, 0))
+        first += before * np.int32(step)
+        below = before.astype(np.float32)
+        shares.append(((below + 1) - values, values - below))
+    weights = np.empty((len(first), 8), np.float32)
+    for corner, (x, y, z) in enumerate(product(*shares)):
+        np.multiply(z * y, x, out=weights[:, corner])
+    # An axis of one voxel has no second one; its weight is 0.
+    further = [(0, step if n > 1 else 0) for n, step in zip(shape, steps, strict=True)]
+    voxels = first[:, None] + np.array([sum(corner) for corner in product(*further)], np.int32)
+    ends = np.arange(0, weights.size + 1, 8, dtype=np.int32)
+    return csr_array((weights.ravel(), voxels.ravel(), ends), shape=(len(first), int(np.prod(shape))))

@@ -24,7 +24,7 @@ from bids_hsf.machine import release_memory
 from bids_hsf.outliers import tissue_range, without_outliers
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
 from bids_hsf.segmentation.model import DEFAULTS, Model, Options
-from bids_hsf.segmentation.sampling import looks
+from bids_hsf.segmentation.sampling import looks, transforms_of
 from bids_hsf.segmentation.sampling_error import is_steady, sampling_error
 from bids_hsf.segmentation.volumes import Volumes, measure
 from bids_hsf.segmentation.votes import Predictor, Tally, Votes
@@ -211,7 +211,7 @@ def show(scan: AlignedScan, target: Grid, side: str) -> Crop:
 def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) -> list[Votes]:
     """Let the networks vote on all crops: together where all are open, else one after the other."""
     plan = options.sampling_of(model.card)
-    tallies = [Tally(crop.data, crop.grid) for crop in crops]
+    tallies = [Tally(crop.data, crop.grid, transforms_of(model.card.recipe)) for crop in crops]
     streams = [looks(model.card.recipe, len(model.members), crop.random_state(options.seed)) for crop in crops]
     n_passes = None if plan.tolerance else len(model.members) * (1 + plan.most) * len(crops)
     # Shown on a terminal alone, and where there is something to wait for.

@@ -16,7 +16,7 @@ from bids_hsf.networks.device import Device, choose_device, settings_to_try
 from bids_hsf.networks.members import Members, member_files
 from bids_hsf.networks.rehearsal import rehearse
 from bids_hsf.networks.sessions import MemberFile
-from bids_hsf.segmentation.augmentation import import_libraries
+from bids_hsf.segmentation.sampling import import_libraries
 from bids_hsf.segmentation.votes import MergingPredictor, Predictor
 from bids_hsf.text_table import near
 
@@ -148,7 +148,7 @@ class Model:
             augmented = self.card.n_augmentations > 0
         if augmented and not self.card.recipe.mirrors_alone and device.n_threads > 1:
             # Until the first view is made, loading and locating the scan leave a core idle.
-            Thread(target=import_libraries, name="import torch").start()
+            Thread(target=import_libraries, args=(self.card.recipe,), name="import libraries").start()
         return_large_arrays()
         half = device.memory_bytes // 2
         # With two passes a scan, opening would take as long as they do.

@@ -28,10 +28,11 @@ class PresenceSettings:
         Share of the surroundings that is darker than half of the voxels inside: sound ones have 0.20 to 0.52 in T1w
         and 0.70 in T2w, of fluid 0.14 and less or 0.92 and more.
     min_contrast : tuple of float, (2,)
-        What lies out of that range has to be so much darker and brighter, against the surroundings' range.
+        What lies out of that range has to be so much darker and brighter, against the surroundings' range: fluid and
+        air are 0.67 and more, a T2w of an odd contrast 0.53.
     spread_range : tuple of float, (2,)
-        Of the intensities inside, the middle half against that of the surroundings: sound ones have 0.21 to 0.44, of
-        one piece 0.15 and less.
+        Of the intensities inside, the middle half against that of the surroundings: sound ones have 0.19 to 0.44, in
+        images whose grey levels lie close together 0.08, label maps 0, noise 1.6 and more.
     max_asymmetry : float
         Between the ranks of both sides: sound ones have 0.02.
     min_volume_mm3 : float
@@ -44,8 +45,8 @@ class PresenceSettings:
 
     shell_mm: tuple[float, float] = (1.0, 5.0)
     rank_range: tuple[float, float] = (0.17, 0.88)
-    min_contrast: tuple[float, float] = (0.4, 0.5)
-    spread_range: tuple[float, float] = (0.1, 1.0)
+    min_contrast: tuple[float, float] = (0.4, 0.6)
+    spread_range: tuple[float, float] = (0.05, 1.0)
     max_asymmetry: float = 0.25
     min_volume_mm3: float = 500.0
     min_voxels: int = 100

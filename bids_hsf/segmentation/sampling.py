@@ -1,6 +1,7 @@
 """Which random views of a crop the networks are shown: drawn one by one, or by a low-discrepancy sequence.
 
-Where a recipe asks for "random" (HSF's way), views are drawn independently, and all networks look at the same ones.
+Where a recipe asks for "random" (HSF's way), views are drawn independently and placed by TorchIO, and all networks look
+at the same ones.
 Where it asks for "sobol", they are points of a scrambled Sobol sequence (Sobol 1967, doi:10.1016/0041-5553(67)90144-9;
 Owen 1995, doi:10.1007/978-1-4612-2552-2_19) and each network has views of its own: the points of a look, one a
 network, follow each other in the sequence. Both draw from the recipe's distribution and have the same limit; the points
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_hsf.hub.cards import AugmentationRecipe
-from bids_hsf.segmentation.augmentation import Sample
+from bids_hsf.segmentation.torchio_transforms import TORCHIO, import_torchio
+from bids_hsf.segmentation.transforms import WRITTEN_OUT, Sample, Transforms
 
 Unit = NDArray[np.float64]
 
@@ -42,6 +44,19 @@ class Look:
     def of(self, networks: slice) -> "Look":
         """Tell what some of the networks are shown."""
         return Look(self.number, self.samples[networks])
+
+
+def transforms_of(recipe: AugmentationRecipe) -> Transforms:
+    """Tell who places the views of a recipe: those that are drawn as HSF draws them, TorchIO itself."""
+    return TORCHIO if recipe.sampling == "random" else WRITTEN_OUT
+
+
+def import_libraries(recipe: AugmentationRecipe) -> None:
+    """Import what views are drawn and placed with now: meanwhile another thread can do something else."""
+    if recipe.sampling == "random":
+        import_torchio()
+    else:
+        from scipy.stats import qmc  # noqa: F401
 
 
 def looks(recipe: AugmentationRecipe, n_networks: int, rng: np.random.Generator) -> Iterator[Look]:
@@ -75,7 +90,7 @@ def _draw_one(recipe: AugmentationRecipe, rng: np.random.Generator) -> Sample:
 
 def _sobol(recipe: AugmentationRecipe, rng: np.random.Generator) -> Iterator[Sample]:
     """Draw samples at the points of a scrambled sequence."""
-    # Half a second, which only a run with random views has to pay.
+    # Memory and time, which only a run with random views has to pay.
     from scipy.stats import qmc
 
     sequence = qmc.Sobol(N_DIMENSIONS, seed=rng)

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
 from bids_hsf.labels import Label, Merge, merge_channels
-from bids_hsf.segmentation.augmentation import Mirror, Sample, Warp, place
+from bids_hsf.segmentation.augmentation import Mirror, Warp, place
 from bids_hsf.segmentation.sampling import Look
+from bids_hsf.segmentation.transforms import WRITTEN_OUT, Sample, Transforms
 
 Field = NDArray[np.float32]
 
@@ -193,11 +194,14 @@ class Tally:
         Intensities around one hippocampus, RAS+ axis order.
     grid : Grid
         Of the crop.
+    transforms : Transforms
+        Who places samples on it.
     """
 
-    def __init__(self, crop: Field, grid: Grid) -> None:
+    def __init__(self, crop: Field, grid: Grid, transforms: Transforms = WRITTEN_OUT) -> None:
         self._crop = np.ascontiguousarray(crop, dtype=np.float32)
         self._grid = grid
+        self._transforms = transforms
         self._sums: Votes | None = None
         self._volumes: list[NDArray[np.float64]] = []
         self._looks: list[int] = []
@@ -222,9 +226,9 @@ class Tally:
 
         Notes
         -----
-        A sample is made once for all networks that are shown it one after the other; without any, neither torch nor
-        torchio is imported. Passes are added up one after the other, each slab of the crop by one thread, so that
-        sums depend on neither timing nor the number of threads. Memory does not depend on the number of passes.
+        A sample is made once for all networks that are shown it one after the other. Passes are added up one after
+        the other, each slab of the crop by one thread, so that sums depend on neither timing nor the number of
+        threads. Memory does not depend on the number of passes.
         """
         if not predictors:
             raise ValueError("an ensemble without members cannot vote")
@@ -255,7 +259,7 @@ class Tally:
         if sample is None:
             return self._crop, None
         x, y, z = self._crop.shape
-        warp = place(sample, (x, y, z), self._grid.voxel_sizes)
+        warp = place(sample, (x, y, z), self._grid.voxel_sizes, self._transforms)
         return warp.apply(self._crop), warp
 
     def _add_pass(self, probabilities: Field, warp: Warp | Mirror | None, pool: Executor) -> None:

@@ -5,6 +5,7 @@ import re
 
 from bids_hsf.cli.arguments import build_parser
 from bids_hsf.cli.comparing import build_parser as build_compare_parser
+from bids_hsf.cli.elsewhere import GROUPS
 from bids_hsf.cli.hsf import PASSED_OVER
 from bids_hsf.cli.hub import build_parser as build_hub_parser
 from extension.markdown import code, plain, table
@@ -57,6 +58,12 @@ def hsf_answers(_: str) -> str:
     )
 
 
+def elsewhere(_: str) -> str:
+    """List options of other programs that are not taken here, with what is answered."""
+    rows = [(", ".join(code(flag) for flag in flags.split()), plain(answer)) for answer, flags in GROUPS.items()]
+    return table(["option of another program", "answer"], rows)
+
+
 def _rows(actions: list[argparse.Action]) -> str:
     return table(["option", "meaning"], [(_spelling(action), _help(action)) for action in actions])
 
@@ -93,4 +100,5 @@ MAKERS = {
     "usage": usage,
     "hub-commands": hub_commands,
     "hsf-answers": hsf_answers,
+    "elsewhere": elsewhere,
 }

@@ -27,7 +27,8 @@ from bids_hsf.localization.crops import crop_grid
 from bids_hsf.localization.locate import locate
 from bids_hsf.machine import return_large_arrays
 from bids_hsf.networks.predictor import normalize
-from bids_hsf.segmentation.augmentation import Sample, place
+from bids_hsf.segmentation.augmentation import place
+from bids_hsf.segmentation.transforms import Sample
 from bids_hsf.segmentation.votes import entropy_of
 
 SCAN = Path(__file__).parents[1] / "data" / "bids" / "sub-icbm152" / "anat" / "sub-icbm152_T1w.nii.gz"

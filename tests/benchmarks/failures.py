@@ -24,15 +24,17 @@ Its last lines, `predicted_dice` and `structure_dice`, replace those of the card
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from brains import Brain, of_side
 from numpy.typing import NDArray
 from scipy import ndimage, optimize, stats
-from spoilt import Brain, spoilt
+from spoilt import SPOILS, UNTOLD, spoilt
 
 from bids_hsf.api import open_model
 from bids_hsf.errors import BidsHsfError
@@ -58,7 +60,7 @@ RIGHT_OF = {41: 2, 42: 3, 43: 4, 44: 5, 46: 7, 47: 8, 49: 10, 50: 11, 51: 12, 52
 
 @dataclass(frozen=True)
 class Row:
-    """One hippocampus of one image, by one model."""
+    """One hippocampus of one image, by one model; `measures` and all that is `said` serve to try other thresholds."""
 
     model: str
     brain: str
@@ -71,6 +73,8 @@ class Row:
     predicted: float
     figures: dict[str, float]
     structures: dict[str, dict[str, float]]
+    measures: dict[str, Any] = field(default_factory=dict)
+    said: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def is_flagged(self) -> bool:
@@ -115,10 +119,6 @@ def crops(folder: Path, every: int) -> Iterator[Brain]:
         yield Brain(path.name, path.name, "T1w", data, affine, labels.astype(np.int16))
 
 
-def mask(labels: NDArray, side: str) -> NDArray:
-    return (labels > 100) if side == "R" else (labels > 0) & (labels < 100)
-
-
 def loaded(brain: Brain) -> LoadedScan:
     return take_scan(nib.Nifti1Image(brain.data, brain.affine))
 
@@ -141,13 +141,22 @@ def rows_of(name: str, brain: Brain, spoil: str, found: Hippocampi, told: tuple[
             brain.group,
             spoil,
             hemisphere,
-            dice(mask(found.label_map, hemisphere), mask(brain.truth, hemisphere)),
+            true_dice(found, brain, hemisphere),
             tuple(dict.fromkeys(each.code for each in flagged)),
             str(flagged[0].weight) if flagged else "none",
             quality.predicted_dice.get(hemisphere, float("nan")),
             regressors(quality.measures[hemisphere]),
             dict(structures_of(brain, found, side, quality.structure_dice)),
+            asdict(quality.measures[hemisphere]),
+            [asdict(each) for each in said],
         )
+
+
+def true_dice(found: Hippocampi, brain: Brain, side: str) -> float:
+    """Dice of a whole hippocampus with the truth, of which a part may lie beyond the field of view."""
+    own, true = of_side(found.label_map, side), brain.mask(side)
+    size = own.sum() + true.sum() + brain.beyond[side == "R"]
+    return float(2 * (own & true).sum() / size) if size else float("nan")
 
 
 def structures_of(
@@ -168,15 +177,13 @@ def structures_of(
             yield label.abbreviation, {"entropy": entropy, "dice": true, "predicted": told}
 
 
-def on_heads(brain: Brain, model: Model, done: set[tuple[str, ...]]) -> Iterator[Row]:
+def on_heads(brain: Brain, model: Model, left_out: set[str]) -> Iterator[Row]:
     """Spoil a head; without labels of its own the truth is the result on the unspoilt one."""
     name = model.card.name
     if not brain.truth.any():
         _, at = located(brain)
         brain = replace(brain, truth=segment(at.scans, at.location, model).label_map.astype(np.int16))
-    for spoil, copy in spoilt(brain):
-        if (name, brain.name, spoil) in done:
-            continue
+    for spoil, copy in spoilt(brain, left_out):
         try:
             scan, at = located(copy)
         except BidsHsfError as error:
@@ -188,12 +195,10 @@ def on_heads(brain: Brain, model: Model, done: set[tuple[str, ...]]) -> Iterator
         yield from rows_of(name, copy, spoil, found, (quality, others))
 
 
-def on_crops(brain: Brain, model: Model, done: set[tuple[str, ...]]) -> Iterator[Row]:
+def on_crops(brain: Brain, model: Model, left_out: set[str]) -> Iterator[Row]:
     """Spoil a crop; its manual labels are the truth."""
     name, size = model.card.name, model.card.voxel_size_mm
-    for spoil, copy in spoilt(brain, is_crop=True):
-        if (name, brain.name, spoil) in done:
-            continue
+    for spoil, copy in spoilt(brain, left_out, is_crop=True):
         scan = loaded(copy)
         aligned = AlignedScan(f"{brain.name}_T1w", scan.data, scan.grid)
         side = segment_crop(aligned, scan.grid if size is None else isotropic_grid(scan.grid, size), model)
@@ -251,7 +256,8 @@ def by_structure(rows: list[Row]) -> list[Row]:
 
 
 def report(title: str, rows: list[Row]) -> None:
-    """Print the figures that count."""
+    """Print the figures that count; what no image tells of is counted apart."""
+    untold, rows = [row for row in rows if row.spoil in UNTOLD], [row for row in rows if row.spoil not in UNTOLD]
     truth, flagged = np.array([row.dice for row in rows]), np.array([row.is_flagged for row in rows])
     score = np.array([row.predicted - COSTS.get(row.worst, 0.0) for row in rows])
     poor, good = truth < POOR, truth >= GOOD
@@ -262,19 +268,23 @@ def report(title: str, rows: list[Row]) -> None:
         f"{title}: {len(rows)} hippocampi; poor (Dice < {POOR}) {poor.sum()}, flagged {flagged[poor].mean():.1%}; "
         f"good (>= {GOOD}) {good.sum()}, flagged {flagged[good].mean():.1%}; AUROC {area:.3f}; Spearman {spearman:.3f}"
     )
+    if untold:
+        said = sum(row.is_flagged for row in untold)
+        print(f"  {', '.join(sorted(UNTOLD))}, which no single image tells of: {len(untold)}, flagged {said}")
     for row in sorted(rows, key=lambda row: row.dice):
         if (row.dice < POOR and not row.is_flagged) or (row.dice >= GOOD and row.is_flagged):
             print(f"  {row.brain}, {row.spoil}, {row.side}: {row.dice:.2f} ({row.predicted:.2f}) {row.codes}")
 
 
 def learnable(rows: list[Row]) -> list[Row]:
-    """Leave out what tells nothing of the figures: results compared with themselves."""
+    """Leave out what tells nothing of the figures: results compared with themselves, heads mirrored."""
     of_crops = {row.brain for row in rows if row.figures["unplaced"]}
-    return [row for row in rows if row.spoil != "clean" or row.brain in of_crops]
+    told = [row for row in rows if row.spoil not in UNTOLD]
+    return [row for row in told if row.spoil != "clean" or row.brain in of_crops]
 
 
-def main() -> None:
-    """Spoil, segment, compare, print."""
+def asked() -> argparse.Namespace:
+    """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heads", type=Path)
     parser.add_argument("--contexts", type=Path)
@@ -282,28 +292,43 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="of the label maps and crops, one of so many")
     parser.add_argument("--model", action="append")
     parser.add_argument("--only", default="", help="brains whose names hold this text")
+    parser.add_argument("--spoil", default="", help="ways to spoil whose names hold this text")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--fit", action="store_true")
-    arguments = parser.parse_args()
-    names = arguments.model or ["longaxis_single_fast", "subfields_single_fast"]
-    kept = arguments.keep.read_text().splitlines() if arguments.keep and arguments.keep.exists() else []
-    rows = [Row(**{**json.loads(line), "codes": tuple(json.loads(line)["codes"])}) for line in kept]
-    done = {(row.model, row.brain, row.spoil) for row in rows}
-    sources = [(on_heads, list(heads(arguments.heads)))]
+    return parser.parse_args()
+
+
+def brains_of(arguments: argparse.Namespace) -> Iterator[tuple[Callable[..., Iterator[Row]], Brain]]:
+    """All brains, each with the way to spoil and segment it."""
+    sources = [(on_heads, heads(arguments.heads))]
     if arguments.contexts:
-        sources.append((on_heads, list(synthetic(arguments.contexts, arguments.every))))
+        sources.append((on_heads, synthetic(arguments.contexts, arguments.every)))
     if arguments.crops:
-        sources.append((on_crops, list(crops(arguments.crops, arguments.every))))
-    names = arguments.model or ["longaxis_single_fast", "subfields_single_fast"]
+        sources.append((on_crops, crops(arguments.crops, arguments.every)))
+    for spoil_and_segment, brains in sources:
+        yield from ((spoil_and_segment, brain) for brain in brains if arguments.only in brain.name)
+
+
+def measure(arguments: argparse.Namespace, names: list[str], rows: list[Row]) -> None:
+    """Add what is not among the rows yet, and keep it."""
+    unwanted = {spoil.name for spoil in SPOILS if arguments.spoil not in spoil.name}
     for model in [open_model(name, device="cpu", n_threads=1)._model for name in names]:
-        for spoil_and_segment, brains in sources:
-            for row in (
-                row for brain in brains if arguments.only in brain.name for row in spoil_and_segment(brain, model, done)
-            ):
+        for spoil_and_segment, brain in brains_of(arguments):
+            known = {row.spoil for row in rows if (row.model, row.brain) == (model.card.name, brain.name)}
+            for row in spoil_and_segment(brain, model, unwanted | known):
                 rows.append(row)
                 if arguments.keep:
                     with arguments.keep.open("a") as stream:
                         print(json.dumps(row.__dict__), file=stream)
+
+
+def main() -> None:
+    """Spoil, segment, compare, print."""
+    arguments = asked()
+    names = arguments.model or ["longaxis_single_fast", "subfields_single_fast"]
+    kept = arguments.keep.read_text().splitlines() if arguments.keep and arguments.keep.exists() else []
+    rows = [Row(**{**json.loads(line), "codes": tuple(json.loads(line)["codes"])}) for line in kept]
+    measure(arguments, names, rows)
     for name in names:
         own = [row for row in rows if row.model == name and not np.isnan(row.dice)]
         single = by_structure(own)

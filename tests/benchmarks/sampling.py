@@ -34,12 +34,12 @@ from bids_hsf.hub.models import fetch, find_card
 from bids_hsf.images import load_scan
 from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.locate import locate
-from bids_hsf.segmentation.augmentation import Sample
 from bids_hsf.segmentation.decision import decide
 from bids_hsf.segmentation.hippocampi import Crop, cut_crops
 from bids_hsf.segmentation.model import Model, Options, open_ensemble
 from bids_hsf.segmentation.sampling import N_DIMENSIONS, Look, looks, samples_at
 from bids_hsf.segmentation.sampling_error import sampling_error
+from bids_hsf.segmentation.transforms import Sample
 from bids_hsf.segmentation.votes import Predictor, Tally
 
 BIDS = Path(__file__).parents[1] / "data" / "bids"

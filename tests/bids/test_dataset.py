@@ -120,6 +120,13 @@ def test_misspelt_entity_in_a_filter_file_is_a_usage_error(dataset: Path) -> Non
         assert (caught.value.hint or "").startswith(f"Did you mean {meant}? Use pybids' names")
 
 
+def test_whom_nobody_knows_cannot_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its name is a mistake, and the participant that was meant is processed."""
+    root = write_tree(tmp_path, ["sub-01/anat/sub-01_T1w.nii.gz"])
+    assert keys(root, excluded_participants=("1",)) == ["sub-01_T1w"]
+    assert "--exclude-participant-label 1: there is no such participant. Did you mean 01?" in caplog.text
+
+
 def test_labels_are_cut_off_in_a_long_list(tmp_path: Path) -> None:
     root = write_tree(tmp_path, [f"sub-{i:03d}/anat/sub-{i:03d}_T1w.nii.gz" for i in range(50)])
     with pytest.raises(NothingSelectedError) as caught:
@@ -128,6 +135,10 @@ def test_labels_are_cut_off_in_a_long_list(tmp_path: Path) -> None:
 
 
 def test_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    with pytest.raises(NoInputError, match="does not exist") as caught:
+        check_dataset(tmp_path / "studyy")
+    assert (caught.value.hint or "").startswith("Did you mean study? ")
     with pytest.raises(NoInputError, match="does not exist"):
         check_dataset(tmp_path / "nowhere")
 

@@ -75,7 +75,7 @@ def write_comparison(folder):
 
 def test_subjects_are_gone_through_by_key_and_by_link(open_page, output_dir):
     page = open_page(output_dir / "sub-01.html")
-    page.keyboard.press("n")
+    page.keyboard.press("Shift+N")
     page.wait_for_url("**/sub-02.html")
     page.get_by_role("link", name="sub-10").click()
     page.wait_for_url("**/sub-10.html")
@@ -130,6 +130,18 @@ def test_the_table_is_filtered_and_sorted(open_page, output_dir):
     column = page.locator("#table thead th").all_inner_texts().index("L total")
     totals = [float(line.split("\t")[column]) for line in shown]
     assert totals == sorted(totals)
+
+
+def test_what_is_no_number_is_sorted_last_both_ways(open_page, tmp_path):
+    write_group(tmp_path, 9, L_DG_mm3=None)
+    write_group_report(tmp_path)
+    page = open_page(tmp_path / "group_volumes.html")
+    column = page.locator("#table thead th").all_inner_texts().index("L DG")
+    for _ in range(2):
+        page.get_by_role("button", name="L DG").click()
+        cells = [line.split("\t")[column] for line in page.locator("#table tbody tr").all_inner_texts()]
+        assert cells[-1] == "n/a"
+        assert "n/a" not in cells[:-1]
 
 
 def test_every_row_of_a_long_table_is_found(open_page, tmp_path):

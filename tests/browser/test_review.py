@@ -151,7 +151,69 @@ def test_import_takes_newer_ratings_and_tells_what_it_cannot_take(by_name, outpu
     other = output_dir / "other.tsv"
     other.write_text("a\tb\n1\t2\n")
     by_name.locator("#file").set_input_files(other)
-    said.get_by_text("other.tsv is no qc.tsv: it has no column scan, model, rating.").wait_for()
+    said.get_by_text("other.tsv is no qc.tsv: it has no column scan, rating.").wait_for()
+
+
+SCAN = "sub-10_ses-1_T1w"
+TABLE = [["scan", "rating", "comment"], [SCAN, "Good", '"Höhe; ""quer"""'], ["", "", ""], ["sub-99_T1w", "", ""]]
+
+
+@pytest.mark.parametrize(("separator", "coding"), [(";", "utf-8-sig"), ("\t", "utf-16"), (",", "cp1252")])
+def test_what_a_spreadsheet_has_saved_is_taken(page, output_dir, separator, coding):
+    path = output_dir / "qc.csv"
+    path.write_bytes("\r\n".join(map(separator.join, TABLE)).encode(coding))
+    page.locator("#file").set_input_files(path)
+    page.get_by_text("1 rating(s) taken from qc.csv.").wait_for()
+    rows = exported(page, output_dir)
+    told = {name: rows[0][name] for name in ("scan", "model", "rating", "comment", "rated_at")}
+    assert len(rows) == 1
+    assert told == {"scan": SCAN, "model": "bagging", "rating": "good", "comment": "Höhe; 'quer'", "rated_at": "n/a"}
+
+
+def test_where_two_raters_differ_it_is_said(by_name, output_dir):
+    card(by_name, SCAN).get_by_role("button", name="good").click()
+    path = output_dir / "theirs.tsv"
+    lines = ["scan\trating\trated_at", f"{SCAN}\texclude\t2001-01-01", "sub-99_T1w\tgood\t2001-01-01"]
+    path.write_text("\n".join(lines))
+    by_name.locator("#file").set_input_files(path)
+    words = f"1 were rated otherwise here: {SCAN} (good here, exclude there; good stays)"
+    by_name.get_by_text(words).wait_for()
+    assert "1 more of scans that are not here: sub-99_T1w." in by_name.locator("#progress").inner_text()
+    lines[1] = f"{SCAN}\tusable\t2099-01-01T10:00:00+02:00"
+    path.write_text("\n".join(lines))
+    by_name.locator("#file").set_input_files(path)
+    by_name.get_by_text("(good here, usable there; usable stays)").wait_for()
+    rows = {row["scan"]: (row["rating"], row["rated_at"]) for row in exported(by_name, output_dir)}
+    assert rows[SCAN] == ("usable", "2099-01-01T08:00:00Z")
+
+
+def test_what_others_wrote_into_the_browser_does_no_harm(page, output_dir):
+    page.keyboard.press("g")
+    page.evaluate(
+        """() => { const name = Object.keys(localStorage).find((each) => each.startsWith("bids-hsf qc"));
+        const folder = name.split(" ").slice(0, 3).join(" ");
+        localStorage.setItem(`${folder} a\tb`, "{");
+        localStorage.setItem(`${folder} c\td`, '{"rating": "<b>", "comment": 3}'); }"""
+    )
+    page.reload()
+    assert "1 of 60 rated: 1 good" in page.locator("#progress").inner_text()
+    assert [row["rating"] for row in exported(page, output_dir)] == ["good"]
+
+
+def test_keys_of_any_keyboard(page, output_dir):
+    for key, code in (("G", "KeyG"), ("п", "KeyG"), ("ö", "Semicolon"), ("Ч", "KeyX")):
+        page.evaluate(
+            "([key, code]) => document.body.dispatchEvent(new KeyboardEvent('keydown', {key, code, bubbles: true}))",
+            [key, code],
+        )
+    assert sorted(row["rating"] for row in exported(page, output_dir)) == ["exclude", "good", "good"]
+
+
+def test_a_key_that_is_held_down_rates_once(page, output_dir):
+    for _ in range(4):
+        page.keyboard.down("u")
+    page.keyboard.up("u")
+    assert len(exported(page, output_dir)) == 1
 
 
 def test_what_is_exported_comes_back_with_another_folder(by_name, output_dir, open_page):
@@ -222,6 +284,26 @@ def test_enlarged_scans_are_gone_through_by_key(page, output_dir):
     page.get_by_label("Search").fill("sub-03_ses-1")
     card(page, "sub-03_ses-1_T1w").locator(".open").click()
     assert "desc-entropy_dseg.svg" in dialog.locator("img").get_attribute("src")
+
+
+@pytest.mark.parametrize("way", ["button", "key"])
+def test_all_scans_are_printed_with_their_pictures(by_name, way):
+    by_name.evaluate(
+        """() => { window.print = () => {
+        const cards = [...document.querySelectorAll(".card")];
+        const isShown = (card) => card.querySelector(".nothing") || card.querySelector("img")?.naturalWidth;
+        const missing = cards.filter((card) => !isShown(card));
+        window.printed = [cards.length, missing.length, document.getElementById("place").textContent]; } }"""
+    )
+    by_name.get_by_role("button", name="Later").click()
+    if way == "button":
+        by_name.get_by_role("button", name="Print").click()
+    else:
+        by_name.keyboard.press("Control+p")
+    by_name.wait_for_function("() => window.printed")
+    assert by_name.evaluate("window.printed") == [60, 0, "60 scans"]
+    by_name.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert len(titles(by_name)) == 12  # the page that was seen before
 
 
 def test_links_lead_to_the_scan_on_its_subjects_page(page):

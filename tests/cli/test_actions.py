@@ -1,7 +1,15 @@
 """Completion as shells do it."""
 
+import os
+import pty
+import select
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,10 +48,45 @@ def test_bash_completes_commands_of_the_hub(capsys: pytest.CaptureFixture[str], 
     assert completed(script, "_shtab_hsf_hub", "hsf-hub", "fetch", "--allo") == {"--allow-http"}
 
 
+@contextmanager
+def terminal_of(command: list[str], folder: Path) -> Iterator[Callable[[str, str], str]]:
+    """A shell at a terminal: what is given presses keys, and returns the screen up to a wanted text."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(folder)
+        os.execvpe(command[0], command, {**os.environ, "HOME": str(folder), "TERM": "xterm"})
+
+    def press(keys: str, wanted: str) -> str:
+        os.write(terminal, keys.encode())
+        seen, end = "", time.monotonic() + 60  # against hanging
+        while wanted not in seen and time.monotonic() < end:
+            if select.select([terminal], [], [], 0.2)[0]:
+                seen += os.read(terminal, 4096).decode(errors="replace")
+        return seen
+
+    try:
+        yield press
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(terminal)
+
+
 @pytest.mark.parametrize("shell", ["zsh", "tcsh"])
-def test_other_shells_are_served(capsys: pytest.CaptureFixture[str], shell: str) -> None:
-    assert "--participant-label" in printed(app.main, capsys, shell) or shell == "tcsh"
-    assert "validate" in printed(hub.main, capsys, shell)
+def test_other_shells_are_served(capsys: pytest.CaptureFixture[str], tmp_path: Path, shell: str) -> None:
+    """Typed into the shell itself, where it is there."""
+    for name, main in (("bids-hsf", app.main), ("hsf-hub", hub.main)):
+        (tmp_path / name).write_text(printed(main, capsys, shell))
+    assert "validate" in (tmp_path / "hsf-hub").read_text()
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here: what it is given was printed, not typed")
+    load = "source ./bids-hsf; source ./hsf-hub"
+    if shell == "zsh":
+        load = 'autoload -U compinit; compinit -D -u; eval "$(cat bids-hsf)"; eval "$(cat hsf-hub)"'
+    with terminal_of([shell, "-f"], tmp_path) as press:
+        press(f'{load}; echo "ready"!\n', "ready!")
+        assert "longaxis_bagging_fast" in press("bids-hsf a b --model longaxis_bagging_f\t", "longaxis_bagging_fast")
+        assert "validate" in press("\x15hsf-hub vali\t", "validate")  # on an empty line
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

@@ -89,6 +89,8 @@ class TestPositionals:
                 "/fs/orig.mgz is no NIfTI image",
                 "First: mri_convert /fs/orig.mgz orig.nii.gz. Then",
             ),
+            (["list"], "list is a command of hsf-hub", "hsf-hub list --help"),
+            (["validate", "mylab.yaml"], "validate is a command of hsf-hub", "hsf-hub validate"),
             (["/data/a_T2w.nii"], "the output folder is missing", "bids-hsf /data/a_T2w.nii results"),
         ],
     )
@@ -293,9 +295,9 @@ class TestFlags:
             ("--nthread=3", "Did you mean --nthreads? "),
             ("--zzz", "See bids-hsf --help"),
             ("--MODEL x", "Did you mean --model? "),
-            ("--cores 4", "--nthreads N is the number of cores"),
-            ("--fs-subjects-dir /fs", "--derivatives freesurfer=DIR"),
-            ("--output_spaces MNI", "Label maps lie on the voxels of each scan"),
+            ("--cores 4", "--cores: --nthreads N is the number of cores"),
+            ("--fs-subjects-dir /fs", "--fs-subjects-dir: --derivatives freesurfer=DIR"),
+            ("--output_spaces MNI", "--output-spaces: label maps lie on the voxels of each scan"),
         ],
     )
     def test_mistyped_flags_are_told_which_is_near(self, words: str, meant: str) -> None:
@@ -310,6 +312,7 @@ class TestFlags:
             ("--reference T1", "Did you mean T1w? "),
             ("--export-lut itksnp", "Did you mean itksnap? "),
             ("-m Tw1", "Expected T1w, T2w or UNIT1"),
+            ("--tta many", "See bids-hsf --help"),
             ('--bids-filter-file {"t1":{}}', "Did you mean t1w?"),
         ],
     )

@@ -106,6 +106,7 @@ SHORTENED = [
     ("files.overwrite=null", "", ""),
     ("segmentation.segmentation.test_time_augmentation=0", "--tta 0", ""),
     ("hydra.run.dir=.", "", ""),
+    ("hydra/launcher=joblib +hydra/job_logging=disabled hydra.verbose=true", "", ""),
     ("--dry-run --nprocs=2", "--dry-run --nprocs=2", ""),
 ]
 
@@ -174,6 +175,13 @@ def test_place_of_models(home: Path, capsys: pytest.CaptureFixture[str]) -> None
             "Did you mean CUDAExecutionProvider?",
         ),
         ("files.path=~ out participant", 2, "NAME=VALUE"),
+        ("files.path = ~ files.pattern=*.nii", 2, "without blanks"),
+        ("files.path=~ files.pattern=*.nii --nprocs 2", 2, "--nprocs=2"),
+        ("files.path=[~/a,~/b] files.pattern=*.nii", 2, "files.path=[~/a,~/b]: expected one text"),
+        ("files.path=~ 'files.pattern=[*.nii,*.gz]'", 2, "One line for each."),
+        ("files.path=~/Dataset/MRIs/y_T2w.nii files.pattern=*", 66, "files.pattern=y_T2w.nii, or bids-hsf"),
+        ("files.path=~ files.pattern=*.nii segmentation=single_fast,bagging_fast", 2, "a run has one model"),
+        ("files.path=~ files.pattern=*.nii 'segmentation=choice(single_fast,x)'", 2, "a run has one model"),
     ],
 )
 def test_what_has_no_counterpart_is_answered(

@@ -1,3 +1,4 @@
+import argparse
 import csv
 import json
 import os
@@ -18,6 +19,7 @@ from twins import write_custom_operator_twin, write_external_data_twin, write_tw
 
 from bids_hsf import files
 from bids_hsf.cli import hub
+from bids_hsf.cli.first_words import HUB_COMMANDS
 from bids_hsf.hub import download, models
 from bids_hsf.hub.cards import load_cards
 from bids_hsf.hub.models import packaged_hub_dir
@@ -200,6 +202,18 @@ def test_without_a_command_they_are_listed(capsys: pytest.CaptureFixture[str]) -
     assert "hint: hsf-hub COMMAND, one of list, show, fetch, verify, new, " in capsys.readouterr().err
 
 
+def test_flag_that_is_not_known_is_told_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        hub.main(["--hlep"])
+    assert caught.value.code == 2
+    assert "Did you mean --help?" in capsys.readouterr().err
+
+
+def test_commands_typed_to_the_other_program_are_those_of_this_one() -> None:
+    (commands,) = [each for each in hub.build_parser()._actions if isinstance(each, argparse._SubParsersAction)]
+    assert tuple(commands.choices) == HUB_COMMANDS
+
+
 def test_show_tells_the_card_and_where_the_files_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shown = run_json(capsys, "show", "bagging_accurate")
     assert shown["members"][0]["problem"] == "missing"
@@ -237,7 +251,13 @@ def test_fetch_without_network_says_what_helps(
     server.shutdown()
     server.server_close()
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("who is not there is not asked again"))
-    assert hub.main(["fetch", "--all", "--hub-dir", str(card.parent)]) == 69
+    told = run_json(capsys, "fetch", "--all", "--hub-dir", str(card.parent), expect=69)["models"]
+    assert {each["model"] for each in told if each["error"] is None} == {
+        each.name
+        for each in models.list_cards()
+        if each.family != "hsf"  # packaged ones are here
+    }
+    assert sum(each["error"] == "not tried: no connection" for each in told) >= 9
     assert hub.main(["fetch", f"{card}:bagging_accurate"]) == 69
     error = capsys.readouterr().err
     for part in ("error: ", "hint: ", "arunet_4.0.0b0_1706633574.onnx", server.url, str(tmp_path / "cache"),

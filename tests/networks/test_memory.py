@@ -45,7 +45,7 @@ def test_guess_from_the_card_errs_on_the_side_of_too_much_for_the_packaged_netwo
 def test_peaks_that_were_measured_are_not_exceeded(n_voxels, measured_mb):
     """Of processes at work with longaxis_single_fast on OpenVINO."""
     network = NetworkMemory.guess(5_007_599, 3)
-    needed_mb = peak_bytes(network, n_voxels, with_torch=False) >> 20
+    needed_mb = peak_bytes(network, n_voxels, None) >> 20
     assert measured_mb < needed_mb < 1.5 * measured_mb
 
 
@@ -53,7 +53,8 @@ def test_peak_is_the_sum_of_its_parts():
     network = NetworkMemory.guess(HSF_FILE_BYTES, 6)
     passing = network.pass_bytes_per_voxel * USUAL_CROP_VOXELS
     assert network.open_bytes == network.session_bytes + passing
-    assert peak_bytes(network, 0, with_torch=True) == resting_bytes(network) + passing
-    assert peak_bytes(network, 100, with_torch=True) - peak_bytes(network, 0, with_torch=True) == 2000
-    without = resting_bytes(network, with_torch=False)
-    assert resting_bytes(network) - without == 230 << 20
+    assert peak_bytes(network, 0, "sobol") == resting_bytes(network) + passing
+    assert peak_bytes(network, 100, "sobol") - peak_bytes(network, 0, "sobol") == 2000
+    without = resting_bytes(network, None)
+    assert resting_bytes(network) - without == 60 << 20
+    assert resting_bytes(network, "random") - without == 230 << 20  # torch

@@ -18,7 +18,7 @@ METHODS = Methods(
     n_augmentations=20,
     contrasts=("T1w", "T2w"),
     provider="OpenVINOExecutionProvider",
-    packages={"torchio": "1.2.1", "onnxruntime-openvino": "1.24.1", "SimpleITK": "2.5.7"},
+    packages={"onnxruntime-openvino": "1.24.1", "SimpleITK": "2.5.7"},
     with_etiv=True,
 )
 FAST = replace(METHODS, n_members=1, n_augmentations=0, contrasts=("T1w",), voxel_size_mm=1.0, with_etiv=False)
@@ -34,7 +34,7 @@ def test_text_says_what_ran():
         "T1-weighted and T2-weighted",
         "OpenVINO",
         "1.24.1",
-        "TorchIO 1.2.1",
+        "deformed as TorchIO does",
         "own voxels",
         "Dentate gyrus, Subiculum",
         "Where the whole head is in view, total intracranial volume",
@@ -53,6 +53,13 @@ def test_text_tells_a_mirrored_crop_from_deformed_ones():
     assert "saw every crop as it is and mirrored." in text
     assert "10 votes" in text
     assert "TorchIO" not in text
+
+
+def test_text_says_where_views_are_those_of_torchio_itself():
+    text = methods_markdown(replace(METHODS, sampling="random", packages={"torchio": "1.2.1"}))
+    assert "deformed by TorchIO 1.2.1" in text
+    assert "drawn independently, the same copies for all networks" in text
+    assert "Sobol" not in text
 
 
 def test_text_says_where_fewer_bits_were_allowed():

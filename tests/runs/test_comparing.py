@@ -103,6 +103,7 @@ def test_two_folders_with_the_same_model(out: Path, tmp_path: Path) -> None:
         (("{empty}",), 66, "No finished scan"),
         (("{empty}/none",), 66, "does not exist"),
         ((), 2, "OUT1"),
+        (("{out}", "--modle", "x"), 2, "Did you mean --models?"),
     ],
 )
 def test_what_cannot_be_compared_is_said(out: Path, tmp_path: Path, words, code: int, said: str) -> None:

@@ -30,12 +30,14 @@ def test_memory_grows_with_the_scan_and_the_largest_member() -> None:
     assert estimates.memory_mb(10**6, small, 0) < estimates.memory_mb(10**6, large, 0)
 
 
-def test_only_random_samples_take_the_memory_of_torch() -> None:
+def test_only_random_samples_take_the_memory_of_views() -> None:
     card = model_card()
     still = {"scales": (1.0, 1.0), "rotation_degrees": 0.0, "translation_mm": 0.0}
     mirror = AugmentationRecipe(flip_probability=1, affine_probability=1, **still)
     plain, random = (estimates.memory_mb(10**6, card, n) for n in (0, 20))
-    assert random - plain == 230
+    assert random - plain == 60
+    by_torchio = replace(card, recipe=replace(card.recipe, sampling="random"))
+    assert estimates.memory_mb(10**6, by_torchio, 20) - plain == 230
     assert estimates.memory_mb(10**6, replace(card, recipe=mirror), 1) == plain
 
 

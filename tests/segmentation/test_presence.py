@@ -86,6 +86,20 @@ def test_fine_voxels_are_passed_through_and_coarse_ones_say_nothing() -> None:
     assert look_of(np.full(SHAPE, 7, np.float32), body.inside, ONE_MM) is None
 
 
+@pytest.mark.parametrize(
+    ("look", "is_told"),
+    [
+        (Look(0.38, -0.06, 0.08), False),  # a T1w whose grey levels lie close together, of known truth
+        (Look(0.89, 0.53, 0.39), False),  # a T2w of an odd contrast
+        (Look(0.92, 0.72, 0.16), True),  # fluid in its place in a T2w
+        (Look(0.04, -0.67, 0.1), True),  # in a T1w
+        (Look(0.4, -0.1, 0.0), True),  # a label map
+    ],
+)
+def test_odd_contrasts_are_no_lesions(look: Look, is_told: bool) -> None:
+    assert bool(texts({"L": look}, {})) is is_told
+
+
 def test_two_that_are_unlike_are_told() -> None:
     sound, white = Look(0.33, -0.2, 0.25), Look(0.75, 0.3, 0.25)
     assert texts({"L": sound, "R": Look(0.4, -0.1, 0.3)}, {}) == ()

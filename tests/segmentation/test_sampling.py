@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from voting import draw
 
 from bids_hsf.hub.cards import AugmentationRecipe
-from bids_hsf.segmentation.augmentation import Sample
 from bids_hsf.segmentation.sampling import Look, looks
+from bids_hsf.segmentation.transforms import Sample
 
 RANDOM = AugmentationRecipe(sampling="random")
 SOBOL = AugmentationRecipe(sampling="sobol")

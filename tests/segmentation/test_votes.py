@@ -270,14 +270,18 @@ class TestDeterminism:
         assert votes.n_passes == 3
         np.testing.assert_allclose(votes.vote_counts[1], votes.seen, atol=1e-5)
 
-    def test_without_augmentation_torch_is_not_imported(self):
+    def test_nothing_is_imported_that_is_not_needed(self):
         code = (
             "import sys, numpy as np\n"
             "from bids_hsf.segmentation.votes import *\n"
             "network = lambda crop: np.stack([crop, 1 - crop])\n"
             "grid = Grid((4, 4, 4), np.eye(4))\n"
             "Tally(np.ones((4, 4, 4), np.float32), grid).add([network], [Look(0, (None,))])\n"
-            "assert not {'torch', 'torchio', 'SimpleITK'} & set(sys.modules)\n"
+            "assert not {'scipy.stats', 'SimpleITK'} & set(sys.modules)\n"
+            "from bids_hsf.segmentation.transforms import Sample\n"
+            "turned = Sample(False, degrees=(1.0, 2.0, 3.0))\n"
+            "Tally(np.ones((4, 4, 4), np.float32), grid).add([network], [Look(0, (None,)), Look(1, (turned,))])\n"
+            "assert not {'torch', 'torchio'} & set(sys.modules)\n"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,6 +1,6 @@
 """The vote, written out plainly: every pass kept, every pass inverted on its own, in float64.
 
-Slow and simple on purpose, and independent of `bids_hsf.augmentation`: torchio's (ITK's) transforms
+Slow and simple on purpose, and independent of `segmentation.augmentation`: torchio's (ITK's) transforms
 are asked point by point, inverses are solved at every voxel, arrays are interpolated by scipy.
 """
 
@@ -51,13 +51,23 @@ def reference_view(crop, sample, voxel_sizes):
     return view, back, (inside(back, crop.shape) & found).astype(float)
 
 
+def torchio_transform(sample):
+    """The transform of torchio's that follows the flip."""
+    import torchio
+
+    if sample.control_points is None:
+        return torchio.Affine(scales=sample.scales, degrees=sample.degrees, translation=sample.translation_mm)
+    furthest = tuple(float(value) for value in np.abs(sample.control_points).max(axis=(0, 1, 2)))
+    return torchio.ElasticDeformation(control_points=sample.control_points, max_displacement=furthest)
+
+
 def reference_positions(sample, shape, voxel_sizes, voxels):
     """Where voxels (3, N) of the view lie in the crop, voxels of the crop in the view, and which have a place."""
     import torchio
 
     to_mm = np.array([-1, -1, 1]) * voxel_sizes
     image = torchio.ScalarImage(tensor=np.zeros((1, *shape), np.float32), affine=np.diag([*voxel_sizes, 1]))
-    transform = sample.transform()
+    transform = torchio_transform(sample)
     if sample.control_points is None:
         transform = transform.get_affine_transform(image)
     else:

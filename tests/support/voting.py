@@ -7,8 +7,8 @@ import numpy as np
 
 from bids_hsf.geometry import Grid
 from bids_hsf.hub.cards import AugmentationRecipe
-from bids_hsf.segmentation.augmentation import Sample
 from bids_hsf.segmentation.sampling import Look, looks
+from bids_hsf.segmentation.transforms import Sample
 from bids_hsf.segmentation.votes import Field, Predictor, Tally, Votes
 
 

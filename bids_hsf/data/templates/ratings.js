@@ -5,8 +5,52 @@ const COLUMNS = ["scan", "model", "rating", "comment", "rated_at"];
 const NONE = "n/a";
 
 const keyOf = (scan, model) => `${scan}\t${model}`;
+const scanOf = (key) => key.split("\t")[0];
 // Without what a reader of tables would take for the end of a cell, or for quotes around it.
 const plain = (text) => text.replace(/\s+/g, " ").replaceAll('"', "'").trim();
+// To the second, in one form, so that times can be compared; "" for what is none.
+const timeOf = (text) => {
+  const time = Date.parse(text);
+  return Number.isNaN(time) ? "" : `${new Date(time).toISOString().slice(0, 19)}Z`;
+};
+
+// Text of a file as spreadsheets write it: UTF-8, UTF-16 behind its mark, or what Windows takes for Western text.
+function decoded(bytes) {
+  const [first, second] = new Uint8Array(bytes);
+  if (first === 0xff && second === 0xfe) return new TextDecoder("utf-16le").decode(bytes);
+  if (first === 0xfe && second === 0xff) return new TextDecoder("utf-16be").decode(bytes);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return new TextDecoder("windows-1252").decode(bytes);
+  }
+}
+
+// Rows of a table whose columns are parted by tabs, semicolons or commas, as the title line has them; each with its line.
+function rowsOf(text) {
+  const separator = ["\t", ";", ","].find((mark) => text.split("\n", 1)[0].includes(mark)) ?? "\t";
+  const rows = [];
+  let [cells, cell, quoted, line, began] = [[], "", false, 1, 1];
+  const endCell = () => { cells.push(cell.trim()); cell = ""; };
+  const endRow = () => {
+    endCell();
+    if (cells.some((each) => each)) rows.push({ line: began, cells });
+    cells = [];
+    began = line;
+  };
+  for (let at = 0; at < text.length; at += 1) {
+    const letter = text[at];
+    if (letter === "\n") line += 1;
+    if (quoted && letter === '"' && text[at + 1] === '"') { cell += letter; at += 1; }
+    else if (letter === '"' && (quoted || cell === "")) quoted = !quoted;
+    else if (quoted) cell += letter;
+    else if (letter === separator) endCell();
+    else if (letter === "\n") endRow();
+    else cell += letter;
+  }
+  endRow();
+  return rows;
+}
 
 class Ratings {
   // `given` are the ratings that the page came with: key to {rating, comment, at}.
@@ -30,10 +74,15 @@ class Ratings {
 
   readEntry(name) {
     if (!name?.startsWith(this.prefix)) return;
-    const text = localStorage.getItem(name);
     const key = name.slice(this.prefix.length);
-    if (text === null) this.own.delete(key);
-    else this.own.set(key, JSON.parse(text));
+    try {
+      const { rating, comment, at } = JSON.parse(localStorage.getItem(name));
+      if (!["", ...RATINGS].includes(rating)) throw new Error("no rating");
+      this.own.set(key, { rating, comment: String(comment ?? ""), at: String(at ?? "") });
+    } catch {
+      // It is gone, or something else wrote there.
+      this.own.delete(key);
+    }
   }
 
   get(key) {
@@ -62,31 +111,48 @@ class Ratings {
     return `${lines.join("\n")}\n`;
   }
 
-  // The newer one of two ratings stays. Returns what became of the lines, or throws what is wrong with the file.
+  // Scans that somebody said something of, in this browser or in the table, which are none of `known`.
+  gone(known) {
+    return [...new Set([...this.given.keys(), ...this.own.keys()])].filter((key) => !known.has(key) && this.get(key).rating);
+  }
+
+  // The newer one of two ratings stays; one without a model is of the scan by all of them. Returns what became of the
+  // lines, or throws what is wrong with the file.
   takeTsv(text, known) {
-    const [head, ...lines] = text.replace(/^\uFEFF/, "").split(/\r?\n/).filter((line) => line);
-    const names = (head ?? "").split("\t");
-    const missing = ["scan", "model", "rating"].filter((name) => !names.includes(name));
+    const [head, ...rows] = rowsOf(text.replace(/^\uFEFF/, ""));
+    const names = head?.cells ?? [];
+    const missing = ["scan", "rating"].filter((name) => !names.includes(name));
     if (missing.length) throw new Error(`no qc.tsv: it has no column ${missing.join(", ")}`);
-    const told = { taken: 0, older: 0, elsewhere: 0, faults: [] };
-    lines.forEach((line, place) => {
-      const cells = line.split("\t");
+    const models = new Map();
+    for (const key of known) models.set(scanOf(key), [...(models.get(scanOf(key)) ?? []), key]);
+    const told = { taken: 0, older: 0, elsewhere: 0, differ: [], faults: [] };
+    for (const { line, cells } of rows) {
       const cell = (name) => {
         const found = cells[names.indexOf(name)] ?? NONE;
-        return found === NONE ? "" : found;
+        return found.toLowerCase() === NONE ? "" : found;
       };
-      const key = keyOf(cell("scan"), cell("model"));
-      const rating = cell("rating");
-      if (cells.length !== names.length || !cell("scan") || (rating && !RATINGS.includes(rating))) {
-        told.faults.push(place + 2);
-      } else if (this.get(key).at > (cell("rated_at") || "")) {
-        told.older += 1;
-      } else {
-        this.set(key, rating, cell("comment"), cell("rated_at"));
-        told.taken += 1;
-        if (!known.has(key)) told.elsewhere += 1;
+      const [scan, model, rating] = [cell("scan"), cell("model"), cell("rating").toLowerCase()];
+      if (cells.length !== names.length || !scan || (rating && !RATINGS.includes(rating))) {
+        told.faults.push(line);
+        continue;
       }
-    });
+      if (!rating && !cell("comment") && !cell("rated_at")) continue; // not rated yet
+      const all = model ? [keyOf(scan, model)] : models.get(scan) ?? [keyOf(scan, "")];
+      for (const key of all) this.take(key, { rating, comment: cell("comment"), at: timeOf(cell("rated_at")) }, told);
+      if (!all.some((key) => known.has(key))) told.elsewhere += 1;
+    }
     return told;
+  }
+
+  take(key, { rating, comment, at }, told) {
+    const own = this.get(key);
+    const isOlder = timeOf(own.at) > at;
+    if (own.rating && rating && own.rating !== rating) told.differ.push({ key, here: own.rating, there: rating, isOlder });
+    if (isOlder) {
+      told.older += 1;
+    } else {
+      this.set(key, rating, comment, at);
+      told.taken += 1;
+    }
   }
 }

@@ -1,5 +1,6 @@
 // The contact sheet. It makes the cards of one page at a time, so that their number does not matter.
 const PAGE = 48;
+const MOST_PRINTED = 1000;
 const VIEWS = [["segmentation", "Outlines"], ["entropy", "Uncertainty"], ["localization", "Localization"], ["plain", "Scan alone"]];
 const at = (id) => document.getElementById(id);
 const make = (tag, values = {}, ...inner) => {
@@ -13,6 +14,7 @@ const column = (name) => told.columns[name] ?? [];
 const choice = (name, row) => told.choices[name].values[told.choices[name].codes[row]];
 const all = column("scan").map((_, row) => row);
 const keys = all.map((row) => keyOf(column("scan")[row], choice("model", row)));
+const known = new Set(keys);
 const given = new Map();
 told.ratings.forEach(([row, rating, comment, when]) => given.set(keys[row], { rating, comment, at: when }));
 const ratings = new Ratings(location.pathname.replace(/[^/]*$/, ""), given);
@@ -39,6 +41,7 @@ const picture = (row, kind) => {
   return `${page(row)}/figures/${encodeURIComponent(`${stem}${joint}${kind}_dseg.svg`)}`;
 };
 const say = (text) => { at("said").textContent = text; };
+const few = (words, most = 5) => words.slice(0, most).join(", ") + (words.length > most ? ", …" : "");
 const shownTitle = (row) => (told.choices.model.values.length > 1 ? `${column("scan")[row]} · ${choice("model", row)}` : column("scan")[row]);
 
 function ratingBar(row, redraw) {
@@ -74,15 +77,20 @@ function facts(row) {
   return parts.join(" · ");
 }
 
-function smallPicture(row) {
-  const image = make("img", { loading: "lazy", decoding: "async", width: 360, height: 262, alt: `Outlines on ${shownTitle(row)}` });
-  // Folders of older versions have the large picture alone.
-  const sources = ["thumbnail", "segmentation"].map((kind) => picture(row, kind));
+// Of an image that is not there, the next of these is shown; in the end it is said.
+function fallBack(image, sources) {
   image.addEventListener("error", () => {
     const next = sources.shift();
     if (next) image.src = next;
     else image.replaceWith(make("span", { className: "nothing", textContent: "no picture" }));
   });
+}
+
+function smallPicture(row) {
+  const image = make("img", { loading: "lazy", decoding: "async", width: 360, height: 262, alt: `Outlines on ${shownTitle(row)}` });
+  // Folders of older versions have the large picture alone.
+  const sources = ["thumbnail", "segmentation"].map((kind) => picture(row, kind));
+  fallBack(image, sources);
   image.src = sources.shift();
   return image;
 }
@@ -131,8 +139,10 @@ function showProgress() {
     const { rating } = ratings.get(key);
     if (rating) { counts[rating] += 1; n += 1; }
   }
+  const gone = ratings.gone(known).map(scanOf);
   const kept = ratings.isKept ? "" : " This browser keeps nothing: export before you close the page.";
-  at("progress").textContent = `${n} of ${keys.length} rated: ${RATINGS.map((rating) => `${counts[rating]} ${rating}`).join(", ")}.${kept}`;
+  const others = gone.length ? ` ${gone.length} more of scans that are not here: ${few(gone)}.` : "";
+  at("progress").textContent = `${n} of ${keys.length} rated: ${RATINGS.map((rating) => `${counts[rating]} ${rating}`).join(", ")}.${others}${kept}`;
 }
 
 function goTo(place) {
@@ -158,7 +168,8 @@ function showLarge() {
   const image = make("img", { alt: `${VIEWS.find(([kind]) => kind === view)[1]}: ${shownTitle(row)}` });
   const layer = `${picture(row, "segmentation")}#${view}`;
   // Folders of older versions have a file of its own for the entropy.
-  if (view === "entropy") image.addEventListener("error", () => { image.src = layer; }, { once: true });
+  const sources = view === "entropy" ? [layer] : [];
+  fallBack(image, sources);
   image.src = view === "plain" ? layer : picture(row, view);
   at("large-stack").replaceChildren(...(isDone(row) ? [image] : []));
   const bar = () => at("large-rating").replaceChildren(ratingBar(row, bar));
@@ -206,13 +217,37 @@ function download() {
   say("qc.tsv is among your downloads.");
 }
 
+const pictures = () => [...at("cards").querySelectorAll("img")];
+
+// Loads what nobody has scrolled to; each picture is shown or replaced in the end.
+async function allPictures() {
+  for (const image of pictures()) image.loading = "eager";
+  while (pictures().some((image) => !image.naturalWidth)) {
+    await Promise.allSettled(pictures().map((image) => image.decode()));
+    await new Promise((done) => { setTimeout(done); });
+  }
+}
+
+// All that the filters leave, on one sheet.
+async function printAll() {
+  const n = Math.min(rows.length, MOST_PRINTED);
+  first = 0;
+  at("cards").replaceChildren(...rows.slice(0, n).map((_, place) => drawCard(place)));
+  at("place").textContent = n < rows.length ? `The first ${n} of ${rows.length} scans` : `${n} scans`;
+  await allPictures();
+  addEventListener("afterprint", draw, { once: true });
+  print();
+}
+
 async function takeFile(file) {
   try {
-    const { taken, older, elsewhere, faults } = ratings.takeTsv(await file.text(), new Set(keys));
+    const { taken, older, elsewhere, differ, faults } = ratings.takeTsv(decoded(await file.arrayBuffer()), known);
     const parts = [`${taken} rating(s) taken from ${file.name}`];
     if (older) parts.push(`${older} are newer here and stay`);
     if (elsewhere) parts.push(`${elsewhere} are of scans that this page does not have`);
-    if (faults.length) parts.push(`lines that are no rating: ${faults.slice(0, 10).join(", ")}`);
+    const words = differ.map(({ key, here, there, isOlder }) => `${scanOf(key)} (${here} here, ${there} there; ${isOlder ? here : there} stays)`);
+    if (words.length) parts.push(`${words.length} were rated otherwise here: ${few(words)}`);
+    if (faults.length) parts.push(`lines that are no rating: ${few(faults, 10)}`);
     say(`${parts.join("; ")}.`);
   } catch (error) {
     say(`${file.name} is ${error.message}.`);
@@ -263,7 +298,21 @@ const ACTIONS = {
   o: () => isDone(rows[current]) && location.assign(address(rows[current])),
 };
 
+const REPEATED = /^(Arrow.*|[jk])$/i;
+
+// Capitals are meant as well; where letters are no Latin ones, the key's place on the keyboard tells.
+function nameOf({ key, code }) {
+  if (key in ACTIONS) return key;
+  const letter = key.toLowerCase();
+  return /^[\x20-\x7e]$/.test(letter) ? letter : code.replace(/^(Key|Digit)/, "").toLowerCase();
+}
+
 document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key === "p") {
+    event.preventDefault();
+    printAll();
+    return;
+  }
   const writes = event.target.matches("input:not([type=checkbox]), select, textarea");
   if (writes) {
     if (event.target.matches(".comment") && ["Enter", "Escape"].includes(event.key)) {
@@ -274,7 +323,9 @@ document.addEventListener("keydown", (event) => {
     }
     return;
   }
-  const action = ACTIONS[event.key];
+  const action = ACTIONS[nameOf(event)];
+  // A key that is held down would rate scan after scan unseen.
+  if (event.repeat && !REPEATED.test(event.key)) return;
   if (!action || !at("heed").checked || !rows.length || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   action();
@@ -289,6 +340,8 @@ at("next").addEventListener("click", () => goTo(current + 1));
 at("close").addEventListener("click", () => at("large").close());
 at("large").addEventListener("close", () => { draw(); goTo(current); });
 at("export").addEventListener("click", download);
+at("print").addEventListener("click", printAll);
+addEventListener("beforeprint", allPictures);
 at("import").addEventListener("click", () => at("file").click());
 at("file").addEventListener("change", () => { if (at("file").files.length) takeFile(at("file").files[0]).then(() => { at("file").value = ""; }); });
 addEventListener("storage", (event) => { ratings.readEntry(event.key); draw(); });

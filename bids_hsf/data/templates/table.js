@@ -54,9 +54,9 @@ search.addEventListener("input", show);
     title.setAttribute("aria-sort", down ? "descending" : "ascending");
     const collator = new Intl.Collator("en", { numeric: true });
     const key = (row) => row.cells[column];
-    const order = (a, b) => (isNaN(key(a)) - isNaN(key(b))) || collator.compare(key(a), key(b));
-    const numbers = (a, b) => (isNaN(key(a)) || isNaN(key(b)) ? order(a, b) : key(a) - key(b));
-    rows.sort((a, b) => (down ? -1 : 1) * numbers(a, b));
+    // What is no number among numbers comes last, whichever way they are sorted.
+    const order = (a, b) => (isNaN(key(a)) ? collator.compare(key(a), key(b)) : key(a) - key(b));
+    rows.sort((a, b) => (isNaN(key(a)) - isNaN(key(b))) || (down ? -1 : 1) * order(a, b));
     show();
   });
 });
