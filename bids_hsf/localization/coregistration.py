@@ -100,12 +100,9 @@ class Coregistration:
         return self.mirrored_quality >= max(GOOD_QUALITY, MIRRORED_RATIO * self.quality)
 
     @property
-    def mirrored_text(self) -> str:
-        """What to say of it."""
-        return (
-            f"as a mirror image (quality {self.mirrored_quality:.2f}, as it is {self.quality:.2f}): left and right are "
-            "exchanged in one of both"
-        )
+    def qualities(self) -> str:
+        """Tell both figures."""
+        return f"quality {self.mirrored_quality:.2f}, as it is {self.quality:.2f}"
 
     def is_usable(self, min_quality: float = MIN_QUALITY) -> bool:
         """Whether the two scans come together."""
@@ -129,7 +126,8 @@ class Coregistration:
         """
         if self.is_mirrored:
             raise ScanError(
-                f"{second} fits {reference} only {self.mirrored_text}",
+                f"{second} fits {reference} only as a mirror image ({self.qualities}): left and right are exchanged in "
+                "one of both",
                 "Another scan of this person tells which one it is; convert that one anew.",
             )
         if self.is_usable(MIN_JOINED_QUALITY):
