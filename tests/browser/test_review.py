@@ -148,6 +148,10 @@ def test_import_takes_newer_ratings_and_tells_what_it_cannot_take(by_name, outpu
         "sub-11_ses-1_T1w": ("usable", "fine"),
         "sub-99_T1w": ("good", "n/a"),
     }
+    workbook = output_dir / "qc.xlsx"
+    workbook.write_bytes(b"PK\x03\x04\x14")
+    by_name.locator("#file").set_input_files(workbook)
+    said.get_by_text("qc.xlsx is a workbook: save it as text.").wait_for()
     other = output_dir / "other.tsv"
     other.write_text("a\tb\n1\t2\n")
     by_name.locator("#file").set_input_files(other)

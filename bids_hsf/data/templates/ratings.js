@@ -119,6 +119,7 @@ class Ratings {
   // The newer one of two ratings stays; one without a model is of the scan by all of them. Returns what became of the
   // lines, or throws what is wrong with the file.
   takeTsv(text, known) {
+    if (text.startsWith("PK\u0003")) throw new Error("a workbook: save it as text");
     const [head, ...rows] = rowsOf(text.replace(/^\uFEFF/, "").replace(/\r\n?/g, "\n"));
     const names = head?.cells ?? [];
     const missing = ["scan", "rating"].filter((name) => !names.includes(name));
