@@ -35,7 +35,7 @@ NAME_BYTES, PATH_BYTES = 255, 4095  # of one part of a path, and of a whole one,
 
 MAX_TEXT_BYTES = 64 << 20  # of what is read at once; a sparse file of terabytes is one line of a shell
 READ_BYTES = 1 << 16
-STALE_SECONDS = 3600.0  # no file takes that long to write, and clocks of file servers differ less
+STALE_SECONDS = 86400.0  # no file takes that long to write, and clocks are wrong by some hours at most
 
 
 @contextmanager

@@ -116,10 +116,6 @@ SPOILS = (
         for radius in (4.0, 6.5, 9.0, 12.0)
         for name, level in (("grey", 0.5), ("as bright as grey matter", 0.65), ("moderately bright", 0.8))
     ),
-    Spoil("cut in front, 5 %", cut(1, False, 0.95), whole_heads=True),
-    Spoil("cut in front, 15 %", cut(1, False, 0.85), whole_heads=True),
-    Spoil("cut behind, 10 %", cut(1, True, 0.1), whole_heads=True),
-    Spoil("cut below, 10 %", cut(2, True, 0.1), whole_heads=True),
     Spoil("mirrored", mirrored, whole_heads=True, is_untold=True),
 )
 UNTOLD = frozenset(spoil.name for spoil in SPOILS if spoil.is_untold)
