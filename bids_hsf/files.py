@@ -62,6 +62,25 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def move(path: Path, place: Path) -> None:
+    """Give a file its final name, over one that is there, though on another disk: a folder of an output may be a link.
+
+    Raises
+    ------
+    OSError
+        It cannot be done.
+    """
+    try:
+        path.replace(place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # also between folders of two quotas of one disk
+            raise
+        # Copied beside its place first: what is there is whole.
+        with replacing(place) as temporary:
+            shutil.copy2(path, temporary)
+        path.unlink()
+
+
 def temporary_name(name: str) -> str:
     """Name beside a file, for what is not whole yet; no longer than a name may be."""
     # Process ids are not unique among containers that share a disk.

@@ -111,8 +111,9 @@ SPOILS = (
     Spoil("voxels of 1 x 3 x 1 mm", coarse((1.0, 3.0, 1.0)), whole_heads=True),
     Spoil("voxels of 2 x 2 x 5 mm", coarse((2.0, 2.0, 5.0)), whole_heads=True),
     Spoil("voxels of 2 x 2 x 5 mm, noise 20 %", then(coarse((2.0, 2.0, 5.0)), noise(0.20)), whole_heads=True),
+    # In a crop there is no other side, against which alone they show.
     *(
-        Spoil(f"tumour {radius:g} mm, {name}", tumour(radius, level))
+        Spoil(f"tumour {radius:g} mm, {name}", tumour(radius, level), whole_heads=True)
         for radius in (4.0, 6.5, 9.0, 12.0)
         for name, level in (("grey", 0.5), ("as bright as grey matter", 0.65), ("moderately bright", 0.8))
     ),
