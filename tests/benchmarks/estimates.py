@@ -27,7 +27,13 @@ from bids_hsf.runs import estimates
 
 REPOSITORY = Path(__file__).parents[2]
 SCAN = REPOSITORY / "tests/data/bids/sub-icbm152/anat/sub-icbm152_T1w.nii.gz"
-MODELS = ("longaxis_single_fast", "longaxis_bagging_accurate", "subfields_single_accurate")
+MODELS = (
+    "longaxis_single_fast",
+    "longaxis_bagging_accurate",
+    "longaxis_bagging_sq",
+    "subfields_single_accurate",
+    "subfields_bagging_sq",
+)
 FACTOR = 1.5
 
 

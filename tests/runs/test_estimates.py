@@ -72,6 +72,12 @@ def test_networks_on_the_scans_own_voxels_take_the_more_the_smaller_these_are() 
     assert estimates.flop_of(native, 3, 1.0) == pytest.approx(4 * estimates.flop_of(native, 0, 1.0))
 
 
+def test_int8_files_are_a_quarter_of_the_size_of_networks_that_compute_as_much() -> None:
+    floats, bytes_ = find_card("longaxis_bagging_accurate"), find_card("longaxis_bagging_sq")
+    assert estimates.flop_of(bytes_, 1) == pytest.approx(estimates.flop_of(floats, 1), rel=0.15)
+    assert estimates.seconds(8_000_000, bytes_, 1, 1) < estimates.seconds(8_000_000, floats, 1, 1)
+
+
 def test_a_faster_provider_shortens_what_the_networks_take_and_nothing_else() -> None:
     card = find_card("longaxis_bagging_fast")
     cpu, openvino, gpu = (estimates.seconds(8_000_000, card, 0, 1, device=name) for name in ("cpu", "openvino", "cuda"))
