@@ -35,7 +35,7 @@ NAME_BYTES, PATH_BYTES = 255, 4095  # of one part of a path, and of a whole one,
 
 MAX_TEXT_BYTES = 64 << 20  # of what is read at once; a sparse file of terabytes is one line of a shell
 READ_BYTES = 1 << 16
-STALE_SECONDS = 3600.0  # no file takes that long to write, and clocks of file servers differ less
+STALE_SECONDS = 86400.0  # no file takes that long to write, and clocks are wrong by some hours at most
 
 
 @contextmanager
@@ -60,6 +60,25 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def move(path: Path, place: Path) -> None:
+    """Give a file its final name, over one that is there, though on another disk: a folder of an output may be a link.
+
+    Raises
+    ------
+    OSError
+        It cannot be done.
+    """
+    try:
+        path.replace(place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # also between folders of two quotas of one disk
+            raise
+        # Copied beside its place first: what is there is whole.
+        with replacing(place) as temporary:
+            shutil.copy2(path, temporary)
+        path.unlink()
 
 
 def temporary_name(name: str) -> str:

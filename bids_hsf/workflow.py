@@ -26,7 +26,7 @@ from bids_hsf.files import claimed, make_private, write_json
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
-from bids_hsf.localization.locate import locate
+from bids_hsf.localization.locate import locate, make_ready
 from bids_hsf.localization.locator import Locator
 from bids_hsf.machine import allowed_cores, release_memory
 from bids_hsf.networks.device import Device
@@ -84,11 +84,14 @@ class Seams:
         Draws the pictures of a scan's report, as `runs.results.draw_figures` does.
     allowed_cores : callable
         Tells how many cores this process may use.
+    make_ready : callable
+        Prepares what `locate` needs, beside the choice of the device.
     """
 
     locate: Locator = locate
     draw: Draw = draw_figures
     allowed_cores: Callable[[], int] = allowed_cores
+    make_ready: Callable[[], None] = make_ready
 
 
 def run(config: Config, terminal: Terminal | None = None, seams: Seams | None = None) -> int:
@@ -142,7 +145,6 @@ def participant(config: Config, terminal: Terminal, seams: Seams) -> int:
     outcomes: list[Outcome] = []
     try:
         if todo:
-            clean_work_dir(config)
             with validation(todo, config):
                 process_jobs(todo, plan, config, run_id, seams, outcomes)
     except ClusterError:
@@ -285,17 +287,14 @@ def work_dir(config: Config) -> Path:
     return path
 
 
-def clean_work_dir(config: Config) -> None:
-    """Remove what earlier runs left in the work folder, if that was asked for."""
-    if config.behaviour.clean_work_dir:
-        provenance.remove_compiled(work_dir(config))
-
-
 def process_jobs(
     todo: Sequence[Job], plan: Plan, config: Config, run_id: str, seams: Seams, outcomes: list[Outcome]
 ) -> None:
     """Process scans, one or several at once; how each ended is added to `outcomes`, whatever comes afterwards."""
-    crew = muster(todo, plan, config, seams.allowed_cores, partial(open_worker, plan.card, plan.merge, config, seams))
+    if config.behaviour.clean_work_dir:
+        provenance.remove_compiled(work_dir(config))
+    make = partial(open_worker, plan.card, plan.merge, config, seams)
+    crew = muster(todo, plan, config, seams.allowed_cores, make, seams.make_ready)
     saved = logs.save_config(replace(config, resources=crew.resources), plan.card, run_id)
     by_key = {job.key: job for job in todo}
     device = None
@@ -334,6 +333,7 @@ class Worker:
     def __call__(self, job: Job) -> Device:
         """Process one scan; tells on which device."""
         process_scan(job, self)
+        release_memory()  # the last the scan has left, before the next one is loaded
         return self.model.device
 
 
@@ -372,7 +372,8 @@ def segment_scan(job: Job, worker: Worker, alone: bool) -> None:
         loaded = [load_scan(source.path) for source in job.scans]
         release_memory()  # the file's bytes
     with clock.stage("locate"):
-        located = locate_scans(job, loaded, inputs, worker.seams.locate, worker.heads)
+        locator = partial(worker.seams.locate, n_threads=model.device.n_threads)
+        located = locate_scans(job, loaded, inputs, locator, worker.heads)
         check_unchanged(job, inputs, worker.heads)
         release_memory()  # what registration has freed, before the networks take theirs
     with clock.stage("segment"):

@@ -154,6 +154,24 @@ class TestMachine:
         )
         subprocess.run([sys.executable, "-c", code], check=True)
 
+    def test_arrays_take_the_pages_that_are_written_to(self):
+        code = (
+            "from bids_hsf.machine import keep_pages_small\n"
+            "keep_pages_small()\n"
+            "import numpy as np\n"
+            "def resident():\n"
+            "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+            "zeros, before = np.zeros(100_000_000, np.uint8), resident()\n"
+            "zeros[::2_000_000] = 1\n"
+            "assert resident() - before < 10e6\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def test_pages_are_as_the_user_wants_them(self, monkeypatch):
+        monkeypatch.setenv("NUMPY_MADVISE_HUGEPAGE", "1")
+        machine.keep_pages_small()
+        assert os.environ["NUMPY_MADVISE_HUGEPAGE"] == "1"
+
     def test_installed_build_is_found(self):
         builds = machine.runtime_builds()
         assert len(builds) == 1

@@ -22,6 +22,7 @@ NEEDED = ("scan", "rating")
 GOOD, USABLE, EXCLUDE = RATINGS = ("good", "usable", "exclude")
 MAX_BYTES = 256 << 20
 SEPARATORS = "\t;,"
+WORKBOOK = "PK\x03"  # a ZIP archive, as .xlsx and .ods are
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def read_ratings(path: Path) -> Ratings:
     """
     try:
         text = read_foreign_text(path, MAX_BYTES)
+        if text.startswith(WORKBOOK):
+            raise UsageError(f"--ratings {path} is a workbook of a spreadsheet", "Save it as text, such as CSV.")
         title = text.partition("\n")[0]
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=next((s for s in SEPARATORS if s in title), "\t"))
         names = [name.strip() for name in next(lines, [])]

@@ -16,7 +16,7 @@ from bids_hsf.bids.names import ScanOutputs
 from bids_hsf.bids.output_dataset import STAGING, check_mounted, own_files
 from bids_hsf.bids.provenance import KnownFile, describe_file, is_other, read_provenance
 from bids_hsf.errors import StorageError
-from bids_hsf.files import STALE_SECONDS, TEMPORARY_NAME, remove_temporary, temporary_name
+from bids_hsf.files import STALE_SECONDS, TEMPORARY_NAME, move, remove_temporary, temporary_name
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Stage:
                 path.unlink(missing_ok=True)
             for place, path in places.items():
                 place.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(place)
+                move(path, place)
         except OSError as error:
             message = f"Cannot put {error.filename2 or error.filename} in its place: {error.strerror}"
             raise StorageError(message, "Check permissions; the same command goes on.") from error
@@ -137,5 +137,5 @@ def _keep_changed(outputs: ScanOutputs, paths: Sequence[Path]) -> None:
             continue
         kept = outputs.output_dir / "logs" / KEPT_FOLDER / time.strftime("%Y%m%dT%H%M%S") / path.name
         kept.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(kept)
+        move(path, kept)
         logger.warning("%s was changed after it had been written; it is replaced, and kept as %s", path, kept)

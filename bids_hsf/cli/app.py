@@ -22,7 +22,7 @@ from bids_hsf.cli.console import (
     show,
 )
 from bids_hsf.cli.hsf import is_hsf, translate
-from bids_hsf.machine import allowed_cores, check_threads
+from bids_hsf.machine import allowed_cores, check_threads, keep_pages_small
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.signals import stoppable
 
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None, seams: "Seams | None" = None) -> int
         return hsf_main(arguments[1:] if arguments[0] == "hsf" else arguments, seams)
     if is_comparison(arguments):
         return compare_main(arguments[1:])
+    keep_pages_small()
     # A log that cannot be written (full disk) is no reason to print tracebacks.
     logging.raiseExceptions = False
     console = Console()

@@ -8,6 +8,7 @@ from both sides. Where the first two fits find one size, and near the answer, th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from bids_hsf.localization.reduced_scan import ReducedScan
 from bids_hsf.localization.refinement import RefinementSettings, fit_affine
 from bids_hsf.localization.search import scaled
 from bids_hsf.localization.template import BRAIN_CENTER
+from bids_hsf.threads import spread
 
 EDGE_REFINEMENT = RefinementSettings(
     first_step_mm=2.0, last_step_mm=0.05, max_iterations=60, sampled_share=0.04, gradient_images=False
@@ -76,12 +78,17 @@ class BrainSize:
         return (self.high - self.low) / self.scale
 
 
-def brain_size(scan: ReducedScan, scan_from_template: Matrix, settings: SizeSettings = BRAIN_SIZE) -> BrainSize:
-    """Measure the brain in a scan, near a transform (4, 4) that leads there from template mm."""
+def brain_size(
+    scan: ReducedScan, scan_from_template: Matrix, settings: SizeSettings = BRAIN_SIZE, n_threads: int = 1
+) -> BrainSize:
+    """Measure the brain in a scan, near a transform (4, 4) that leads there from template mm.
+
+    Each fit keeps to one thread, so that the answer does not depend on their number.
+    """
     features = load_features()
     view = smooth(scan.fine, features.settings.fine_sigma)
 
-    def fitted(start: Matrix, scale: float) -> tuple[float, Matrix]:
+    def fitted(scale: float, start: Matrix) -> tuple[float, Matrix]:
         matrix, information = fit_affine(
             features.fine,
             features.brain_edge_mask,
@@ -92,14 +99,17 @@ def brain_size(scan: ReducedScan, scan_from_template: Matrix, settings: SizeSett
         )
         return information, matrix
 
-    fits = [fitted(scan_from_template, scale) for scale in settings.starts]
+    with spread(n_threads) as share:
+        fits = list(share(fitted, settings.starts, repeat(scan_from_template)))
     first = _size([matrix for _, matrix in sorted(fits, key=lambda fit: -fit[0])])
     checked = float(np.linalg.det(scan_from_template[:3, :3]))
     if first.spread <= settings.agreement and abs(first.scale / checked - 1) <= settings.nearness:
         return first
-    fits += [fitted(scan_from_template, scale) for scale in settings.further_starts]
-    _, best = max(fits, key=lambda fit: fit[0])
-    return _size([best, *(fitted(best, scale)[1] for scale in settings.returns)])
+    with spread(n_threads) as share:
+        fits += share(fitted, settings.further_starts, repeat(scan_from_template))
+        _, best = max(fits, key=lambda fit: fit[0])
+        returned = [matrix for _, matrix in share(fitted, settings.returns, repeat(best))]
+    return _size([best, *returned])
 
 
 def _size(matrices: Sequence[Matrix]) -> BrainSize:

@@ -6,7 +6,7 @@ part of it, what does not belong together loses little. Repeatability: how far a
 that begin on opposite sides of the answer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,12 @@ MIN_JOINED_QUALITY = 0.28  # two heads' votes must never be joined, whatever tha
 GOOD_QUALITY = 0.33  # with less it is worth a look
 MIN_QUALITY = 0.1  # to look for the hippocampi where the other scan has them: the place is judged afterwards
 MAX_DISAGREEMENT_MM = 3.0
+
+# No scan alone tells the left of a head from its right, two tell whether they agree: seven pairs of five heads had 0.48
+# to 0.84 as they are, and 0.35 to 0.62 times that with one of them mirrored. Two different heads have 0.9 times, a
+# template that is symmetric once. A pair this good is not asked.
+UNASKED_QUALITY = 0.45
+MIRRORED_RATIO = 1.3
 
 # Heads move little between two scans of a session, and do not change their size.
 RIGID_SEARCH = SearchSettings(shift_mm=5.0, turn_degrees=4.0, log_scale=0.0)
@@ -79,11 +85,24 @@ class Coregistration:
         Share of the mutual information that a displacement of 4 mm costs, 0 to 1.
     disagreement_mm : float
         Largest distance, within 40 mm of the middle of the head, between the answers of two searches.
+    mirrored_quality : float
+        The quality that the second scan would have as its mirror image; 0 where its own is above all doubt.
     """
 
     reference_from_second: Matrix
     quality: float
     disagreement_mm: float
+    mirrored_quality: float = 0.0
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether left and right are exchanged in one of the two scans."""
+        return self.mirrored_quality >= max(GOOD_QUALITY, MIRRORED_RATIO * self.quality)
+
+    @property
+    def qualities(self) -> str:
+        """Tell both figures."""
+        return f"quality {self.mirrored_quality:.2f}, as it is {self.quality:.2f}"
 
     def is_usable(self, min_quality: float = MIN_QUALITY) -> bool:
         """Whether the two scans come together."""
@@ -105,6 +124,12 @@ class Coregistration:
         ScanError
             The two scans, which are named in the message, do not come together.
         """
+        if self.is_mirrored:
+            raise ScanError(
+                f"{second} fits {reference} only as a mirror image ({self.qualities}): left and right are exchanged in "
+                "one of both",
+                "Another scan of this person tells which one it is; convert that one anew.",
+            )
         if self.is_usable(MIN_JOINED_QUALITY):
             return self
         raise ScanError(
@@ -137,6 +162,21 @@ def coregister(
     Coregistration
         Good or bad; see `Coregistration.checked`.
     """
+    found = _coregistered(reference, reference_grid, second, second_grid, settings)
+    if found.quality >= UNASKED_QUALITY:
+        return found
+    mirrored = _coregistered(reference, reference_grid, second[::-1], second_grid, settings)
+    return replace(found, mirrored_quality=mirrored.quality)
+
+
+def _coregistered(
+    reference: NDArray[Any],
+    reference_grid: Grid,
+    second: NDArray[Any],
+    second_grid: Grid,
+    settings: CoregistrationSettings,
+) -> Coregistration:
+    """Register two images as they are."""
     # The smaller field of view is sampled: a slab lies in the whole head, not the head in the slab.
     second_is_smaller = _extent(second_grid) < _extent(reference_grid)
     reduced = [

@@ -23,6 +23,7 @@ N_SHADING_PASSES = 2
 
 # Blocks may be this much larger than asked: two voxels of 1.05 mm still make one of "at most 2 mm".
 BLOCK_TOLERANCE = 1.05
+BLOCKS_AT_ONCE = 16  # along the first axis
 # Where a Gaussian ends, in standard deviations.
 GAUSSIAN_TRUNCATION = 3
 
@@ -47,13 +48,23 @@ def shrink(intensities: Intensities, voxel_mm: float) -> Intensities:
     most = np.maximum(np.array(intensities.values.shape) // 4, 1)
     factors = np.clip(BLOCK_TOLERANCE * voxel_mm // intensities.grid.voxel_sizes, 1, most).astype(int)
     values = intensities.values
-    for axis, factor in enumerate(factors):
-        if factor > 1:
-            values = _mean_of_slices(values, axis, int(factor))
+    if (factors > 1).any():
+        length = len(values) // factors[0] * factors[0]
+        slab = BLOCKS_AT_ONCE * factors[0]  # what comes of the first axis alone is as large as half a scan
+        parts = [values[first : min(first + slab, length)] for first in range(0, length, slab)]
+        values = np.concatenate([_mean_of_blocks(part, factors) for part in parts])
     affine = intensities.grid.affine.copy()
     affine[:3, 3] = intensities.grid.to_mm((factors - 1) / 2)
     affine[:3, :3] *= factors
     return Intensities(np.asarray(values, dtype=np.float32), Grid(shape_of(values), affine))
+
+
+def _mean_of_blocks(values: NDArray[Any], factors: NDArray[np.int_]) -> NDArray[Any]:
+    """Mean of blocks of so many voxels along each axis."""
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            values = _mean_of_slices(values, axis, int(factor))
+    return values
 
 
 def _mean_of_slices(values: NDArray[Any], axis: int, factor: int) -> FloatArray:
@@ -82,7 +93,8 @@ def smooth(intensities: Intensities, sigma_mm: float) -> Intensities:
 def from_background(intensities: Intensities) -> Intensities:
     """Shift intensities so that the background lies at 0; nothing is below."""
     low = np.percentile(intensities.values[::2, ::2, ::2], DARK_PERCENTILE)
-    return Intensities(np.maximum(intensities.values - np.float32(low), 0), intensities.grid)
+    values = intensities.values - np.float32(low)
+    return Intensities(np.maximum(values, 0, out=values), intensities.grid)
 
 
 def foreground_threshold(values: FloatArray) -> float:

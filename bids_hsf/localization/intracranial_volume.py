@@ -19,7 +19,7 @@ MAX_SPREAD = 0.1
 RANGE_MM3 = (0.8e6, 2.3e6)
 
 
-def intracranial_volume(candidate: Candidate, scan: ReducedScan) -> tuple[float | None, str | None]:
+def intracranial_volume(candidate: Candidate, scan: ReducedScan, n_threads: int = 1) -> tuple[float | None, str | None]:
     """Volume in mm3 of the template's brain mask, sulci and ventricles included, times the scale; or why not.
 
     Both where it was measured, but is no size of a head.
@@ -33,7 +33,7 @@ def intracranial_volume(candidate: Candidate, scan: ReducedScan) -> tuple[float 
         return None, "the localization is doubtful"
     template = load_template()
     template_mm3 = float(template.brain.sum()) * template.grid.voxel_volume
-    size = brain_size(scan, candidate.scan_from_template)
+    size = brain_size(scan, candidate.scan_from_template, n_threads=n_threads)
     if size.spread > MAX_SPREAD:
         low, high = size.low * template_mm3 / 1e6, size.high * template_mm3 / 1e6
         return None, f"the size of the brain is not steady: {low:.2f} to {high:.2f} l under small changes of the fit"

@@ -14,10 +14,12 @@ from bids_hsf.findings import Finding, Weight
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.labels import SIDE_NAMES
 from bids_hsf.localization.candidates import Candidate, judged, quality_in_place
+from bids_hsf.localization.features import load_features
 from bids_hsf.localization.intracranial_volume import intracranial_volume
 from bids_hsf.localization.location import DOUBTFUL_QUALITY, WHOLE_HIPPOCAMPUS_SHARE, Location, rotation_part
 from bids_hsf.localization.own_hippocampi import REFUSED, with_own_hippocampi
 from bids_hsf.localization.reduced_scan import ReducedScan
+from bids_hsf.localization.refinement import import_simpleitk
 from bids_hsf.localization.strategy import best_candidate
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,15 @@ MOST_OF_A_HIPPOCAMPUS = 0.9
 MIN_DOUBTFUL_COVERAGE = 0.5
 
 
+def make_ready() -> None:
+    """Import and prepare now what every search needs, once a process: meanwhile another thread can do something else.
+
+    A third of a second.
+    """
+    load_features()
+    import_simpleitk()
+
+
 def locate(
     data: NDArray[Any],
     grid: Grid,
@@ -40,8 +51,9 @@ def locate(
     orientation_known: bool = True,
     reference: Location | None = None,
     own: Mapping[str, Matrix] | None = None,
+    n_threads: int = 1,
 ) -> Location:
-    """Find the hippocampi of a scan, on one thread: float sums, and so the answer, would depend on the number.
+    """Find the hippocampi of a scan; the answer does not depend on the number of threads, each of which sums alone.
 
     Parameters
     ----------
@@ -57,6 +69,8 @@ def locate(
     own : mapping of str to array, (N, 3) float64, optional
         Hemisphere to points that fill its hippocampus in the scan's mm, from somebody's label map: they take the
         place of the template's, if they fit: else the provenance tells that they were not used.
+    n_threads : int
+        Of those fits of the head's size that do not wait for each other.
 
     Raises
     ------
@@ -82,7 +96,7 @@ def locate(
             odd_size_mm3=reference.odd_size_mm3,
         )
     else:
-        location = _with_size(location, candidate, scan)
+        location = _with_size(location, candidate, scan, n_threads)
     for finding in location.findings:
         logger.debug("Localization: %s", finding.text)
     return location
@@ -117,9 +131,9 @@ def _described(candidate: Candidate, grid: Grid, orientation_known: bool) -> Loc
     )
 
 
-def _with_size(location: Location, candidate: Candidate, scan: ReducedScan) -> Location:
+def _with_size(location: Location, candidate: Candidate, scan: ReducedScan, n_threads: int = 1) -> Location:
     """Measure the head."""
-    size_mm3, reason = intracranial_volume(candidate, scan)
+    size_mm3, reason = intracranial_volume(candidate, scan, n_threads)
     if reason is None:
         return replace(location, etiv_mm3=size_mm3)
     return replace(location, etiv_reason=reason, odd_size_mm3=size_mm3)

@@ -16,7 +16,9 @@ from bids_hsf.localization.template import load_template
 # away have 0.35 or less, at 6 to 8 mm up to 0.65, at 4 to 6 mm up to 0.75.
 DOUBTFUL_QUALITY = 0.45
 
-# A whole hippocampus, but for what is lost at the border.
+# A whole hippocampus, but for what is lost at the border. Less is worth a look: fields of view cut through both
+# hippocampi of the example heads, from the front, behind and below, lost 0 to 3 % of the volume at 0.99 and more, 1 to
+# 7 % at 0.97, 2 to 7 % at 0.95, 7 to 10 % at 0.91.
 WHOLE_HIPPOCAMPUS_SHARE = 0.99
 
 # Extents (3,) in mm that a brain fills along the scan's axes; with less on one of them it is cut.

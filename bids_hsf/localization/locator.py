@@ -21,5 +21,6 @@ class Locator(Protocol):
         orientation_known: bool = True,
         reference: Location | None = None,
         own: Mapping[str, Matrix] | None = None,
+        n_threads: int = 1,
     ) -> Location:
         """Find them, or raise a `LocalizationError`."""

@@ -89,6 +89,13 @@ def carried_by_image(
             f"{quality:.2f}, expected {limit:g} or more)"
         )
         return CarriedHippocampi(None, REFUSED, (_unused(text, quality, limit),))
+    if together.is_mirrored:
+        text = (
+            f"the label map is not used: the image that it was drawn on fits only as a mirror image "
+            f"({together.qualities}): left and right are exchanged in one of both"
+        )
+        finding = _unused(text, together.mirrored_quality, together.quality)
+        return CarriedHippocampi(None, REFUSED, (replace(finding, weight=Weight.FAIL),))
     moved = {side: np.asarray(apply_affine(together.reference_from_second, points)) for side, points in own.items()}
     moved_mm = max(float(np.linalg.norm(moved[side] - points, axis=1).mean()) for side, points in own.items())
     if moved_mm < SAME_PLACE_MM:

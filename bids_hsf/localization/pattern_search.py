@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from bids_hsf.geometry import Matrix
 from bids_hsf.localization.metric import MutualInformation
+from bids_hsf.localization.rotations import rotation_matrices
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def pattern_search(
 
 def _about(center: Matrix, parameters: Matrix) -> Matrix:
     """Make transforms (B, 4, 4) about a centre of shifts in mm, rotation vectors in degrees, log stretches (B, 9)."""
-    turns = Rotation.from_rotvec(parameters[:, 3:6], degrees=True).as_matrix()
+    turns = rotation_matrices(parameters[:, 3:6])
     matrices = np.tile(np.eye(4), (len(parameters), 1, 1))
     matrices[:, :3, :3] = turns * np.exp(parameters[:, 6:])[:, None, :]
     matrices[:, :3, 3] = center + parameters[:, :3] - matrices[:, :3, :3] @ center

@@ -2,15 +2,17 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import SimpleITK as sitk
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from bids_hsf.geometry import FloatArray, Grid, Matrix
 from bids_hsf.localization.intensities import Intensities
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,11 @@ AFFINE_REFINEMENT = RefinementSettings(first_step_mm=2.0, last_step_mm=0.05, max
 RIGID_REFINEMENT = RefinementSettings(first_step_mm=1.0, last_step_mm=0.01, max_iterations=80, sampled_share=1 / 16)
 
 
+def import_simpleitk() -> None:
+    """Import SimpleITK now: a tenth of a second, and 90 MB, for which other commands than a run have no use."""
+    import SimpleITK  # noqa: F401
+
+
 def refine_affine(
     template: Intensities,
     mask: NDArray[np.bool_],
@@ -95,6 +102,8 @@ def fit_affine(
     settings: RefinementSettings = AFFINE_REFINEMENT,
 ) -> tuple[Matrix, float]:
     """Do as `refine_affine`, and give the mutual information in the end too; 0 where `start` is given back."""
+    import SimpleITK as sitk
+
     # SimpleITK knows no sheared grids: the scan is given in a space whose axes are its voxels' and whose unit is mm.
     sizes = scan.grid.voxel_sizes
     scan_from_work = scan.grid.affine @ np.diag([*(1 / sizes), 1.0])
@@ -118,6 +127,8 @@ def refine_rigid(
     settings: RefinementSettings = RIGID_REFINEMENT,
 ) -> Matrix:
     """Improve the six parameters of a rigid transform (4, 4) from one scan to another; otherwise as `refine_affine`."""
+    import SimpleITK as sitk
+
     transform = sitk.Euler3DTransform()
     _give(transform, start, center)
     darkened = [Intensities(_darkened(scan.values, settings), scan.grid) for scan in (fixed, moving)]
@@ -127,8 +138,10 @@ def refine_rigid(
 
 def _mattes_registration(
     fixed: Intensities, mask: NDArray[np.bool_], settings: RefinementSettings
-) -> sitk.ImageRegistrationMethod:
+) -> "sitk.ImageRegistrationMethod":
     """Prepare metric and optimizer."""
+    import SimpleITK as sitk
+
     registration = sitk.ImageRegistrationMethod()
     registration.SetMetricAsMattesMutualInformation(settings.n_bins)
     registration.SetMetricFixedMask(_itk_image(mask.astype(np.uint8), fixed.grid))
@@ -147,7 +160,7 @@ def _mattes_registration(
 
 
 def _optimized(
-    registration: sitk.ImageRegistrationMethod, transform: sitk.Transform, fixed: Intensities, moving: Intensities
+    registration: "sitk.ImageRegistrationMethod", transform: "sitk.Transform", fixed: Intensities, moving: Intensities
 ) -> Matrix | None:
     """Run a registration from a transform; None where the two images hardly overlap."""
     registration.SetOptimizerScalesFromPhysicalShift()
@@ -163,7 +176,7 @@ def _optimized(
     return matrix
 
 
-def _give(transform: sitk.Transform, matrix: Matrix, center: Matrix) -> None:
+def _give(transform: "sitk.Transform", matrix: Matrix, center: Matrix) -> None:
     """Set a transform of SimpleITK, and the point its parameters turn around."""
     transform.SetCenter(center.tolist())
     transform.SetMatrix(matrix[:3, :3].ravel().tolist())
@@ -177,8 +190,10 @@ def _darkened(values: FloatArray, settings: RefinementSettings) -> FloatArray:
     return np.minimum(values, ceiling)
 
 
-def _itk_image(values: NDArray[Any], grid: Grid) -> sitk.Image:
+def _itk_image(values: NDArray[Any], grid: Grid) -> "sitk.Image":
     """Wrap an array (X, Y, Z); SimpleITK calls its millimetres LPS, and is given RAS+ for all images alike."""
+    import SimpleITK as sitk
+
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
     image.SetSpacing(grid.voxel_sizes.tolist())
     image.SetDirection((grid.affine[:3, :3] / grid.voxel_sizes).ravel().tolist())

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from bids_hsf.geometry import Matrix
 from bids_hsf.localization.metric import MutualInformation
+from bids_hsf.localization.rotations import rotation_matrices
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def turned(matrices: Matrix, center: Matrix, steps: Matrix) -> Matrix:
     steps : array, (B, 7)
         Shift in mm, rotation vector in degrees, logarithm of the scale.
     """
-    turns = Rotation.from_rotvec(steps[:, 3:6], degrees=True).as_matrix() * np.exp(steps[:, 6])[:, None, None]
+    turns = rotation_matrices(steps[:, 3:6]) * np.exp(steps[:, 6])[:, None, None]
     moved = np.tile(np.eye(4), (len(steps), 1, 1))
     moved[:, :3, :3] = turns @ matrices[:, :3, :3]
     anchors = matrices[:, :3, :3] @ center + matrices[:, :3, 3] + steps[:, :3]

@@ -1,5 +1,6 @@
 """Who began with a scan: a record that goes with its end, and stays where the run was killed."""
 
+import logging
 import os
 import platform
 import signal
@@ -8,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,13 @@ from bids_hsf.files import is_held, read_json, sweep, write_json
 from bids_hsf.runs.jobs import Job
 from bids_hsf.runs.signals import Stopped
 
-BEAT_SECONDS = 30.0  # between two signs of life
-STALE_SECONDS = 180.0  # without one a run is gone; clocks of file servers differ less
+logger = logging.getLogger(__name__)
+
+ENDING = "_started.json"
+BEAT_SECONDS = 15.0  # between two signs of life
+STALE_SECONDS = 180.0  # without one a run is gone; where clocks are set, they differ less
+WRONG_SECONDS = 86400.0  # by which a clock may be slow: of older signs none is waited for
+WATCHES_SECONDS = 300.0  # what was seen once is not looked at again for so long
 
 # What schedulers call the job, in their own words: Slurm's arrays, its other jobs, PBS and Torque, LSF, SGE.
 JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
@@ -134,10 +141,12 @@ def read_beginning(path: Path) -> Beginning | None:
         return Beginning("?", "?", 0)
 
 
-def is_at_work(beginning: Beginning, record: Path, claim: Path) -> bool:
+def is_at_work(beginning: Beginning, record: Path, claim: Path, *, watch: bool = False) -> bool:
     """Whether who began with a scan still is at it: it holds the lock `claim`, or has touched its `record` since.
 
-    A lock that is free says something on the machine of its holder alone: not all file systems show it to others.
+    A lock that is free says something on the machine of its holder alone: not all file systems show it to others. Nor
+    are all clocks right: with `watch`, where the last sign of life is of no time at which a run would be at work, the
+    next one is waited for, once for all scans of an output folder.
     """
     if beginning.ended_by is not None:
         return False
@@ -145,6 +154,37 @@ def is_at_work(beginning: Beginning, record: Path, claim: Path) -> bool:
         return True
     if beginning.host == platform.node():
         return False
-    with suppress(OSError):
-        return time.time() - record.stat().st_mtime < STALE_SECONDS
-    return False
+    try:
+        age = time.time() - record.stat().st_mtime
+    except OSError:
+        return False
+    if abs(age) < STALE_SECONDS:
+        return True
+    if watch and age < WRONG_SECONDS:
+        return record.name in _seen_alive(_all_records(record), time.monotonic() // WATCHES_SECONDS)
+    return 0 > age > -WRONG_SECONDS
+
+
+def _all_records(record: Path) -> Path:
+    """Folder under which the records of all scans lie."""
+    return next((folder for folder in record.parents if folder.name == "logs"), record.parent)
+
+
+@lru_cache(maxsize=4)
+def _seen_alive(folder: Path, _period: float) -> frozenset[str]:
+    """Watch the records of beginnings for as long as it takes to see a sign of life; names of those that gave one."""
+    before = {path: _touched(path) for path in folder.rglob(f"*{ENDING}")}
+    seconds = 1.25 * BEAT_SECONDS
+    logger.info("Signs of life are of a time long past or to come: looking for %.0f s who still is at work", seconds)
+    time.sleep(seconds)
+    # What is gone by now has come to its end by itself.
+    return frozenset(path.name for path, touched in before.items() if _touched(path) != touched)
+
+
+def _touched(record: Path) -> int | None:
+    """Tell the time of the last sign of life: by opening the file, as a file server may tell what was a minute ago."""
+    try:
+        with record.open("rb") as stream:
+            return os.fstat(stream.fileno()).st_mtime_ns
+    except OSError:
+        return None

@@ -92,7 +92,7 @@ class Standing:
 def standing_of(job: Job) -> Standing:
     """Tell where a scan stands, and why."""
     sidecar = find_sidecar(job.outputs.sidecar)
-    state = judged(job, sidecar)
+    state = judged(job, sidecar, watch=True)
     if state is State.DONE:
         return Standing(job, state, look=() if sidecar is None else _to_look_at(sidecar))
     return Standing(job, state, _reason(job, state))
@@ -224,7 +224,7 @@ def _recorded(output_dir: Path) -> list[tuple[str, str, str]]:
         beginning = read_beginning(path) if path.name.endswith("_started.json") else None
         if beginning is not None:
             stem = path.name.removesuffix("_started.json")
-            held = is_at_work(beginning, path, path.with_name(f".{stem}.lock"))
+            held = is_at_work(beginning, path, path.with_name(f".{stem}.lock"), watch=True)
             rows.append((stem, "running" if held else "killed", beginning.told))
     return rows
 

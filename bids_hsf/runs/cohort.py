@@ -22,6 +22,7 @@ from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import BidsHsfError, NoInputError, NothingSelectedError
 from bids_hsf.hub.models import find_card
 from bids_hsf.runs import logs, overview
+from bids_hsf.runs.beginnings import ENDING as BEGUN_END
 from bids_hsf.runs.beginnings import is_at_work, read_beginning
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.group_table import failed_row, group_row, unfinished_row
@@ -30,7 +31,7 @@ from bids_hsf.segmentation.model import find_merge
 
 logger = logging.getLogger(__name__)
 
-FAILURE_END, BEGUN_END = "_failure.json", "_started.json"
+FAILURE_END = "_failure.json"
 UNKNOWN = "n/a"
 SHOWN_LABELS = 30
 NEVER_BEGUN = "it has not been segmented yet; run the participant level"
@@ -196,7 +197,7 @@ def _others(names: Names, told: Mapping[str, GroupRow | None]) -> Iterator[Group
         beginning = read_beginning(names.begun[stem]) if stem in names.begun else None
         if beginning is not None:  # later than a failure that is still recorded
             record = names.begun[stem]
-            held = is_at_work(beginning, record, record.with_name(f".{stem}.lock"))
+            held = is_at_work(beginning, record, record.with_name(f".{stem}.lock"), watch=True)
             state, reason = (NOT_BEGUN, AT_WORK) if held else (KILLED, beginning.told)
             yield unfinished_row(name, state, reason, model, scan)
         elif stem in names.failures:

@@ -151,12 +151,13 @@ def _pbs(launch: Launch) -> str:
     needs = launch.needs
     header = [
         "#PBS -N bids-hsf",
+        "#PBS -V",  # PATH and BIDS_HSF of the shell that submits; Slurm and LSF take them by themselves
         *([f"#PBS -J 1-{needs.n_tasks}%{AT_ONCE}"] if needs.n_tasks > 1 else []),
         f"#PBS -l select=1:ncpus={needs.cores}:mem={needs.task_gb}gb",
         f"#PBS -l walltime={_clock(needs.task_minutes)}",
         "#PBS -j oe",
     ]
-    submit = ["array=$(qsub launcher.sh)", f'qsub -W depend="afterany:$array" -- {_group_line(launch)}']
+    submit = ["array=$(qsub launcher.sh)", f'qsub -V -W depend="afterany:$array" -- {_group_line(launch)}']
     script = _script(launch, header, "PBS_ARRAY_INDEX", submit)
     # An array of one task is none to PBS.
     return script if needs.n_tasks > 1 else script.replace("${PBS_ARRAY_INDEX:?the number of the task}", "1")
@@ -178,14 +179,14 @@ def _lsf(launch: Launch) -> str:
 def _sge(launch: Launch) -> str:
     needs = launch.needs
     header = [
-        "#$ -N bids-hsf -S /bin/bash -cwd -j y",
+        "#$ -N bids-hsf -S /bin/bash -cwd -j y -V",
         f"#$ -t 1-{needs.n_tasks}",
         f"#$ -tc {AT_ONCE}",
         f"#$ -pe smp {needs.cores}",
         f"#$ -l h_vmem={math.ceil(needs.task_gb / needs.cores)}G",
         f"#$ -l h_rt={_clock(needs.task_minutes)}",
     ]
-    submit = ["qsub launcher.sh", f"qsub -hold_jid bids-hsf -b y {_group_line(launch)}"]
+    submit = ["qsub launcher.sh", f"qsub -V -hold_jid bids-hsf -b y {_group_line(launch)}"]
     return _script(launch, header, "SGE_TASK_ID", submit)
 
 

@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Thread
 
 from bids_hsf.errors import UsageError
 from bids_hsf.hub.cards import ModelCard
@@ -59,7 +61,14 @@ class Crew:
         return replace(self.resources, omp_nthreads=device.n_threads, device=device.name)
 
 
-def muster(todo: Sequence[Job], plan: Plan, config: Config, cores: Callable[[], int], make: MakeFunction) -> Crew:
+def muster(
+    todo: Sequence[Job],
+    plan: Plan,
+    config: Config,
+    cores: Callable[[], int],
+    make: MakeFunction,
+    make_ready: Callable[[], None],
+) -> Crew:
     """Choose an engine; the model's files are fetched and verified before any scan.
 
     Parameters
@@ -70,6 +79,8 @@ def muster(todo: Sequence[Job], plan: Plan, config: Config, cores: Callable[[], 
     cores : callable
         Tells how many cores this process may use.
     make : callable
+    make_ready : callable
+        What this process needs for scans of its own, beside the choice of the device.
     """
     resources = config.resources
     if resources.executor == "dask":
@@ -78,10 +89,12 @@ def muster(todo: Sequence[Job], plan: Plan, config: Config, cores: Callable[[], 
             resources.dask_scheduler, resources.dask_jobqueue, resources.nprocs, 60 * resources.dask_wait
         )
         return Crew(engine, partial(_open_on_worker, plan.card, config, make), resources)
-    return _local_crew(todo, plan, config, cores(), make)
+    return _local_crew(todo, plan, config, cores(), make, make_ready)
 
 
-def _local_crew(todo: Sequence[Job], plan: Plan, config: Config, cores: int, make: MakeFunction) -> Crew:
+def _local_crew(
+    todo: Sequence[Job], plan: Plan, config: Config, cores: int, make: MakeFunction, make_ready: Callable[[], None]
+) -> Crew:
     """Share this machine: its device is proved once for all processes."""
     ensemble = fetch(plan.card)
     networks = member_files(ensemble.member_paths, ensemble.card)
@@ -89,6 +102,9 @@ def _local_crew(todo: Sequence[Job], plan: Plan, config: Config, cores: int, mak
     resources = config.resources
     n_processes, n_threads = share_cores(resources, len(todo), cores, allowed_memory(), scan_mb)
     total_bytes = resources.mem_mb << 20 if resources.mem_mb else allowed_memory()
+    if n_processes == 1 and cores > 1:
+        # The networks are opened and tried by native code, which leaves the interpreter to others.
+        Thread(target=_quietly, args=(make_ready,), name="make ready").start()
     device = _chosen_device(config, networks, n_threads, total_bytes // n_processes)
     if resources.nprocs is None and _is_gpu(device):
         n_processes = min(n_processes, MAX_ON_GPU)
@@ -100,6 +116,12 @@ def _local_crew(todo: Sequence[Job], plan: Plan, config: Config, cores: int, mak
     engine = LocalPool(n_processes) if n_processes > 1 else InProcess()
     crew = Crew(engine, partial(make, networks, device), resources)
     return replace(crew, resources=crew.resources_on(device))
+
+
+def _quietly(make_ready: Callable[[], None]) -> None:
+    """Do what a scan needs ahead of it; what fails here fails there again, and is told."""
+    with suppress(Exception):
+        make_ready()
 
 
 def _open_on_worker(card: ModelCard, config: Config, make: MakeFunction) -> TaskFunction:

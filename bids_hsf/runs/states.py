@@ -33,12 +33,15 @@ def state_of(job: Job) -> State:
     return judged(job, find_sidecar(job.outputs.sidecar))
 
 
-def judged(job: Job, sidecar: Sidecar | None) -> State:
-    """Do the same where the sidecar of the result, if there is one, has been read."""
+def judged(job: Job, sidecar: Sidecar | None, *, watch: bool = False) -> State:
+    """Do the same where the sidecar of the result, if there is one, has been read.
+
+    With `watch` it may take a while to tell who still is at work, as `is_at_work` says; what is to be done is the same.
+    """
     if job.name_fault is not None:
         return State.FAILED
     if sidecar is None:
-        return _state_of_nothing(job)
+        return _state_of_nothing(job, watch)
     if sidecar.request != dict(job.request):
         return State.DIFFERENT
     if not all(path.exists() for path in job.expected_files):
@@ -49,11 +52,12 @@ def judged(job: Job, sidecar: Sidecar | None) -> State:
     return State.REPLACED if _replaced(job, known) else State.DONE
 
 
-def _state_of_nothing(job: Job) -> State:
+def _state_of_nothing(job: Job, watch: bool) -> State:
     """Where a scan without results stands: the latest record counts, that of a beginning."""
     beginning = read_beginning(job.outputs.started)
     if beginning is not None:
-        return State.RUNNING if is_at_work(beginning, job.outputs.started, job.outputs.claim) else State.KILLED
+        at_work = is_at_work(beginning, job.outputs.started, job.outputs.claim, watch=watch)
+        return State.RUNNING if at_work else State.KILLED
     return State.FAILED if job.outputs.failure.exists() else State.MISSING
 
 

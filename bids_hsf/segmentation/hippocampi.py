@@ -28,6 +28,7 @@ from bids_hsf.segmentation.sampling import looks, transforms_of
 from bids_hsf.segmentation.sampling_error import is_steady, sampling_error
 from bids_hsf.segmentation.volumes import Volumes, measure
 from bids_hsf.segmentation.votes import Predictor, Tally, Votes
+from bids_hsf.threads import spread
 
 FURTHER_MAPS = ("mutual_information", "expected_entropy", "vote_share")
 CERTAIN = {"vote_share": 1.0}  # what a map says where nothing is in doubt; 0 for the others
@@ -150,15 +151,13 @@ def segment(scans: Sequence[AlignedScan], location: Location, model: Model, opti
     MemoryLimitError
         Not even a part of a crop fits into the memory.
     """
-    crops = [crop for side in HEMISPHERES for crop in cut_crops(scans, location, side, model, options)]
-    votes = vote_on(crops, model, options)
-    sides = []
-    for side in HEMISPHERES:
-        (first, joined), *others = [pair for pair in zip(crops, votes, strict=True) if pair[0].hemisphere == side]
-        for crop, voted in others:
-            joined += voted.within(field_of_view(crop.scan.grid, crop.grid), joined)
-        sides.append(decide_on_scan(first, joined, model, options))
-    del votes, joined
+    with spread(model.device.n_threads) as share:
+        cut = share(lambda side: list(cut_crops(scans, location, side, model, options)), HEMISPHERES)
+        crops = [crop for side in cut for crop in side]
+        voted = list(zip(crops, vote_on(crops, model, options), strict=True))
+        by_side = ([pair for pair in voted if pair[0].hemisphere == side] for side in HEMISPHERES)
+        sides = list(share(lambda pairs: decide_together(pairs, model, options), by_side))
+    del voted
     release_memory()
     return join_sides(sides, scans[0].grid, model.labels, options)
 
@@ -228,6 +227,14 @@ def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) ->
             if plan.tolerance and all(is_steady(each, plan.tolerance) for each in votes):
                 break
     return votes
+
+
+def decide_together(voted: Sequence[tuple[Crop, Votes]], model: Model, options: Options) -> Hippocampus:
+    """Join the votes on one hippocampus in all contrasts, and decide on the voxels of the first."""
+    (first, joined), *others = voted
+    for crop, votes in others:
+        joined += votes.within(field_of_view(crop.scan.grid, crop.grid), joined)
+    return decide_on_scan(first, joined, model, options)
 
 
 def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> Hippocampus:

@@ -1,6 +1,7 @@
 """Where the time goes: one scan, stage by stage, on each execution provider, against the bare network passes.
 
-    python tests/benchmarks/speed.py [--scan T1w.nii.gz] [--models NAME ...] [--rounds 3] [--growth] [--json FILE]
+    python tests/benchmarks/speed.py [--scan T1w.nii.gz] [--models NAME ...] [--tta N] [--rounds 3] [--growth]
+                                     [--json FILE] [--tsv FILE]
 
 Each run is a process of its own with copies of one scan, so that the cost of starting shows in the first scan and not
 in the further ones. Stages are wall seconds of the main thread; what goes on beside it (the validator, the helper
@@ -9,6 +10,9 @@ thread that makes samples) stands in brackets and is not part of the sum. The pa
     - by a bare loop over plain ONNX Runtime sessions of the same provider, and
     - by the OpenVINO runtime itself with static shapes, where the package openvino is to be had
       (--openvino-python names another environment that has it).
+
+A further scan is held against its own passes in processor seconds, too, which bear a machine that others use: all from
+loading to the last picture, helper threads included. --tsv writes that down for the documentation.
 
 --growth measures how the cost grows with passes, members, voxels and scans instead.
 """
@@ -31,7 +35,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from measuring import REPOSITORY, app_command, machine, make_card, make_dataset, measure, table
+from measuring import REPOSITORY, app_command, machine, make_card, make_dataset, measure, table, write_rows
 
 SCAN = REPOSITORY / "tests" / "data" / "bids" / "sub-icbm152" / "anat" / "sub-icbm152_T1w.nii.gz"
 NETWORK = REPOSITORY / "models_hub" / "longaxis" / "single.onnx"
@@ -58,13 +62,13 @@ STAGES = (
 TIMED = {
     "index": ("workflow:make_plan",),
     "validate": ("bids.validation:read_report",),
-    "device": ("workflow:choose_device",),
+    "device": ("runs.scheduling:choose_device",),
     "load": ("workflow:check_memory", "workflow:load_scan"),
     "register": ("workflow:locate_scans",),
     "crop": ("segmentation.hippocampi:show",),
     "passes": ("networks.predictor:OnnxPredictor.__call__", "networks.predictor:OnnxPredictor.__init__"),
-    "augment": ("segmentation.votes:_prepare",),
-    "invert": ("segmentation.votes:_Tally.add_pass",),
+    "augment": ("segmentation.votes:Tally._prepare",),
+    "invert": ("segmentation.votes:Tally._add_pass",),
     "restore": ("segmentation.hippocampi:decide_on_scan", "segmentation.hippocampi:join_sides"),
     "write": ("workflow:write_result",),
     "report": ("workflow:write_subject_report",),
@@ -83,6 +87,8 @@ def main() -> None:
         subject["growth"] = growth(options)
     else:
         subject["runs"] = [compare(model, device, options) for device in options.devices for model in options.models]
+    if options.tsv:
+        write_rows(options.tsv, [further_row(run) for run in subject["runs"]])
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(subject, indent=2))
@@ -101,7 +107,9 @@ def parse() -> argparse.Namespace:
         "--validate", action="store_true", help="let the app validate the dataset, as it does by default"
     )
     parser.add_argument("--openvino-python", type=Path, default=Path(sys.executable))
+    parser.add_argument("--tta", type=int, help="random views beside the plain pass, instead of the model's number")
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--tsv", type=Path)
     parser.add_argument("--json", type=Path, default=REPOSITORY / "bench" / "speed.json")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
@@ -124,6 +132,7 @@ def compare(model: str, device: str, options: argparse.Namespace) -> dict[str, A
     first, further = ({s: median(run[k].get(s, 0.0) for run in rounds) for s in STAGES} for k in ("first", "further"))
     totals = {key: median(run[key] for run in rounds) for key in ("whole", "first_scan", "further_scan", "passes_only")}
     bare = median(run["bare"] for run in rounds)
+    cpu_share = median(run["further_cpu"] / run["passes_cpu"] for run in rounds)
     openvino = [run["openvino"] for run in rounds]
     native = None if None in openvino else median(openvino)
     print(f"\n{model} on {device}, {options.threads} thread(s), {rounds[0]['n_passes']} passes a scan")
@@ -137,6 +146,7 @@ def compare(model: str, device: str, options: argparse.Namespace) -> dict[str, A
     print(f"bare ONNX Runtime loop over one scan's passes: {bare:.3f} s")
     print(f"  passes of the app are {totals['passes_only'] / bare:.2f} times that")
     print(f"  a further scan is {totals['further_scan'] / bare:.2f} times that")
+    print(f"in processor seconds, a further scan is {cpu_share:.2f} times its passes")
     print(
         f"OpenVINO itself, static shapes: {native:.3f} s" if native else "OpenVINO itself: package openvino not found"
     )
@@ -151,8 +161,22 @@ def compare(model: str, device: str, options: argparse.Namespace) -> dict[str, A
         "bare_onnxruntime": bare,
         "bare_openvino": native,
         "further_scan_over_bare": totals["further_scan"] / bare,
+        "further_cpu": median(run["further_cpu"] for run in rounds),
+        "passes_cpu": median(run["passes_cpu"] for run in rounds),
+        "further_cpu_over_passes": cpu_share,
         "peak_mb": peak,
         "rounds": rounds,
+    }
+
+
+def further_row(run: dict[str, Any]) -> dict[str, object]:
+    """Tell what a further scan costs beside its passes, in processor seconds."""
+    return {
+        "model": run["model"],
+        "passes": run["rounds"][0]["n_passes"],
+        "further scan, cpu seconds": f"{run['further_cpu']:.2f}",
+        "its passes": f"{run['passes_cpu']:.2f}",
+        "times": f"{run['further_cpu_over_passes']:.2f}",
     }
 
 
@@ -162,6 +186,7 @@ def one_run(model: str, device: str, options: argparse.Namespace) -> dict[str, A
         bids_dir = make_dataset([options.scan] * options.scans, folder / "bids")
         flags = ["--device", device, "--omp-nthreads", str(options.threads), "--nprocs", "1"]
         flags += [] if options.validate else ["--skip-bids-validation"]
+        flags += [] if options.tta is None else ["--tta", str(options.tta)]
         arguments = app_command(bids_dir, folder / "out", model, *flags)[3:]
         record = folder / "record.json"
         command = [sys.executable, __file__, "--child", str(record), "--", *arguments]
@@ -177,7 +202,11 @@ def one_run(model: str, device: str, options: argparse.Namespace) -> dict[str, A
 
 
 def summarize(
-    child: dict[str, Any], whole: float, peak_mb: int, bare: float | None, native: float | None
+    child: dict[str, Any],
+    whole: float,
+    peak_mb: int,
+    bare: float | None,
+    native: float | None,
 ) -> dict[str, Any]:
     """First scan with all that is done once, and the mean of the others."""
     scans, walls = child["scans"], child["walls"]
@@ -200,6 +229,8 @@ def summarize(
         "further_scan": further_scan,
         "passes_only": further["passes"] if others else first["passes"],
         "n_passes": len(child["passes"]),
+        "further_cpu": median(child["busy"][1:]) if n_scans > 1 else 0.0,
+        "passes_cpu": median(child["busy_passing"][1:]) if n_scans > 1 else 0.0,
         "bare": bare,
         "openvino": native,
         "peak_mb": peak_mb,
@@ -238,6 +269,8 @@ class Stopwatch:
         # Before the first scan, the scans, after the last one.
         self.scans: list[dict[str, float]] = [{}]
         self.walls: list[float] = []
+        self.busy: list[float] = []  # seconds of the processor, and those of the passes
+        self.busy_passing: list[float] = []
         self.threads = threading.local()
 
     @contextmanager
@@ -292,15 +325,22 @@ def run_instrumented(record: Path, arguments: list[str]) -> None:
         if len(watch.scans) == 2:  # of the first scan
             passes.append((str(network.path), tensor.shape[2:]))
             providers.append(network.session.get_providers()[0])
-        return run(network, tensor)
+        busy = time.process_time()
+        try:
+            return run(network, tensor)
+        finally:
+            if watch.busy_passing:
+                watch.busy_passing[-1] += time.process_time() - busy
 
     def timed_scan(*args: Any, **kwargs: Any) -> Any:
         watch.scans.append({})
-        started = time.perf_counter()
+        watch.busy_passing.append(0.0)
+        started, busy = time.perf_counter(), time.process_time()
         try:
             return process_scan(*args, **kwargs)
         finally:
             watch.walls.append(time.perf_counter() - started)
+            watch.busy.append(time.process_time() - busy)
             if len(watch.walls) == n_scans:
                 watch.scans.append({})
 
@@ -309,6 +349,7 @@ def run_instrumented(record: Path, arguments: list[str]) -> None:
     watch.scans[0]["start"] = time.perf_counter() - float(os.environ[STARTED])
     code = app.main(arguments, workflow.Seams(draw=watch.wrap("figures", draw_figures)))
     outcome = {"scans": watch.scans, "walls": watch.walls, "passes": passes, "provider": providers[0]}
+    outcome |= {"busy": watch.busy, "busy_passing": watch.busy_passing}
     record.write_text(json.dumps({**outcome, "ended": time.perf_counter()}))
     sys.exit(code)
 

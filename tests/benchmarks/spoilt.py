@@ -111,15 +111,12 @@ SPOILS = (
     Spoil("voxels of 1 x 3 x 1 mm", coarse((1.0, 3.0, 1.0)), whole_heads=True),
     Spoil("voxels of 2 x 2 x 5 mm", coarse((2.0, 2.0, 5.0)), whole_heads=True),
     Spoil("voxels of 2 x 2 x 5 mm, noise 20 %", then(coarse((2.0, 2.0, 5.0)), noise(0.20)), whole_heads=True),
+    # In a crop there is no other side, against which alone they show.
     *(
-        Spoil(f"tumour {radius:g} mm, {name}", tumour(radius, level))
+        Spoil(f"tumour {radius:g} mm, {name}", tumour(radius, level), whole_heads=True)
         for radius in (4.0, 6.5, 9.0, 12.0)
         for name, level in (("grey", 0.5), ("as bright as grey matter", 0.65), ("moderately bright", 0.8))
     ),
-    Spoil("cut in front, 5 %", cut(1, False, 0.95), whole_heads=True),
-    Spoil("cut in front, 15 %", cut(1, False, 0.85), whole_heads=True),
-    Spoil("cut behind, 10 %", cut(1, True, 0.1), whole_heads=True),
-    Spoil("cut below, 10 %", cut(2, True, 0.1), whole_heads=True),
     Spoil("mirrored", mirrored, whole_heads=True, is_untold=True),
 )
 UNTOLD = frozenset(spoil.name for spoil in SPOILS if spoil.is_untold)

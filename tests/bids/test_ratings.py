@@ -57,6 +57,7 @@ def test_spreadsheets_may_have_saved_it(tmp_path: Path, separator: str, coding: 
         (TITLE + "\tm\tgood\t\t\n", "line 2: the scan is missing"),
         (TITLE + "a\tm\tgood\t\t\na\tm\texclude\t\t\n", "line 3: a is rated exclude, and good in line 2"),
         (TITLE + "\udc81\n", "cannot be read"),
+        ("PK\x03\x04\n", "is a workbook of a spreadsheet"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, said: str) -> None:

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -7,7 +8,7 @@ import pytest
 
 from bids_hsf.bids.names import ScanOutputs, scan_outputs
 from bids_hsf.bids.output_dataset import STAGING, prepare_output_dir
-from bids_hsf.bids.provenance import Provenance
+from bids_hsf.bids.provenance import Provenance, is_other, read_provenance
 from bids_hsf.bids.staging import Stage, together
 from bids_hsf.errors import StorageError
 
@@ -147,6 +148,27 @@ def test_a_folder_that_goes_meanwhile_is_told_and_nothing_is_put_in_its_place(ou
         write_all(stage)
         (outputs.output_dir / "dataset_description.json").unlink()
     assert not outputs.dseg.exists()
+
+
+def test_folders_of_the_output_may_lie_on_other_disks(outputs: ScanOutputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = Path.replace
+
+    def within_a_disk(path: Path, place: Path) -> Path:
+        if path.parent != place.parent:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path), None, str(place))
+        return rename(path, place)
+
+    monkeypatch.setattr(Path, "replace", within_a_disk)
+    finished(outputs)
+    (known,) = [each for each in read_provenance(outputs.provenance).outputs if each.path.endswith("_dseg.tsv")]
+    assert not is_other(outputs.table, known)
+    assert outputs.table.stat().st_mtime_ns == known.modified_ns  # or a later run would read all of it
+    outputs.table.write_text("mended")
+    finished(outputs, "new")
+    assert contents(outputs) == ["new"] * 3
+    (kept,) = (outputs.output_dir / "logs" / "replaced").rglob("*_dseg.tsv")
+    assert kept.read_text() == "mended"
+    assert hidden(outputs) == []
 
 
 def test_what_cannot_be_replaced_is_told(outputs: ScanOutputs) -> None:

@@ -148,6 +148,10 @@ def test_import_takes_newer_ratings_and_tells_what_it_cannot_take(by_name, outpu
         "sub-11_ses-1_T1w": ("usable", "fine"),
         "sub-99_T1w": ("good", "n/a"),
     }
+    workbook = output_dir / "qc.xlsx"
+    workbook.write_bytes(b"PK\x03\x04\x14")
+    by_name.locator("#file").set_input_files(workbook)
+    said.get_by_text("qc.xlsx is a workbook: save it as text.").wait_for()
     other = output_dir / "other.tsv"
     other.write_text("a\tb\n1\t2\n")
     by_name.locator("#file").set_input_files(other)
@@ -161,7 +165,8 @@ TABLE = [["scan", "rating", "comment"], [SCAN, "Good", '"Höhe; ""quer"""'], [""
 @pytest.mark.parametrize(("separator", "coding"), [(";", "utf-8-sig"), ("\t", "utf-16"), (",", "cp1252")])
 def test_what_a_spreadsheet_has_saved_is_taken(page, output_dir, separator, coding):
     path = output_dir / "qc.csv"
-    path.write_bytes("\r\n".join(map(separator.join, TABLE)).encode(coding))
+    end = "\r" if coding == "cp1252" else "\r\n"
+    path.write_bytes(end.join(map(separator.join, TABLE)).encode(coding))
     page.locator("#file").set_input_files(path)
     page.get_by_text("1 rating(s) taken from qc.csv.").wait_for()
     rows = exported(page, output_dir)

@@ -29,3 +29,9 @@ def test_a_right_answer_takes_two_fits_and_a_wrong_one_all(
     assert found.low <= found.scale <= found.high
     assert found.spread < 0.05
     assert len(fits) == n_fits
+
+
+def test_size_does_not_depend_on_the_number_of_threads() -> None:
+    template = load_template()
+    scan, start = ReducedScan.of(template.t1w, template.grid), scaled(np.eye(4), BRAIN_CENTER, 1.1)
+    assert brain_size.brain_size(scan, start) == brain_size.brain_size(scan, start, n_threads=2)

@@ -205,6 +205,18 @@ def test_a_slab_is_located_through_the_guide(slab: HeadScan, t1w: HeadScan) -> N
     np.testing.assert_array_equal(found.location.scan_from_template, together.reference_from_second)
 
 
+def test_a_slab_whose_sides_are_exchanged_is_told(slab: HeadScan, t1w: HeadScan) -> None:
+    scan = load_scan(BIDS_DIR / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz")
+    head = replace(t1w, data=resample(scan.data, scan.grid, WHOLE))
+    own = head.data[:, 30:46]
+    for data, weights in ((own, []), (own[::-1].copy(), ["fail"])):
+        found = locate_head(replace(slab, data=data), guide=Guide(head.key, False, lambda: head), locator=StandIn())
+        told = [each for each in found.location.findings if each.code == "mirrored"]
+        assert [each.weight for each in told] == weights
+        assert found.location.provenance["Through"] == "sub-01_T1w"
+    assert "the scan fits sub-01_T1w only as a mirror image" in told[0].text
+
+
 def test_a_doubtful_scan_is_located_through_the_guide(t2w: HeadScan, t1w: HeadScan) -> None:
     locator = StandIn({id(t2w.data): 0.2})
     found = locate_head(t2w, guide=Guide(t1w.key, False, lambda: t1w), locator=locator)

@@ -81,6 +81,23 @@ def test_a_slab_on_either_side_is_found_the_same_each_time(brain: Brain) -> None
     np.testing.assert_allclose(back.reference_from_second @ found.reference_from_second, np.eye(4), atol=0.05)
 
 
+@pytest.mark.parametrize("part", [slice(None), slice(30, 50)])
+def test_a_scan_whose_sides_are_exchanged_is_told(part: slice) -> None:
+    scan = load_scan(BIDS_DIR / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz")
+    grid = Grid(SHAPE, AFFINE)
+    t1w = resample(scan.data, scan.grid, grid)
+    other = np.where(t1w > 0.1 * t1w.max(), t1w.max() - t1w, 0).astype(np.float32)[:, part]
+    place = grid.subgrid((0, part.start or 0, 0), (SHAPE[0], part.stop or SHAPE[1], SHAPE[2]))
+    right, exchanged = (coregister(t1w, grid, data, place) for data in (other, other[::-1].copy()))
+    assert right.checked("a", "b") is right
+    assert (right.is_mirrored, exchanged.is_mirrored) == (False, True)
+    assert exchanged.mirrored_quality == pytest.approx(right.quality, abs=0.05)
+    with pytest.raises(ScanError, match="b fits a only as a mirror image .* left and right are exchanged in one of"):
+        exchanged.checked("a", "b")
+    assert not Coregistration(np.eye(4), 0.19, 0.5, 0.26).is_mirrored  # two heads
+    assert not Coregistration(np.eye(4), 0.4, 0.5, 0.4).is_mirrored  # a symmetric one
+
+
 @pytest.mark.parametrize("spoil", ["upside down", "noise"])
 def test_what_does_not_belong_together_is_refused(brain: Brain, spoil: str) -> None:
     noise = np.random.default_rng(1).normal(100, 10, SHAPE).astype(np.float32)

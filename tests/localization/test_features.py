@@ -1,5 +1,7 @@
 """What registrations take from the template."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,9 @@ def test_share_of_the_brain_in_view() -> None:
     assert brain_share(np.eye(4), grid) == 1
     assert brain_share(np.eye(4), grid.subgrid((0, 0, 0), (48, 115, 97))) == pytest.approx(0.5, abs=0.05)
     assert brain_share(np.eye(4), Grid((4, 4, 4), np.eye(4) + 900 * np.eye(4, k=3))) == 0
+
+
+def test_threads_that_come_at_once_are_given_the_same_features() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: load_features(), range(4)))
+    assert all(each is found[0] for each in found)

@@ -1,6 +1,7 @@
 """Reduced images whose answers are known."""
 
 import numpy as np
+import pytest
 from blobs import CENTER, blob
 
 from bids_hsf.geometry import Grid
@@ -76,3 +77,15 @@ def test_smoothing_is_as_wide_along_thick_slices() -> None:
 def test_nothing_is_brighter_than_the_threshold_of_nothing() -> None:
     assert foreground_threshold(np.zeros(8, dtype=np.float32)) == 0
     assert 0 < foreground_threshold(np.ones(8, dtype=np.float32)) < 1
+
+
+@pytest.mark.parametrize("length", [31, 64, 67, 101])
+def test_a_long_scan_is_shrunk_as_its_parts_would_be(length: int) -> None:
+    values = np.random.default_rng(length).normal(size=(length, 9, 8)).astype(np.float32)
+    grid = Grid(values.shape, np.eye(4))
+    small = shrink(Intensities(values, grid), 2.0).values
+    kept = length // 2 * 2
+    means = values[:kept, :8].reshape(kept // 2, 2, 4, 2, 4, 2).astype(np.float64).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(small, means, atol=1e-6)
+    tail = shrink(Intensities(values[kept - 8 : kept], Grid((8, 9, 8), np.eye(4))), 2.0).values
+    np.testing.assert_array_equal(small[-4:], tail)

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_data import BIDS_DIR
 from nibabel.affines import apply_affine
 
 from bids_hsf.errors import UnreadableImageError
 from bids_hsf.findings import Finding
-from bids_hsf.geometry import Grid
+from bids_hsf.geometry import Grid, resample
+from bids_hsf.images import load_scan
 from bids_hsf.localization.candidates import Candidate
 from bids_hsf.localization.locate import locate
 from bids_hsf.localization.location import hippocampus_points
@@ -110,6 +112,17 @@ def test_a_map_of_another_head_is_not_used() -> None:
     assert found.points is None
     assert found.provenance == {"LabelMapUsed": False}
     assert "is no scan of this head" in found.remarks[0].text
+
+
+def test_a_map_whose_sides_are_exchanged_is_not_used() -> None:
+    scan = load_scan(BIDS_DIR / "sub-colin27" / "anat" / "sub-colin27_T1w.nii.gz")
+    grid = Grid((64, 76, 62), np.array([[3.0, 0, 0, -95], [0, 3, 0, -131], [0, 0, 3, -77], [0, 0, 0, 1]]))
+    head = resample(scan.data, scan.grid, grid)
+    found = carried_by_image(TEMPLATE.hippocampi, lambda: (head[::-1], grid), head, grid)
+    assert found.points is None
+    (remark,) = found.remarks
+    assert (remark.code, remark.weight) == ("label-map-unused", "fail")
+    assert "fits only as a mirror image" in remark.text
 
 
 def test_a_map_whose_image_cannot_be_read_is_taken_as_it_lies() -> None:

@@ -1,12 +1,16 @@
-"""What is loaded by what people type every day, and by that alone which asks for HSF's own way."""
+"""What is loaded by what people type every day, and what by that alone which needs it."""
 
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from fast_app import SEAMS
 from toy_runs import APP, HANG_SECONDS, Place
+
+from bids_hsf.cli.app import main
 
 # Runs command lines of the fast app in one process; tells after each what of TorchIO is loaded.
 SCRIPT = """
@@ -58,3 +62,36 @@ def test_torch_is_loaded_where_views_are_drawn_as_hsf_draws_them_and_nowhere_els
     assert found[-1][0] == found[0][0] == 0
     (record,) = (out / "logs").rglob("*_provenance.json")
     assert "torchio" in json.loads(record.read_text())["Packages"]
+
+
+def test_workflow_loads_neither_registration_nor_what_rotates_for_it() -> None:
+    # A tenth of a second each, and 90 MB: status, dry runs and launchers have no use for them.
+    code = "import sys, bids_hsf.workflow; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"SimpleITK", "scipy.spatial", "scipy.stats", "onnxruntime", "bids"} & set(done.stdout.split())
+
+
+def test_what_cannot_be_made_ready_ahead_is_left_to_the_scan(place: Place, tmp_path: Path) -> None:
+    calls = []
+
+    def make_ready() -> None:
+        calls.append("made ready")
+        raise MemoryError
+
+    words = place.words(tmp_path / "out", "participant", "--participant-label", "01")
+    assert main(words, replace(SEAMS, make_ready=make_ready)) == 0
+    assert calls == ["made ready"]
+    assert main(words, replace(SEAMS, make_ready=make_ready)) == 0
+    assert len(calls) == 1  # nothing was left to do
+
+
+def test_pages_are_asked_to_be_small_before_numpy_is_there() -> None:
+    code = (
+        "import sys\n"
+        "import bids_hsf.machine as machine\n"
+        "machine.keep_pages_small = lambda: print('numpy' in sys.modules)\n"
+        "from bids_hsf.cli.app import main\n"
+        "main(['/nowhere', '/nowhere/out', 'participant'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

@@ -1,6 +1,8 @@
 import json
 import os
 import platform
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from bids_hsf.runs.config import Config
 from bids_hsf.runs.jobs import Job
 from bids_hsf.runs.planning import plan_jobs
 from bids_hsf.runs.signals import Stopped
-from bids_hsf.runs.states import State, state_of
+from bids_hsf.runs.states import State, judged, state_of
 
 
 @pytest.fixture
@@ -77,6 +79,51 @@ def test_whoever_is_elsewhere_is_at_work_as_long_as_there_are_signs_of_life(job:
     with claimed(claim):
         assert is_at_work(elsewhere, record, claim)
     assert "killed without a word" in elsewhere.told
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_a_clock_that_is_wrong_by_hours_makes_nobody_killed_and_nobody_immortal(
+    job: Job, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    monkeypatch.setattr("bids_hsf.runs.beginnings.BEAT_SECONDS", 0.2)
+    records = [job.outputs.started, job.outputs.started.with_name("sub-01_T2w_started.json")]
+    records[0].parent.mkdir(parents=True)
+    over = threading.Event()
+
+    def touch(record: Path) -> None:
+        at = time.time() + 3600 * hours
+        os.utime(record, (at, at))
+
+    def live() -> None:
+        while not over.wait(0.05):
+            touch(records[0])
+
+    for record in records:
+        record.write_text(json.dumps(Beginning("today", "another", 7).to_json()))
+        touch(record)
+    living = threading.Thread(target=live)
+    living.start()
+    try:
+        alive, dead = (
+            is_at_work(Beginning("today", "another", 7), record, job.outputs.claim, watch=True) for record in records
+        )
+        assert alive
+        assert not dead
+        assert judged(job, None, watch=True) is State.RUNNING
+    finally:
+        over.set()
+        living.join()
+
+
+def test_old_signs_of_life_are_not_waited_for(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bids_hsf.runs.beginnings.time.sleep", lambda _seconds: pytest.fail("it waits"))
+    record = job.outputs.started
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps(Beginning("today", "another", 7).to_json()))
+    os.utime(record, (0, 0))
+    assert not is_at_work(Beginning("today", "another", 7), record, job.outputs.claim, watch=True)
+    os.utime(record, (time.time() - 3600,) * 2)
+    assert state_of(job) is State.KILLED  # a run that only wants to know what is to be done
 
 
 def test_a_record_that_is_damaged_still_tells_that_somebody_began(tmp_path: Path) -> None:

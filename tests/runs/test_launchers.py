@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -56,6 +57,48 @@ def test_a_script_runs_the_shard_of_its_task_with_the_same_words(kind: str, tmp_
     environment = {name: value for name, value in os.environ.items() if name != TASKS[kind]}
     alone = subprocess.run(["bash", str(tmp_path / "launcher.sh")], check=False, capture_output=True, env=environment)
     assert alone.returncode  # outside an array nothing is taken for the first shard
+
+
+# What a scheduler finds the array by, and what it tells a task, beside its number.
+ARRAYS = {
+    "slurm": (r"^#SBATCH --array=1-(\d+)", {"SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_JOB_ID": "12"}),
+    "pbs": (r"^#PBS -J 1-(\d+)", {"PBS_JOBID": "12[].server", "PBS_O_WORKDIR": "/"}),
+    "lsf": (r"^#BSUB -J \"bids-hsf\[1-(\d+)\]", {"LSB_JOBID": "12", "LSB_JOBNAME": "bids-hsf"}),
+    "sge": (r"^#\$ -t 1-(\d+)", {"JOB_ID": "12", "SGE_TASK_FIRST": "1", "SGE_TASK_STEPSIZE": "1"}),
+}
+# Those that give a job nothing of the shell that submits it, unless they are told to.
+FORGETFUL = {"pbs": r"^#PBS .*-V\b", "sge": r"^#\$ .*-V\b"}
+
+
+def submit(kind: str, script: Path, environ: dict[str, str]) -> None:
+    """Run all tasks of an array, as a scheduler would start them: far from the shell of who submits it."""
+    pattern, told = ARRAYS[kind]
+    text = script.read_text()
+    (count,) = re.findall(pattern, text, re.M)
+    exported = environ if kind not in FORGETFUL or re.search(FORGETFUL[kind], text, re.M) else {}
+    for number in range(1, int(count) + 1):
+        job = {"PATH": "/usr/bin:/bin", "HOME": "/", **exported, **told, TASKS[kind]: str(number)}
+        words, given = (["bash"], text) if kind == "lsf" else (["bash", str(script)], "")  # bsub < launcher.sh
+        subprocess.run(words, check=True, env=job, cwd="/", input=given, text=True)
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_every_task_of_an_array_finds_the_app_of_the_shell_that_submits_it(kind: str, tmp_path: Path) -> None:
+    fake = tmp_path / "an app" / "bids-hsf"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/bash\necho "${@: -2}" >>"$CALLS"\n')
+    fake.chmod(0o755)
+    script = tmp_path / "launcher.sh"
+    script.write_text(launcher_of(kind, launch(n_scans=4, n_participants=4, seconds=7200)))
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    calls = tmp_path / "calls"
+    submit(kind, script, {**os.environ, "PATH": f"{fake.parent}:{os.environ['PATH']}", "CALLS": str(calls)})
+    n_tasks = needs(n_scans=4, n_participants=4, seconds=7200).n_tasks
+    assert calls.read_text().splitlines() == [f"--shard {k}/{n_tasks}" for k in range(1, n_tasks + 1)]
+    calls.unlink()
+    container = {"BIDS_HSF": "env bids-hsf --cleanenv", "CALLS": str(calls), "PATH": f"{fake.parent}:/usr/bin:/bin"}
+    submit(kind, script, container)
+    assert len(calls.read_text().splitlines()) == n_tasks
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,16 @@ def test_outside_the_boxes_nothing_is_in_doubt(opened: Model) -> None:
     assert found.probabilities is None
 
 
+def test_sides_are_the_same_however_many_threads_share_them(tmp_path: Path, opened: Model) -> None:
+    twice = Model(opened.card, [tmp_path / "toy.onnx"], replace(CPU, n_threads=2))
+    scans = [head(), replace(head(1), key="sub-01_T2w")]
+    one, two = (segment(scans, UPRIGHT, each) for each in (opened, twice))
+    np.testing.assert_array_equal(one.label_map, two.label_map)
+    assert [side.hemisphere for side in two.sides] == ["L", "R"]
+    for a, b in zip(one.sides, two.sides, strict=True):
+        np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-6)
+
+
 def test_islands_go_unless_they_are_to_be_kept(opened: Model) -> None:
     kept = segment([head()], UPRIGHT, opened, Options(keep_islands=True)).label_map > 0
     cleaned = segment([head()], UPRIGHT, opened).label_map > 0

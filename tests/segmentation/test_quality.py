@@ -172,6 +172,25 @@ def test_of_two_that_are_unlike_the_one_that_does_not_fill_its_place_is_meant() 
     assert (unlike.weight, unlike.hemisphere) == ("check", "R")
 
 
+@pytest.mark.parametrize(("unsure", "weight"), [(0.005, None), (0.014, "note"), (0.03, "check")])
+def test_a_side_of_which_the_networks_are_less_sure_is_told(unsure: float, weight: str | None) -> None:
+    both = hippocampi()
+    left, right = both.sides
+    entropy = right.segmentation.entropy.copy()
+    entropy[right.segmentation.labels > 0] += unsure
+    changed = replace(right, segmentation=replace(right.segmentation, entropy=entropy))
+    scans = [AlignedScan("sub-01_T1w", IMAGE, GRID)]
+    quality = judge(replace(both, sides=(left, changed)), scans, HERE, CARD)
+    told = [each for each in quality.findings if each.code == "sides-apart"]
+    assert [each.weight for each in told] == ([] if weight is None else [weight])
+    for each in told:
+        assert (each.hemisphere, each.threshold) == ("R", 0.45)
+        assert "less sure of the right hippocampus than of the other one (predicted Dice 0." in each.text
+    cut = replace(HERE, coverage={"L": 1.0, "R": 0.9})
+    alone = judge(replace(both, sides=(left, changed)), scans, cut, CARD)
+    assert "sides-apart" not in {each.code for each in alone.findings}
+
+
 def test_contrasts_that_hardly_fit_are_told() -> None:
     scans = [AlignedScan("sub-01_T1w", IMAGE, GRID)]
     for quality, is_told in ((0.3, True), (0.5, False)):

@@ -10,7 +10,7 @@ const scanOf = (key) => key.split("\t")[0];
 const plain = (text) => text.replace(/\s+/g, " ").replaceAll('"', "'").trim();
 // To the second, in one form, so that times can be compared; "" for what is none.
 const timeOf = (text) => {
-  const time = Date.parse(text);
+  const time = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : NaN;
   return Number.isNaN(time) ? "" : `${new Date(time).toISOString().slice(0, 19)}Z`;
 };
 
@@ -119,7 +119,8 @@ class Ratings {
   // The newer one of two ratings stays; one without a model is of the scan by all of them. Returns what became of the
   // lines, or throws what is wrong with the file.
   takeTsv(text, known) {
-    const [head, ...rows] = rowsOf(text.replace(/^\uFEFF/, ""));
+    if (text.startsWith("PK\u0003")) throw new Error("a workbook: save it as text");
+    const [head, ...rows] = rowsOf(text.replace(/^\uFEFF/, "").replace(/\r\n?/g, "\n"));
     const names = head?.cells ?? [];
     const missing = ["scan", "rating"].filter((name) => !names.includes(name));
     if (missing.length) throw new Error(`no qc.tsv: it has no column ${missing.join(", ")}`);

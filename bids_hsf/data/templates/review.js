@@ -236,7 +236,7 @@ async function printAll() {
   at("place").textContent = n < rows.length ? `The first ${n} of ${rows.length} scans` : `${n} scans`;
   await allPictures();
   addEventListener("afterprint", draw, { once: true });
-  print();
+  window.print();
 }
 
 async function takeFile(file) {
@@ -340,7 +340,7 @@ at("next").addEventListener("click", () => goTo(current + 1));
 at("close").addEventListener("click", () => at("large").close());
 at("large").addEventListener("close", () => { draw(); goTo(current); });
 at("export").addEventListener("click", download);
-at("print").addEventListener("click", printAll);
+at("print-all").addEventListener("click", printAll);
 addEventListener("beforeprint", allPictures);
 at("import").addEventListener("click", () => at("file").click());
 at("file").addEventListener("change", () => { if (at("file").files.length) takeFile(at("file").files[0]).then(() => { at("file").value = ""; }); });
