@@ -60,7 +60,11 @@ def hsf_answers(_: str) -> str:
 
 def elsewhere(_: str) -> str:
     """List options of other programs that are not taken here, with what is answered."""
-    rows = [(", ".join(code(flag) for flag in flags.split()), plain(answer)) for answer, flags in GROUPS.items()]
+    rows = []
+    for answer, flags in GROUPS.items():
+        parts = re.split(r"(--[a-z-]+)", answer.replace("`", ""))  # options stay whole on a line
+        told = "".join(code(part) if part.startswith("--") else plain(part) for part in parts)
+        rows.append((", ".join(code(flag) for flag in flags.split()), told))
     return table(["option of another program", "answer"], rows)
 
 

@@ -41,6 +41,12 @@ def test_options_are_those_of_the_parser_with_their_spellings() -> None:
     assert "hsf-hub fetch" in parser_tables.hub_commands("")
 
 
+def test_options_of_other_programs_are_told_with_those_of_this_one() -> None:
+    table = parser_tables.elsewhere("")
+    assert "| `--cores`, `-c`, `--threads`" in table
+    assert "| `--nthreads` N is the number of cores |" in table
+
+
 def test_fields_are_explained_by_their_docstrings() -> None:
     table = code_tables.attributes("sidecars.Localization")
     assert "Template (MNI152 2009c) RAS+ mm to scan RAS+ mm." in table
