@@ -3,16 +3,15 @@
 import gzip
 import io
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from bids_hsf.doubtful_headers import doubtful_orientation, doubtful_sizes, longer, times
 from bids_hsf.errors import BidsHsfError, UnreadableImageError
 from bids_hsf.findings import Finding, Weight
 from bids_hsf.geometry import Grid, empty_for_canonical, to_canonical
@@ -33,7 +32,6 @@ AGAIN = "Copy, fetch or convert it again."
 LARGE_VOXELS = 1 << 26  # of these, memory is set aside only once all have been seen
 SURROUNDED = 0.5  # a bad voxel is a hole in tissue where at least so many of those around it are sound
 CLIPPED_SHARE = 0.2  # of the brighter half; where a converter has cut intensities off, white matter is all one value
-SIZE_TOLERANCE = 0.05  # between the voxel sizes of pixdim and of the sform
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,13 +101,13 @@ def _check_shape(image: nib.Nifti1Image, path: Path | str) -> None:
     spatial = shape[:3] if all(n == 1 for n in shape[3:]) else shape
     if len(spatial) != 3:
         raise UnreadableImageError(
-            f"{path} has shape {_times(shape)}, expected three axes and one volume",
+            f"{path} has shape {times(shape)}, expected three axes and one volume",
             "Average or pick one volume first; each output belongs to one image.",
         )
     if min(spatial) < MIN_AXIS_VOXELS:
-        raise UnreadableImageError(f"{path} has shape {_times(spatial)}: too thin to hold a hippocampus")
+        raise UnreadableImageError(f"{path} has shape {times(spatial)}: too thin to hold a hippocampus")
     if spatial[0] * spatial[1] * spatial[2] > MAX_VOXELS:
-        raise UnreadableImageError(f"{path} claims {_times(spatial)} voxels; at most {MAX_VOXELS:,} are accepted")
+        raise UnreadableImageError(f"{path} claims {times(spatial)} voxels; at most {MAX_VOXELS:,} are accepted")
 
 
 def _check_values(image: nib.Nifti1Image, path: Path | str) -> None:
@@ -125,7 +123,7 @@ def _check_affine(image: nib.Nifti1Image, path: Path | str) -> None:
         sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     low, high = VOXEL_SIZE_RANGE_MM
     if not np.isfinite(affine).all() or not ((sizes >= low) & (sizes <= high)).all():
-        message = f"{path} has voxels of {_times(sizes)} mm, expected {low:g} to {high:g} mm"
+        message = f"{path} has voxels of {times(sizes)} mm, expected {low:g} to {high:g} mm"
         raise UnreadableImageError(message, "Repair the affine in its header.")
     if abs(np.linalg.det(affine[:3, :3])) < 0.05 * float(np.prod(sizes)):
         raise UnreadableImageError(f"{path} has an affine whose axes (nearly) coincide", "Repair its header.")
@@ -139,7 +137,7 @@ def _check_size(image: nib.Nifti1Image, path: Path, size: int) -> None:
     held = size * MAX_DEFLATE_RATIO if path.suffix == ".gz" else size
     if isinstance(image, nib.Nifti1Image) and not claimed_end <= held:
         raise UnreadableImageError(
-            f"{path} is truncated: {size:,} bytes cannot hold the {_times(image.shape)} voxels of its header",
+            f"{path} is truncated: {size:,} bytes cannot hold the {times(image.shape)} voxels of its header",
             AGAIN,
         )
 
@@ -199,9 +197,9 @@ def _in_canonical_order(
     told = (
         not_finite,
         wild or _clipped(data),
-        _doubtful_orientation(image),
-        _doubtful_sizes(image),
-        _longer(n_behind),
+        doubtful_orientation(image),
+        doubtful_sizes(image),
+        longer(n_behind),
     )
     findings = tuple(found for found in told if found is not None)
     for finding in findings:
@@ -337,28 +335,6 @@ def _of_tissue(data: NDArray[np.float32], *, is_ours: bool) -> tuple[NDArray[np.
     return cut, Finding("intensities-replaced", Weight.NOTE, text, count)
 
 
-def _doubtful_orientation(image: nib.Nifti1Image) -> Finding | None:
-    """Say where left and right rest on a guess."""
-    header = image.header
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    if sform_code == 0 and qform_code == 0:
-        text = "the file does not say how the head lies (no sform, no qform): left and right may be swapped"
-        return Finding("orientation-unknown", Weight.CHECK, text)
-    if sform_code == 0 or qform_code == 0:
-        return None
-    try:
-        qform = header.get_qform()
-    except (ValueError, HeaderDataError):
-        qform = np.full((4, 4), np.nan)
-    extent = np.append(image.shape[:3], 1)
-    distance, limit = float(np.abs((header.get_sform() - qform) * extent).max()), 2 * max(header.get_zooms()[:3])
-    if distance <= limit:
-        return None
-    text = f"sform and qform disagree by up to {distance:.3g} mm; the sform is used"
-    figure = round(distance, 2) if np.isfinite(distance) else None
-    return Finding("sform-and-qform", Weight.CHECK, text, figure, round(float(limit), 2))
-
-
 def _clipped(data: NDArray[np.float32]) -> Finding | None:
     """Say where the bright end of an image is one single value: what told grey from white matter may be cut off."""
     bright = data > data.mean(dtype=np.float64)
@@ -367,34 +343,6 @@ def _clipped(data: NDArray[np.float32]) -> Finding | None:
         return None
     text = f"{share:.0%} of the brighter voxels have one and the same value: intensities are cut off, or this is a mask"
     return Finding("intensities-clipped", Weight.CHECK, text, round(share, 3), CLIPPED_SHARE)
-
-
-def _doubtful_sizes(image: nib.Nifti1Image) -> Finding | None:
-    """Say where pixdim contradicts the sform; with a qform, that of both transforms is said already."""
-    header = image.header
-    if int(header["sform_code"]) == 0 or int(header["qform_code"]) != 0:
-        return None
-    stated = np.asarray(header.get_zooms()[:3], dtype=float)
-    used = np.sqrt((np.asarray(image.affine, dtype=float)[:3, :3] ** 2).sum(axis=0))
-    worst = float(np.abs(stated / used - 1).max())
-    if worst <= SIZE_TOLERANCE:
-        return None
-    text = (
-        f"pixdim says voxels of {_times(stated)} mm, the sform {_times(used)} mm, which are used: volumes rest on them"
-    )
-    return Finding("voxel-sizes", Weight.CHECK, text, round(worst, 3) if np.isfinite(worst) else None, SIZE_TOLERANCE)
-
-
-def _longer(n_behind: int) -> Finding | None:
-    """Say where a file holds more than the voxels that its header claims."""
-    if not n_behind:
-        return None
-    text = f"{n_behind:,} byte(s) follow the last voxel of the header's shape: its shape or type may be wrong"
-    return Finding("file-longer", Weight.CHECK, text, float(n_behind))
-
-
-def _times(sizes: Iterable[float]) -> str:
-    return " x ".join(f"{n:.3g}" if isinstance(n, float) else f"{n}" for n in sizes)
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,23 +1,23 @@
 """Sidecars of label maps: what is known of a scan's result, written and read in one place."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bids_hsf import __version__
+from bids_hsf.bids.finding_fields import OLD_FINDINGS, finding_from_json, finding_to_json, older_findings
 from bids_hsf.bids.names import ScanOutputs, bids_uri
 from bids_hsf.bids.tables import TSV_COLUMNS
 from bids_hsf.bids.typed_json import Fields, ForeignFileError, NotWholeError
 from bids_hsf.files import read_text
-from bids_hsf.findings import Finding, Weight
+from bids_hsf.findings import Finding
 
 APP = "bids-hsf"
 NATIVE = "native"
 AGAIN = "run the participant level again"
 STRUCTURES = "Hippocampal segmentation; left structures have the model's index k, right ones 100 + k"
-OLD_FINDINGS = "Warnings"  # of the localization, in older versions: texts alone
 LONG_AXIS = "Hippocampal head (1), body (2) and tail (3); right ones 100 + k"
 
 Rows = tuple[tuple[float, ...], ...]
@@ -273,7 +273,7 @@ class Sidecar:
             "Model": self.model.to_json(),
             "Passes": self.passes,
             "Components": dict(self.components),
-            "Findings": [_finding_to_json(finding) for finding in self.findings],
+            "Findings": [finding_to_json(finding) for finding in self.findings],
             "PredictedDice": dict(self.predicted_dice),
             "Localization": self.localization.to_json(),
             **joined,
@@ -314,7 +314,7 @@ class Sidecar:
             request=fields.mapping("Request"),
             model=Model.from_json(fields.fields("Model")),
             localization=Localization.from_json(localization),
-            findings=(*map(_finding_from_json, fields.objects("Findings")), *_older_findings(localization)),
+            findings=(*map(finding_from_json, fields.objects("Findings")), *older_findings(localization)),
             predicted_dice=fields.numbers("PredictedDice"),
             passes=fields.number("Passes"),
             components=fields.numbers("Components"),
@@ -325,41 +325,6 @@ class Sidecar:
             description=fields.text("Description") or "",
             app_version=fields.fields("GeneratedBy").text("Version") or "unknown",
         )
-
-
-def _finding_to_json(finding: Finding) -> dict[str, Any]:
-    """Plain values, in the order of the file."""
-    return {
-        "Code": finding.code,
-        "Weight": str(finding.weight),
-        "Text": finding.text,
-        "Figure": finding.figure,
-        "Threshold": finding.threshold,
-        "Hemisphere": finding.hemisphere,
-        "Structure": finding.structure,
-    }
-
-
-def _finding_from_json(fields: Fields) -> Finding:
-    """Read what `_finding_to_json` gives."""
-    weight = fields.required("Weight")
-    if weight not in set(Weight):
-        raise NotWholeError(f"{fields.place}.Weight is {weight!r}, expected {', '.join(Weight)}")
-    return Finding(
-        code=fields.required("Code"),
-        weight=Weight(weight),
-        text=fields.required("Text"),
-        figure=fields.number("Figure"),
-        threshold=fields.number("Threshold"),
-        hemisphere=fields.text("Hemisphere"),
-        structure=fields.text("Structure"),
-    )
-
-
-def _older_findings(localization: Fields) -> Iterator[Finding]:
-    """Give what older versions wrote of the localization: nothing tells how much it matters."""
-    for text in localization.texts(OLD_FINDINGS):
-        yield Finding("warning", Weight.NOTE, text)
 
 
 def _is_foreign(content: Mapping[str, Any]) -> bool:
