@@ -1,12 +1,14 @@
 """Judge subfields networks on crops, without the app; onnxruntime.
 
     python judge_crops.py citi168 RESOURCES/CITI168 --networks NET.onnx ... [--figures DIR]
+    python judge_crops.py margins cit168/real.npz --networks NET.onnx ...
     python judge_crops.py msd Task04_Hippocampus --networks NET.onnx ... [--every 4] [--longaxis NET.onnx ...]
     python judge_crops.py pool POOL_DIR --only OASIS30ANTs --networks NET.onnx ...
 
 Several networks vote by their mean, each on the crop and its mirror image.
 
 citi168: mean T2w intensity of every label, SRLM against CA1 slice by slice of the body, and T1w against T2w.
+margins: Dice, and volume over the label's, by how far a crop reaches beyond the hippocampi of CIT168.
 msd: Dice of the whole hippocampus with the manual masks as they are and at this protocol's volume, and with the union
 of longaxis's labels; `--skip NAME_split.json` leaves out the cases that a network was trained on.
 pool: synthetic T1w- and T2w-like images of label maps, best of an atlas that the networks never saw; Dice a label, and
@@ -31,8 +33,10 @@ from scipy import ndimage
 from synthesis import T1W, T2W, known_means, rendered
 from torch import Tensor
 from torch.nn import functional as F
+from train import load_real, real_names_of
 
 N_BINS = 2000
+MARGINS_MM = (2, 4, 6, 8, 10, 12)
 MARGIN_VOXELS = 6  # added around a Task04 crop
 
 
@@ -85,6 +89,29 @@ def judge_citi168(arguments: argparse.Namespace, networks: Networks) -> None:
                 arguments.figures.mkdir(parents=True, exist_ok=True)
                 mosaic(arguments.figures / f"{name}_{contrast}.png", t2w, found)
         print("    T1w against T2w, Dice", {k: round(v, 2) for k, v in dice_by_group(*labels.values()).items()})
+
+
+def judge_margins(arguments: argparse.Namespace, networks: Networks) -> None:
+    cases = load_real(arguments.folder, {n for n in real_names_of(arguments.folder) if n.endswith("-45")})
+    print("Dice / volume over the label's:", *GROUPS)
+    for margin_mm in MARGINS_MM:
+        rows = []
+        for image, image_mm, labels, label_mm in cases.values():
+            box = ndimage.find_objects((labels.numpy() > 0).astype(int))[0]
+            middle = [(n - 1) / 2 for n in labels.shape]
+            ends = [
+                ((s.start - m) * label_mm - margin_mm, (s.stop - 1 - m) * label_mm + margin_mm)
+                for s, m in zip(box, middle, strict=True)
+            ]
+            axes = [torch.arange(low, high, VOXEL_MM) for low, high in ends]
+            points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+            crop = sample(image[None], image_mm, points)[0]
+            truth = sample(labels[None].float(), label_mm, points, mode="nearest")[0].numpy()
+            found = np.mean(networks.passes(crop, VOXEL_MM), axis=0).argmax(0)
+            volumes = [np.isin(found, g).sum() / np.isin(truth, g).sum() for g in GROUPS.values()]
+            rows.append([*dice_by_group(found, truth).values(), *volumes])
+        dices, ratios = np.mean(rows, axis=0).reshape(2, -1)
+        print(f"{margin_mm:3} mm", *(f"{d:.2f} / {r:.2f} " for d, r in zip(dices, ratios, strict=True)), flush=True)
 
 
 def msd_cases(folder: Path) -> Iterator[tuple[str, Tensor, float, np.ndarray]]:
@@ -164,7 +191,7 @@ def judge_synthetic(maps: Iterator[tuple[str, np.ndarray]], networks: Networks, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["citi168", "msd", "pool"])
+    parser.add_argument("kind", choices=["citi168", "margins", "msd", "pool"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--networks", type=Path, nargs="+", required=True)
     parser.add_argument("--longaxis", type=Path, nargs="*")
@@ -177,6 +204,8 @@ def main() -> None:
     networks = Networks(arguments.networks)
     if arguments.kind == "citi168":
         judge_citi168(arguments, networks)
+    elif arguments.kind == "margins":
+        judge_margins(arguments, networks)
     elif arguments.kind == "msd":
         judge_msd(arguments, networks)
     else:

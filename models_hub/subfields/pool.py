@@ -25,9 +25,11 @@ ALVEUS_ON = np.array([0, 0.1, 1.0, 1.0, 0.9, 0.5, 0.5])
 ALVEUS_MM = (0.0, 0.7)
 OVERLAY_MM = (0.0, 1.1)  # thickness upon CA1 to CA3 over what the head has there; the greater of both holds
 # The hippocampal-amygdaloid transition area, a tissue of its own in tpl-upenn, lies in front of the subfields and above
-# them; those who draw the whole hippocampus take it in, HippUnfold's subfields leave it out.
+# them; those who draw the whole hippocampus take it in, HippUnfold's subfields leave it out. In tpl-upenn it lies upon
+# the medial side of the head, over 74 to 91 % of the length, up to 2.5 mm thick.
 TRANSITION_MM = (-0.5, 2.2)  # thickness, none below nought
 TRANSITION_SHARE = 0.25  # of the length, from the front
+TRANSITION_TOWARD = (0.6, 0.8)  # to the front and up, on the medial side
 BEYOND_FREESURFER = (0.0, 0.35)  # share of the subiculum, from its medial end, that FreeSurfer may not take in
 MEAN_SCALE, SCALE_SD = 1.05, 0.07  # of an axis; the averages are of small heads
 # Knots of the deformations that atlas and head share, in mm, and the standard deviation of their displacement.
@@ -110,19 +112,30 @@ def with_alveus(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
     return covered
 
 
+def medial(hippocampus: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """From 0 in the lateral half of a left hippocampus to 1 at its medial end, of each voxel's nearest one."""
+    x = np.arange(len(hippocampus))[:, None, None]
+    middle = (x * hippocampus).sum((0, 2)) / np.maximum(hippocampus.sum((0, 2)), 1)
+    end = np.where(hippocampus, x, 0).max((0, 2))
+    y = nearest[1]
+    return np.clip((nearest[0] - middle[y]) / np.maximum(end - middle, 1)[y], 0, 1)
+
+
 def with_transition(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
-    """Cover the front of a label map at POOL_MM with grey matter that is none of the subfields."""
+    """Cover the head of a label map at POOL_MM with grey matter that is none of the subfields."""
     hippocampus = (labels > 0) & (labels < FIRST_TISSUE)
     box = ndimage.find_objects(hippocampus.astype(int))[0]
     near = tuple(slice(max(0, s.start - 6), s.stop + 6) for s in box)
     part = labels[near].copy()
     distance, nearest = ndimage.distance_transform_edt(~hippocampus[near], return_indices=True)
-    y = np.arange(part.shape[1])[None, :, None]
+    y, z = np.arange(part.shape[1])[None, :, None], np.arange(part.shape[2])
     held = np.flatnonzero(hippocampus[near].any(axis=(0, 2)))
     along = (nearest[1] - held[0]) / (held[-1] - held[0])  # from 0 at the tail's end to 1 in front
-    # Thickest in front, and none where it would lie behind the subfields.
-    layer = thickness_mm / POOL_MM * np.clip((along - 1 + TRANSITION_SHARE) / TRANSITION_SHARE, 0, 1)
-    layer = layer * np.clip((y - nearest[1]) / np.maximum(distance, 1e-6), 0, 1)
+    # Thickest in front, and on the medial side above; none where it would lie behind the subfields.
+    front, up = y - nearest[1], z - nearest[2]
+    above = medial(hippocampus[near], nearest) * (TRANSITION_TOWARD[0] * front + TRANSITION_TOWARD[1] * up)
+    toward = np.clip(np.maximum(front, above) / np.maximum(distance, 1e-6), 0, 1)
+    layer = thickness_mm / POOL_MM * np.clip((along - 1 + TRANSITION_SHARE) / (TRANSITION_SHARE / 2), 0, 1) * toward
     free = ~hippocampus[near] & ~filled(hippocampus[near], POOL_MM, 1.0)
     part[free & (distance - 0.5 < layer - 0.25)] = NUMBER["transition"]
     covered = labels.copy()

@@ -20,7 +20,8 @@ VOXEL_MM = 0.7
 N_CLASSES = 7
 WRINKLE_KNOTS, WRINKLE_VOXELS = 12, 0.8  # an axis; deviation of the displacement
 LOOSE_KNOTS, LOOSENESS = 9, 0.8  # an axis; deviation of the share of SRLM in a voxel of its border
-SIZES = {"tight": (40, 64, 40), "roomy": (48, 72, 48)}
+# As large as the crops that the app cuts, of hippocampi that lie aslant.
+SIZES = {"tight": (48, 64, 56), "roomy": (48, 72, 72)}
 
 
 def field_grid(grid: Tensor, image_shape: torch.Size, image_mm: float, shape: torch.Size, voxel_mm: float) -> Tensor:
