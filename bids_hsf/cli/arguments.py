@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 from bids_hsf import __version__
@@ -23,7 +24,7 @@ from bids_hsf.cli.actions import (
     shard_here,
     suffix_of,
 )
-from bids_hsf.cli.first_words import as_typed, asked_for_help, too_few
+from bids_hsf.cli.first_words import as_typed, asked_for_help, refuse_other_formats, too_few
 from bids_hsf.cli.habits import add_habits, take_habits
 from bids_hsf.cli.parser import POSITIONALS, Parser
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
@@ -292,6 +293,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     arguments = asked_for_help(arguments)
     habit = [argument for argument in arguments if argument.startswith("segmentation=")]
     options = vars(build_parser().parse_args([argument for argument in arguments if argument not in habit]))
+    refuse_other_formats(_words(options))
     _take_images(options)
     take_habits(options)
     for word in habit:
@@ -310,6 +312,12 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     return given
 
 
+def _words(options: dict[str, Any]) -> list[Path]:
+    """Gather what was typed without a flag."""
+    words = [options["bids_dir"], options["output_dir"], *map(path_of, options["levels"])]
+    return [word for word in words if word is not None]
+
+
 def _take_images(options: dict[str, Any]) -> None:
     """Tell images given by name from a dataset: what comes behind the last of them is the output folder.
 
@@ -320,8 +328,7 @@ def _take_images(options: dict[str, Any]) -> None:
     """
     if options.get("bids_dir") is None or not is_image_name(options["bids_dir"]):
         return
-    words = [options["bids_dir"], options["output_dir"], *map(path_of, options["levels"])]
-    words = [word for word in words if word is not None]
+    words = _words(options)
     images = list(takewhile(is_image_name, words))
     if len(images) == len(words):
         line = shlex.join(["bids-hsf", *map(as_typed, images), "results"])

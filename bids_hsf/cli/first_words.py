@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bids_hsf.bids.near_misses import FORMATS
 from bids_hsf.bids.selection import is_image_name
 from bids_hsf.errors import UsageError
 
@@ -28,6 +29,24 @@ def asked_for_help(arguments: Sequence[str]) -> list[str]:
     return list(arguments) if flag is None or Path(arguments[0]).exists() else [flag]
 
 
+def refuse_other_formats(words: Sequence[Path]) -> None:
+    """Say of an image that is no NIfTI one how it becomes one.
+
+    Raises
+    ------
+    UsageError
+        One of the words is its name, wherever it stands.
+    """
+    for word in words:
+        suffix = word.suffix.lower()
+        if suffix not in FORMATS or word.is_dir():
+            continue
+        typed, image = as_typed(word), f"{word.stem}.nii.gz"
+        then = f"Then: bids-hsf {shlex.quote(image)} OUTPUT_DIR"
+        first = shlex.join(["mri_convert", typed, image]) if suffix in FREESURFER else FORMATS[suffix]
+        raise UsageError(f"{typed} is no NIfTI image (.nii or .nii.gz)", f"First: {first}. {then}")
+
+
 def too_few(options: dict[str, Any]) -> UsageError:
     """Say what a line lacks, with the whole of it in the hint.
 
@@ -46,12 +65,6 @@ def too_few(options: dict[str, Any]) -> UsageError:
         )
     if words[0] in HUB_COMMANDS and not Path(words[0]).exists():
         return UsageError(f"{words[0]} is a command of hsf-hub", f"For example: hsf-hub {words[0]} --help")
-    if Path(words[0]).suffix.lower() in FREESURFER:
-        image = f"{Path(words[0]).stem}.nii.gz"
-        return UsageError(
-            f"{words[0]} is no NIfTI image (.nii or .nii.gz)",
-            f"First: {shlex.join(['mri_convert', words[0], image])}. Then: bids-hsf {shlex.quote(image)} OUTPUT_DIR",
-        )
     images = [word for word in words if is_image_name(Path(word))]
     if images:
         others = [word for word in words if word not in images]
