@@ -6,6 +6,7 @@ A spreadsheet may have saved it since: then semicolons or commas may part the co
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,7 @@ def read_ratings(path: Path) -> Ratings:
         text = read_foreign_text(path, MAX_BYTES)
         if text.startswith(WORKBOOK):
             raise UsageError(f"--ratings {path} is a workbook of a spreadsheet", "Save it as text, such as CSV.")
-        title = text.partition("\n")[0]
+        title = re.split("[\r\n]", text, maxsplit=1)[0]
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=next((s for s in SEPARATORS if s in title), "\t"))
         names = [name.strip() for name in next(lines, [])]
         _check_title(path, names)

@@ -34,10 +34,11 @@ def test_what_the_page_exports_and_what_editors_make_of_it(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("separator", ["\t", ";", ","])
 @pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_spreadsheets_may_have_saved_it(tmp_path: Path, separator: str, coding: str) -> None:
+@pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r"])
+def test_spreadsheets_may_have_saved_it(tmp_path: Path, separator: str, coding: str, line_end: str) -> None:
     rows = [TITLE.split(), ["a_T1w", "m", "good", '"Höhe; schräg, ""quer"""', "2026-11-28T10:00:00Z"], [""] * 5]
     path = tmp_path / "qc.csv"
-    path.write_bytes("\r\n".join(separator.join(row) for row in rows).encode(coding))
+    path.write_bytes(line_end.join(separator.join(row) for row in rows).encode(coding))
     rating = read_ratings(path).of("a_T1w", "m")
     assert (rating.rating, rating.comment) == ("good", 'Höhe; schräg, "quer"')
 
