@@ -173,10 +173,11 @@ def selected_participants(bids_dir: Path, selection: Selection) -> list[str]:
                 raise _no_participant(bids_dir, known)
             raise _unknown("participant", unknown, known)
     excluded = set(selection.excluded_participants)
-    for label in sorted(excluded):
-        if not is_participant(bids_dir, label):  # the one that was meant would be processed
-            meant = near(label, known_participants(bids_dir))
-            logger.warning("--exclude-participant-label %s: there is no such participant. %s", label, meant.strip())
+    strange = [label for label in sorted(excluded) if not is_participant(bids_dir, label)]
+    known = known_participants(bids_dir) if strange else []
+    for label in strange:  # the one that was meant would be processed
+        meant = near(label, known).strip()
+        logger.warning("--exclude-participant-label %s: there is no such participant. %s", label, meant)
     subjects = [label for label in labels if label not in excluded]
     if not subjects:
         raise _no_participant(bids_dir, known_participants(bids_dir))

@@ -12,6 +12,7 @@ MULTISPECTRAL = "multispectral"
 TEMPLATE = "MNI152NLin2009cSym"
 FIGURES = ("segmentation", "localization")
 FORMER_FIGURES = ("entropy",)  # of older versions; now a layer of the segmentation's
+FAILURE_END, STARTED_END = "_failure.json", "_started.json"  # of records in logs/
 THUMBNAIL = "thumbnail"  # of the segmentation; made of its figure where it is not there
 
 
@@ -99,22 +100,30 @@ class ScanOutputs:
     @property
     def failure(self) -> Path:
         """Why the scan failed, for the status level; removed when it succeeds."""
-        return self._record("_failure.json")
+        return self._record(FAILURE_END)
 
     @property
     def started(self) -> Path:
         """Who began with the scan, and when; it goes at the end, and stays of a run that was killed."""
-        return self._record("_started.json")
+        return self._record(STARTED_END)
 
     @property
     def claim(self) -> Path:
         """Lock file of the run that works on the scan."""
-        path = self._record(".lock")
-        return path.with_name(f".{path.name}")
+        return claim_beside(self.started)
 
     def _record(self, ending: str) -> Path:
         name = Path(self.stem).name
         return log_folder(self.output_dir, name) / f"{name}{ending}"
+
+
+def claim_beside(started: Path) -> Path:
+    """Lock file that goes with the record of a beginning.
+
+    >>> claim_beside(Path("logs/sub-01/sub-01_T1w_seg-hsf_started.json")).as_posix()
+    'logs/sub-01/.sub-01_T1w_seg-hsf.lock'
+    """
+    return started.with_name(f".{started.name.removesuffix(STARTED_END)}.lock")
 
 
 def log_folder(output_dir: Path, name: str) -> Path:

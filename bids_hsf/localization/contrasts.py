@@ -243,10 +243,7 @@ def _located_through(guide: Guide, scan: HeadScan, locator: Locator) -> Location
         return Finding("guide-unused", Weight.CHECK, text, round(together.quality, 4), MIN_QUALITY)
     location = locator(scan.data, scan.grid, reference=there.moved(together.reference_from_second))
     if together.is_mirrored:
-        text = (
-            f"the scan fits {guide.key} only as a mirror image ({together.qualities}): left and right are exchanged in "
-            "one of both"
-        )
+        text = f"the scan fits {guide.key} {together.exchange}"
         figure = round(together.mirrored_quality, 4)
         location = _with(location, Finding("mirrored", Weight.FAIL, text, figure, round(together.quality, 4)))
     through = {"Through": guide.key, "CoregistrationQuality": round(together.quality, 4)}

@@ -100,9 +100,12 @@ class Coregistration:
         return self.mirrored_quality >= max(GOOD_QUALITY, MIRRORED_RATIO * self.quality)
 
     @property
-    def qualities(self) -> str:
-        """Tell both figures."""
-        return f"quality {self.mirrored_quality:.2f}, as it is {self.quality:.2f}"
+    def exchange(self) -> str:
+        """Say of two scans that are mirrored what that means, behind the words that name them."""
+        return (
+            f"only as a mirror image (quality {self.mirrored_quality:.2f}, as it is {self.quality:.2f}): left and "
+            "right are exchanged in one of both"
+        )
 
     def is_usable(self, min_quality: float = MIN_QUALITY) -> bool:
         """Whether the two scans come together."""
@@ -126,8 +129,7 @@ class Coregistration:
         """
         if self.is_mirrored:
             raise ScanError(
-                f"{second} fits {reference} only as a mirror image ({self.qualities}): left and right are exchanged in "
-                "one of both",
+                f"{second} fits {reference} {self.exchange}",
                 "Another scan of this person tells which one it is; convert that one anew.",
             )
         if self.is_usable(MIN_JOINED_QUALITY):

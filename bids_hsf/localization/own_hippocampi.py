@@ -90,10 +90,7 @@ def carried_by_image(
         )
         return CarriedHippocampi(None, REFUSED, (_unused(text, quality, limit),))
     if together.is_mirrored:
-        text = (
-            f"the label map is not used: the image that it was drawn on fits only as a mirror image "
-            f"({together.qualities}): left and right are exchanged in one of both"
-        )
+        text = f"the label map is not used: the image that it was drawn on fits {together.exchange}"
         finding = _unused(text, together.mirrored_quality, together.quality)
         return CarriedHippocampi(None, REFUSED, (replace(finding, weight=Weight.FAIL),))
     moved = {side: np.asarray(apply_affine(together.reference_from_second, points)) for side, points in own.items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bids_hsf import __version__
 from bids_hsf.bids.derivatives import find_derivatives, read_derivative, result_files
-from bids_hsf.bids.names import log_folder
+from bids_hsf.bids.names import FAILURE_END, log_folder
 from bids_hsf.bids.provenance import read_failure
 from bids_hsf.files import read_text, write_text
 from bids_hsf.reports.embedding import Album
@@ -132,11 +132,11 @@ def subject_page(output_dir: Path, subject: str, neighbours: Neighbours | None =
 
 
 def _failure_records(output_dir: Path, subject: str) -> list[Path]:
-    return sorted(log_folder(output_dir, f"sub-{subject}").glob("*_failure.json"))
+    return sorted(log_folder(output_dir, f"sub-{subject}").glob(f"*{FAILURE_END}"))
 
 
 def _failures(output_dir: Path, subject: str) -> Iterator[tuple[str, str, str]]:
     """Find scans that failed: name, reason, hint."""
     for path in _failure_records(output_dir, subject):
         failure = read_failure(path)
-        yield path.name.removesuffix("_failure.json"), failure.error or UNKNOWN, failure.hint or ""
+        yield path.name.removesuffix(FAILURE_END), failure.error or UNKNOWN, failure.hint or ""

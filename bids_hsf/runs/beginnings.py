@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bids_hsf.bids.names import STARTED_END
 from bids_hsf.bids.typed_json import Fields, NotWholeError
 from bids_hsf.files import is_held, read_json, sweep, write_json
 from bids_hsf.runs.jobs import Job
@@ -20,7 +21,6 @@ from bids_hsf.runs.signals import Stopped
 
 logger = logging.getLogger(__name__)
 
-ENDING = "_started.json"
 BEAT_SECONDS = 15.0  # between two signs of life
 STALE_SECONDS = 180.0  # without one a run is gone; where clocks are set, they differ less
 WRONG_SECONDS = 86400.0  # by which a clock may be slow: of older signs none is waited for
@@ -173,7 +173,7 @@ def _all_records(record: Path) -> Path:
 @lru_cache(maxsize=4)
 def _seen_alive(folder: Path, _period: float) -> frozenset[str]:
     """Watch the records of beginnings for as long as it takes to see a sign of life; names of those that gave one."""
-    before = {path: _touched(path) for path in folder.rglob(f"*{ENDING}")}
+    before = {path: _touched(path) for path in folder.rglob(f"*{STARTED_END}")}
     seconds = 1.25 * BEAT_SECONDS
     logger.info("Signs of life are of a time long past or to come: looking for %.0f s who still is at work", seconds)
     time.sleep(seconds)

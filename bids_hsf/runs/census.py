@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_hsf.bids.derivatives import find_derivatives
+from bids_hsf.bids.names import FAILURE_END, STARTED_END, claim_beside
 from bids_hsf.bids.provenance import read_failure
 from bids_hsf.bids.sidecars import Sidecar, find_sidecar
 from bids_hsf.errors import NoInputError
@@ -219,12 +220,12 @@ def _recorded(output_dir: Path) -> list[tuple[str, str, str]]:
     """Name, state and reason of the scans of which a failure or a beginning is recorded."""
     rows = []
     for path in sorted((output_dir / "logs").glob("sub-*/sub-*.json")):
-        if path.name.endswith("_failure.json"):
-            rows.append((path.name.removesuffix("_failure.json"), "failed", read_failure(path).error))
-        beginning = read_beginning(path) if path.name.endswith("_started.json") else None
+        if path.name.endswith(FAILURE_END):
+            rows.append((path.name.removesuffix(FAILURE_END), "failed", read_failure(path).error))
+        beginning = read_beginning(path) if path.name.endswith(STARTED_END) else None
         if beginning is not None:
-            stem = path.name.removesuffix("_started.json")
-            held = is_at_work(beginning, path, path.with_name(f".{stem}.lock"), watch=True)
+            stem = path.name.removesuffix(STARTED_END)
+            held = is_at_work(beginning, path, claim_beside(path), watch=True)
             rows.append((stem, "running" if held else "killed", beginning.told))
     return rows
 

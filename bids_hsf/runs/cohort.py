@@ -16,13 +16,12 @@ from bids_hsf.bids.entities import legal_label
 from bids_hsf.bids.group_row import FAILED, KILLED, NOT_BEGUN, GroupRow
 from bids_hsf.bids.group_table import GroupTable
 from bids_hsf.bids.long_table import LongTable
-from bids_hsf.bids.names import ScanName, parse_stem
+from bids_hsf.bids.names import FAILURE_END, STARTED_END, ScanName, claim_beside, parse_stem
 from bids_hsf.bids.provenance import read_failure
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import BidsHsfError, NoInputError, NothingSelectedError
 from bids_hsf.hub.models import find_card
 from bids_hsf.runs import logs, overview
-from bids_hsf.runs.beginnings import ENDING as BEGUN_END
 from bids_hsf.runs.beginnings import is_at_work, read_beginning
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.group_table import failed_row, group_row, unfinished_row
@@ -31,7 +30,6 @@ from bids_hsf.segmentation.model import find_merge
 
 logger = logging.getLogger(__name__)
 
-FAILURE_END = "_failure.json"
 UNKNOWN = "n/a"
 SHOWN_LABELS = 30
 NEVER_BEGUN = "it has not been segmented yet; run the participant level"
@@ -132,8 +130,8 @@ def find_names(config: Config) -> Names:
     for folder, name in _records(str(config.output_dir / "logs")):
         if name.startswith("sub-") and name.endswith(FAILURE_END):
             failures[name.removesuffix(FAILURE_END)] = Path(folder, name)
-        elif name.startswith("sub-") and name.endswith(BEGUN_END):
-            begun[name.removesuffix(BEGUN_END)] = Path(folder, name)
+        elif name.startswith("sub-") and name.endswith(STARTED_END):
+            begun[name.removesuffix(STARTED_END)] = Path(folder, name)
     return Names(result_tables(config.output_dir), failures, begun, dict(_planned(config)))
 
 
@@ -197,7 +195,7 @@ def _others(names: Names, told: Mapping[str, GroupRow | None]) -> Iterator[Group
         beginning = read_beginning(names.begun[stem]) if stem in names.begun else None
         if beginning is not None:  # later than a failure that is still recorded
             record = names.begun[stem]
-            held = is_at_work(beginning, record, record.with_name(f".{stem}.lock"), watch=True)
+            held = is_at_work(beginning, record, claim_beside(record), watch=True)
             state, reason = (NOT_BEGUN, AT_WORK) if held else (KILLED, beginning.told)
             yield unfinished_row(name, state, reason, model, scan)
         elif stem in names.failures:
