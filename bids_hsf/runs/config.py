@@ -225,11 +225,15 @@ class Config:
         for path in (self.bids_dir, self.output_dir, self.work_dir, self.bids_database_dir, *self.hub_dirs):
             if "\0" in str(path):
                 raise UsageError(f"A path with a null character: {str(path)!r}")
-        if self.output_dir == self.bids_dir and not self.images:
-            raise UsageError(
-                f"The output folder is the BIDS folder itself: {self.bids_dir}",
-                f"Use for example {self.bids_dir / 'derivatives' / 'bids-hsf'}",
-            )
+        if not self.images and self.output_dir.is_relative_to(self.bids_dir):
+            inside = self.output_dir.relative_to(self.bids_dir).parts
+            example = f"Use for example {self.bids_dir / 'derivatives' / 'bids-hsf'}"
+            if not inside:
+                raise UsageError(f"The output folder is the BIDS folder itself: {self.bids_dir}", example)
+            if inside[0].startswith("sub-"):
+                raise UsageError(
+                    f"The output folder lies among the raw data of {inside[0]}: {self.output_dir}", example
+                )
         if self.work_dir is not None and self.work_dir.is_relative_to(self.bids_dir) and not self._work_in_output():
             raise UsageError(
                 f"The work folder {self.work_dir} lies inside the BIDS folder {self.bids_dir}",
