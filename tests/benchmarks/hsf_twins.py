@@ -12,9 +12,9 @@ structures as HSF has them (its strata count as CA1), of `longaxis` two. All mem
 views of its own. They are no model of anatomy and are not HSF's weights: their shape, their work and how sure they are
 are alike, what they know is one head.
 
-Needs PyTorch, which comes with TorchIO. Writes FOLDER/member*.onnx and FOLDER/card.yaml (the model "bench" on voxels
-of 1 mm), and prints how the first one does on the head that is held out: Dice with its teacher, and the share of
-voxels whose two most probable classes lie within 0.1.
+Needs PyTorch, which comes with TorchIO. Writes FOLDER/member*.onnx and the cards hsf_shaped_single/card.yaml and
+hsf_shaped_bagging/card.yaml below it (voxels of 1 mm), and prints how each member does on the head that is held out:
+Dice with its teacher, and the share of voxels whose two most probable classes lie within 0.1.
 """
 
 import argparse
@@ -142,7 +142,8 @@ def main() -> None:
             teach(network, taught, options.further, 1e-3, number)
         network.write(path)
         print(table(list(judged(network, asked, classes))), flush=True)
-    make_card(files, options.dest / "card", len(classes), 0, voxel_size_mm=1.0)
+    for name, members in (("hsf_shaped_single", files[:1]), ("hsf_shaped_bagging", files)):
+        make_card(members, options.dest / name, len(classes), 0, 1.0, name)
 
 
 def parse() -> argparse.Namespace:
