@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import ModelError
 from bids_hsf.files import replacing
-from bids_hsf.networks.sessions import first_line
+from bids_hsf.networks.sessions import CPU, first_line
 
 Field = NDArray[np.float32]
 
@@ -43,6 +43,8 @@ class Quantized:
     ----------
     convolutions : tuple of str
         The inner ones, by the names of their nodes.
+    work : mapping of str to float
+        Multiplications that each of them takes on the first input.
 
     Raises
     ------
@@ -53,10 +55,10 @@ class Quantized:
     def __init__(self, source: Path, inputs: Sequence[Field], *, float_answers: bool = False) -> None:
         self._float = _named(source)
         name, outer = _ends(self._float, source)
-        self.convolutions = tuple(
-            node.name for node in self._float.graph.node if node.op_type == "Conv" and node.name not in outer
-        )
+        inner = [node for node in self._float.graph.node if node.op_type == "Conv" and node.name not in outer]
+        self.convolutions = tuple(node.name for node in inner)
         try:
+            self.work = _multiplications(self._float, inner, {name: inputs[0]})
             self._int8 = _rounded(self._float, {name: inputs}, outer, float_answers=float_answers)
         except Exception as error:  # ONNX Runtime and onnx raise whatever they meet
             raise ModelError(
@@ -112,6 +114,28 @@ def _rounded(model: Any, inputs: dict[str, Sequence[Field]], outer: Sequence[str
             extra_options={"OpTypesToExcludeOutputQuantization": ["Conv"] if float_answers else []},
         )
         return onnx.load(written)
+
+
+def _multiplications(model: Any, convolutions: Sequence[Any], shown: dict[str, Field]) -> dict[str, float]:
+    """Count what each convolution multiplies in one pass: its answer's voxels times its weights."""
+    import onnx
+    from onnxruntime import InferenceSession
+
+    measured = onnx.ModelProto()
+    measured.CopyFrom(model)
+    # Asked of a pass: sizes that a network works out by itself are known from nothing else.
+    names = [name for node in convolutions for name in (node.output[0], node.input[1])]
+    for place, name in enumerate(names):
+        measured.graph.node.append(onnx.helper.make_node("Shape", [name], [f"sizes of {place}"]))
+        measured.graph.output.append(
+            onnx.helper.make_tensor_value_info(f"sizes of {place}", onnx.TensorProto.INT64, [5])
+        )
+    session = InferenceSession(measured.SerializeToString(), providers=[CPU])
+    sizes = session.run([f"sizes of {place}" for place in range(len(names))], shown)
+    return {
+        node.name: float(np.prod(answer[2:]) * np.prod(weights))
+        for node, answer, weights in zip(convolutions, sizes[::2], sizes[1::2], strict=True)
+    }
 
 
 def _tidy(graph: Any, weights: Sequence[Any], int8: Collection[str]) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from bids_hsf.segmentation.votes import Field, Votes
 
@@ -35,21 +36,30 @@ def sampling_error(pass_volumes: Field, pass_looks: NDArray[np.intp]) -> NDArray
     >>> sampling_error(volumes, np.arange(9)).round(3).tolist()
     [0.111]
     """
-    n_looks = int(pass_looks.max(initial=0))
-    group_size = PAIR if np.count_nonzero(pass_looks == 1) == 1 else 1
-    n_groups = n_looks // group_size
-    if n_groups < LEAST_GROUPS:
+    means = _means_of_groups(pass_volumes, pass_looks)
+    if len(means) < LEAST_GROUPS:
         return np.full(pass_volumes.shape[1], np.nan)
-    group_of = (pass_looks - 1) // group_size
-    means = np.array([pass_volumes[group_of == group].mean(axis=0, dtype=np.float64) for group in range(n_groups)])
-    of_views = means.std(axis=0, ddof=1) / np.sqrt(n_groups)
+    n_looks = int(pass_looks.max())
+    of_views = means.std(axis=0, ddof=1) / np.sqrt(len(means))
     # The plain crop votes as well, and is no matter of chance.
     return np.asarray(of_views * n_looks / (1 + n_looks))
+
+
+def _means_of_groups(pass_volumes: Field, pass_looks: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Mean volumes (n_groups, C) of looks that are judged together."""
+    group_size = PAIR if np.count_nonzero(pass_looks == 1) == 1 else 1
+    n_groups = int(pass_looks.max(initial=0)) // group_size
+    group_of = (pass_looks - 1) // group_size
+    groups = [pass_volumes[group_of == group].mean(axis=0, dtype=np.float64) for group in range(n_groups)]
+    return np.array(groups).reshape(n_groups, pass_volumes.shape[1])
 
 
 def is_steady(votes: Votes, tolerance: float) -> bool:
     """Whether more random views would leave every volume within a tolerance, a share, in 19 of 20 cases."""
     error = sampling_error(votes.pass_volumes, votes.pass_looks)[1:]
+    # Student's t: four groups may look steady by chance.
+    n_groups = len(_means_of_groups(votes.pass_volumes, votes.pass_looks))
+    reach = stdtrit(max(1, n_groups - 1), 0.975) * error
     volumes = votes.pass_volumes[:, 1:].mean(axis=0, dtype=np.float64)
     held_against = np.maximum(volumes, LEAST_SHARE * volumes.sum())
-    return bool(np.all(1.96 * error <= tolerance * held_against))
+    return bool(np.all(reach <= tolerance * held_against))

@@ -77,9 +77,14 @@ def make_dataset(scans: Sequence[Path], folder: Path, suffix: str = "T1w") -> Pa
 
 
 def make_card(
-    networks: Sequence[Path], folder: Path, n_labels: int, n_augmentations: int, voxel_size_mm: float | str = "native"
+    networks: Sequence[Path],
+    folder: Path,
+    n_labels: int,
+    n_augmentations: int,
+    voxel_size_mm: float | str = "native",
+    name: str = "bench",
 ) -> Path:
-    """Card of one model, "bench", with some networks as members; HSF's margin of 8 mm."""
+    """Card of one model with some networks as members; HSF's margin of 8 mm."""
     folder.mkdir(parents=True, exist_ok=True)
     members = []
     for number, network in enumerate(networks):
@@ -107,7 +112,7 @@ def make_card(
         "authors": ["nobody"],
         "citation": "none",
         "training_data": "none",
-        "models": {"bench": {"members": members, "n_augmentations": n_augmentations}},
+        "models": {name: {"members": members, "n_augmentations": n_augmentations}},
     }
     path = folder / "card.yaml"
     path.write_text(yaml.safe_dump(card, sort_keys=False))

@@ -265,7 +265,9 @@ class TestFlags:
         [
             ("--tta many", "--tta"),
             ("--tta -1", "--tta must not be negative"),
+            ("--tta 1001", "--tta must be at most 1000, got 1001"),
             ("--tta-tolerance 0", "--tta-tolerance must be within 0.01 and 100 per cent"),
+            ("--tta 20 --tta-tolerance 2", "--tta-tolerance says nothing without --tta auto"),
             ("--nprocs 0", "--nprocs must be at least 1"),
             ("--mem 4", "4 is 4 MB, in which no scan has room; 4G would be gigabytes"),
             ("--mem lots", "not a size: 'lots'"),

@@ -108,8 +108,21 @@ def test_what_bears_no_rounding_is_left_in_float(tmp_path: Path) -> None:
     seen = [rng.normal(size=(1, 1, 16, 16, 16)).astype(np.float32) for _ in range(2)]
     seen[1][0, 0, 0, 0, 0] = 1000.0
     made = make_twin(source, tmp_path / "twin.onnx", seen, ON_CPU)
-    assert 1 <= len(made.in_float) <= made.n_convolutions // 4
-    assert set(made.in_float) <= set(Quantized(source, seen[:1]).convolutions)
+    quantized = Quantized(source, seen[:1])
+    assert 1 <= len(made.in_float) < made.n_convolutions
+    assert set(made.in_float) <= set(quantized.convolutions)
+    assert sum(quantized.work[name] for name in made.in_float) <= sum(quantized.work.values()) / 4
+
+
+def test_work_of_convolutions_is_their_voxels_times_their_weights(tmp_path: Path) -> None:
+    source = tmp_path / "net.onnx"
+    source.write_bytes(make_unet(widths=(4, 8)).SerializeToString())
+    work = Quantized(source, [np.ones((1, 1, 16, 8, 8), np.float32)]).work
+    voxels = 16 * 8 * 8
+    # Two blocks of three convolutions each beside the outer ones: half the size below, and the whole one above.
+    expected = [4 * 4 * 27 * voxels, *(8 * n * voxels / 8 for n in (4 * 27, 8 * 27, 4))]
+    expected += [4 * n * voxels for n in (12 * 27, 4 * 27, 12)]
+    assert sorted(work.values()) == sorted(expected)
 
 
 def test_twin_finds_what_its_network_finds_where_it_was_not_calibrated(

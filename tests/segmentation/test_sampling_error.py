@@ -64,6 +64,19 @@ def test_steady_is_what_more_views_would_not_change() -> None:
     assert not is_steady(found, 0.005)
 
 
+@pytest.mark.parametrize("n_looks", [4, 8, 20])
+def test_what_is_taken_for_steady_is_so_in_nineteen_of_twenty_cases(n_looks: int) -> None:
+    """However few the groups: the true mean of the views lies within the tolerance at which they count as steady."""
+    missed = 0
+    for seed in range(400):
+        volumes, numbers = (array[: (n_looks + 1) * N_NETWORKS] for array in passes(seed))
+        found = votes(volumes, numbers)
+        error = abs(float(volumes[:, 1].mean(dtype=np.float64)) - 100)
+        # No more exact than that, by what the app says.
+        missed += is_steady(found, error / float(volumes[:, 1:].mean()))
+    assert 0.03 * 400 <= missed <= 0.075 * 400
+
+
 def test_small_structure_is_held_against_a_tenth_of_its_hippocampus() -> None:
     found = votes(*passes(sd_of_views=1.0))
     with_large = np.concatenate([found.pass_volumes, np.full((len(found.pass_volumes), 1), 3000, np.float32)], axis=1)
