@@ -26,6 +26,7 @@ from bids_hsf.files import claimed, make_private, write_json
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
+from bids_hsf.libraries import release_libraries
 from bids_hsf.localization.locate import locate, make_ready
 from bids_hsf.localization.locator import Locator
 from bids_hsf.machine import allowed_cores, release_memory
@@ -281,9 +282,8 @@ def work_dir(config: Config) -> Path:
             make_private(path)
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"Cannot create the work folder {path}: {error.strerror}", "Choose another --work-dir."
-        ) from error
+        message = f"Cannot create the work folder {path}: {error.strerror}"
+        raise OutputError(message, "Choose another --work-dir.") from error
     return path
 
 
@@ -376,6 +376,7 @@ def segment_scan(job: Job, worker: Worker, alone: bool) -> None:
         located = locate_scans(job, loaded, inputs, locator, worker.heads)
         check_unchanged(job, inputs, worker.heads)
         release_memory()  # what registration has freed, before the networks take theirs
+        release_libraries()
     with clock.stage("segment"):
         hippocampi = segment(located.scans, located.location, model, options_of(config))
         release_memory()

@@ -1,9 +1,11 @@
 """What the tables of a raw dataset say of its participants, sessions and scans: ``participants.tsv`` and its like."""
 
 import csv
+import io
 import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +15,14 @@ from bids_hsf.bids.group_row import is_own
 from bids_hsf.bids.group_table import plain_cell
 from bids_hsf.bids.tables import MISSING
 from bids_hsf.bids.typed_json import NotWholeError
-from bids_hsf.files import open_text, read_json
+from bids_hsf.files import read_foreign_text, read_json
 
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 256 << 20
+SEPARATORS = "\t;,"
+SHOWN = 5
+UNKNOWN = {"", MISSING, "na", "nan", "null"}  # in small letters: what other programs write for "n/a"
 ACQUIRED = "acq_time"
 SESSION = "session_"  # before a column of sessions.tsv
 PARTICIPANT = "participant_"  # before one of participants.tsv that is named like one of ours
@@ -55,7 +60,7 @@ class Covariates:
         acquired = self._acquired(participant, session).get(scan.partition("+")[0], MISSING)
         if acquired != MISSING or ACQUIRED in row:
             row[ACQUIRED] = acquired if acquired != MISSING else row[ACQUIRED]
-        return {name: None if value in (MISSING, "") else value for name, value in row.items()}
+        return {name: None if value.casefold() in UNKNOWN else value for name, value in row.items()}
 
     @property
     def years_per_unit(self) -> dict[str, float]:
@@ -88,14 +93,16 @@ def read_covariates(bids_dir: Path) -> Covariates:
     descriptions = {_free(name): text for name, text in (read_json(bids_dir / "participants.json") or {}).items()}
     for name, text in (read_json(bids_dir / "sessions.json") or {}).items():
         descriptions[SESSION + plain_cell(name)] = text
-    participants: dict[tuple[str, str | None], Row] = {}
-    for row in _read(bids_dir / "participants.tsv", "participant_id"):
+    table = bids_dir / "participants.tsv"
+    rows: dict[tuple[str, str | None], list[Row]] = {}
+    for row in _read(table, "participant_id"):
         name = row.pop("participant_id")
         session = row.pop("session_id", MISSING)
         key = _legal(name if name.startswith("sub-") else f"sub-{name}")
         known = {_free(column): value for column, value in row.items()}
-        participants[key, None if session == MISSING else _session(session)] = known
-    return Covariates(bids_dir, participants, folders, descriptions)
+        rows.setdefault((key, None if session.casefold() in UNKNOWN else _session(session)), []).append(known)
+    _tell_strangers(table, folders, {participant for participant, _ in rows})
+    return Covariates(bids_dir, _one_each(rows, table), folders, descriptions)
 
 
 def _free(column: str) -> str:
@@ -142,20 +149,78 @@ def _read_acquired(path: str) -> dict[str, str]:
 def _read(path: Path, key: str) -> list[Row]:
     """Rows of a table that has a column; none where it is not there, or not whole."""
     try:
-        with open_text(path, MAX_BYTES) as stream:
-            lines = csv.reader(stream, delimiter="\t")
-            names = [plain_cell(name.removeprefix("\ufeff")) for name in next(lines, [])]
-            if key not in names:
-                raise NotWholeError(f"it has no column {key}")
-            rows = [dict(zip(names, cells, strict=True)) for cells in lines if cells]
+        return list(_rows(path, read_foreign_text(path, MAX_BYTES), key))
     except FileNotFoundError:
-        return []
+        pass
     except OSError as error:
         logger.warning("%s is not joined: it cannot be read (%s)", path, error.strerror)
     except (NotWholeError, UnicodeDecodeError, csv.Error) as error:
         logger.warning("%s is not joined: %s", path, error)
-    except ValueError:
-        logger.warning("%s is not joined: its lines are not of one length", path)
-    else:
-        return rows
     return []
+
+
+def _rows(path: Path, text: str, key: str) -> Iterator[Row]:
+    """Rows by the names of their columns; spreadsheets part them by semicolons or commas, and end lines with more."""
+    title = re.split("[\r\n]", text, maxsplit=1)[0]
+    separator = next((each for each in SEPARATORS if each in title), "\t")
+    lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    if any("\n" in cell or "\r" in cell for cells in lines for cell in cells):
+        # No value has a line of its own: a quotation mark that is never closed would swallow all below it.
+        lines = [line.split(separator) for line in text.splitlines()]
+    names = [_name(cell, key) for cell in lines[0]] if lines else []
+    if key not in names:
+        raise NotWholeError(f"it has no column {key}")
+    if separator != "\t":
+        logger.warning(
+            "%s is joined, but is none of BIDS: its columns are parted by %r instead of tabs", path, separator
+        )
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        logger.warning("%s has columns of one name, of which the first is taken: %s", path, ", ".join(twice))
+    for number, cells in enumerate(lines[1:], start=2):
+        values = [plain_cell(cell.replace("\0", "").strip()) for cell in cells]
+        if not any(values):
+            continue
+        if len(values) < len(names) or any(values[len(names) :]):
+            raise NotWholeError(f"line {number} has {len(values)} columns, the title line {len(names)}")
+        # The first of one name is the last that is written.
+        row = dict(zip(reversed(names), reversed(values[: len(names)]), strict=True))
+        yield {name: row[name] for name in names if name}
+
+
+def _name(cell: str, key: str) -> str:
+    """Name of a column; the one that rows are found by is known in capitals, too."""
+    name = plain_cell(cell.replace("\0", "").strip())
+    return key if name.casefold() == key else name
+
+
+def _one_each(rows: Mapping[tuple[str, str | None], Sequence[Row]], table: Path) -> dict[tuple[str, str | None], Row]:
+    """Columns of each participant; where several rows contradict each other, nothing is known."""
+    known, torn = {}, {}
+    for key, (first, *others) in rows.items():
+        differing = {name for name in first if any(row[name] != first[name] for row in others)}
+        known[key] = {name: MISSING if name in differing else value for name, value in first.items()}
+        if differing:
+            torn[key[0]] = differing
+    if torn:
+        columns, text = (
+            sorted(set().union(*torn.values())),
+            "%s has several rows for %s: where they differ (%s) none is ",
+        )
+        text += "joined; a column session_id would tell them apart"
+        logger.warning(text, table, _few(sorted(torn)), _few(columns))
+    return known
+
+
+def _few(names: Sequence[str]) -> str:
+    """Name the first ones."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _tell_strangers(table: Path, folders: Mapping[str, str], participants: Set[str]) -> None:
+    """Say of whom a table has no row: labels may be written in another way there."""
+    absent = sorted(folder for name, folder in folders.items() if name not in participants)
+    if participants and absent:
+        hint = f"; it has {min(participants)} instead: are the labels the same?" if len(absent) == len(folders) else ""
+        text = "%s has no row for %d of %d participants: %s%s"
+        logger.warning(text, table, len(absent), len(folders), _few(absent), hint)

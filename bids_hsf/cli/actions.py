@@ -93,7 +93,9 @@ class Words(argparse.Action):
 
     def __call__(self, _parser: argparse.ArgumentParser, namespace: Any, value: Any, flag: str | None = None) -> None:
         """Add to those that were given before."""
-        words = [word for text in value for word in re.split(r"\s*,\s*", text) if word]
+        words = [word for text in value for word in re.split(r"[\s,]+", text) if word]
+        if not words:  # an empty variable of a script, which does not mean all
+            raise UsageError(f"argument {flag}: nothing is named", "Leave it out if all are meant.")
         try:
             words = [self.reading(word) for word in words]
         except UsageError as error:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -24,7 +23,15 @@ from bids_hsf.cli.actions import (
     shard_here,
     suffix_of,
 )
-from bids_hsf.cli.first_words import as_typed, asked_for_help, level_meant, refuse_other_formats, too_few
+from bids_hsf.cli.first_words import (
+    asked_for_help,
+    level_meant,
+    no_output_folder,
+    refuse_images_behind,
+    refuse_other_formats,
+    refuse_swapped,
+    too_few,
+)
 from bids_hsf.cli.habits import add_habits, take_habits
 from bids_hsf.cli.parser import POSITIONALS, Parser
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
@@ -309,6 +316,8 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
         raise UnknownAnalysisLevelError(f"Unknown analysis level: {unknown[0]}", hint)
     if any(name not in given for name in POSITIONALS) and "config_file" not in given:
         raise too_few(given)
+    if given.get("levels") and not given.get("images"):
+        refuse_swapped(given)
     return given
 
 
@@ -326,13 +335,13 @@ def _take_images(options: dict[str, Any]) -> None:
     UsageError
         There is no word left for the output folder.
     """
-    if options.get("bids_dir") is None or not is_image_name(options["bids_dir"]):
-        return
     words = _words(options)
     images = list(takewhile(is_image_name, words))
+    if not images:
+        refuse_images_behind(words)
+        return
     if len(images) == len(words):
-        line = shlex.join(["bids-hsf", *map(as_typed, images), "results"])
-        raise UsageError("the output folder is missing", f"For example: {line}")
+        raise no_output_folder(images)
     rest = [word.name for word in words[len(images) + 1 :]]
     options |= {"images": images, "bids_dir": images[0].parent, "output_dir": words[len(images)]}
     options["levels"] = rest or ["participant"]

@@ -1,13 +1,15 @@
 """Answers to those whose words are too few: what is missing, and the line that is likely meant."""
 
+import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bids_hsf.bids.near_misses import FORMATS
 from bids_hsf.bids.selection import is_image_name
-from bids_hsf.errors import UsageError
+from bids_hsf.errors import NoInputError, UsageError
 from bids_hsf.runs.config import LEVELS
 from bids_hsf.text_table import near
 
@@ -49,6 +51,57 @@ def refuse_other_formats(words: Sequence[Path]) -> None:
         raise UsageError(f"{typed} is no NIfTI image (.nii or .nii.gz)", f"First: {first}. {then}")
 
 
+def refuse_images_behind(words: Sequence[Path]) -> None:
+    """Say that images come first.
+
+    Raises
+    ------
+    UsageError
+        One of the words behind another one is the name of an image.
+    """
+    typed = [as_typed(word) for word in words]
+    images = [word for word in typed if is_image_name(Path(word))]
+    if images:
+        before = typed[: typed.index(images[0])]
+        raise UsageError(
+            f"{' '.join(before)} before {images[0]} is no image; images come first, then the output folder",
+            f"For example: {shlex.join(['bids-hsf', *images, 'OUTPUT_DIR'])}",
+        )
+
+
+def no_output_folder(images: Sequence[Path]) -> UsageError:
+    """Say that a line of images alone lacks the output folder."""
+    typed, last = [as_typed(image) for image in images], images[-1]
+    if len(images) > 1 and not last.exists():  # of programs that write one file
+        folder = last.name.partition(".")[0]
+        line = ["bids-hsf", *typed[:-1], folder if not Path(folder).is_file() else "results"]
+        return UsageError(
+            f"{typed[-1]} is the name of an image; the output is a folder", f"Such as: {shlex.join(line)}"
+        )
+    return UsageError("the output folder is missing", f"For example: {shlex.join(['bids-hsf', *typed, 'results'])}")
+
+
+def refuse_swapped(options: dict[str, Any]) -> None:
+    """Say that the dataset comes before the output folder.
+
+    Raises
+    ------
+    NoInputError
+        There is no folder by the first name, and a raw dataset by the second.
+    """
+    bids_dir, output_dir = options["bids_dir"], options["output_dir"]
+    is_swapped = False
+    with suppress(OSError, ValueError, AttributeError):  # whatever is wrong there is told later
+        if not bids_dir.exists():
+            description = json.loads((output_dir / "dataset_description.json").read_text(encoding="utf-8"))
+            is_swapped = description.get("DatasetType", "raw") == "raw" and any(output_dir.glob("sub-*"))
+    if is_swapped:
+        line = ["bids-hsf", as_typed(output_dir), as_typed(bids_dir), *options["levels"]]
+        raise NoInputError(
+            f"The BIDS folder does not exist: {bids_dir}", f"The dataset comes first: {shlex.join(line)}"
+        )
+
+
 def too_few(options: dict[str, Any]) -> UsageError:
     """Say what a line lacks, with the whole of it in the hint.
 
@@ -67,14 +120,9 @@ def too_few(options: dict[str, Any]) -> UsageError:
         )
     if words[0] in HUB_COMMANDS and not Path(words[0]).exists():
         return UsageError(f"{words[0]} is a command of hsf-hub", f"For example: hsf-hub {words[0]} --help")
-    images = [word for word in words if is_image_name(Path(word))]
-    if images:
-        others = [word for word in words if word not in images]
-        line = ["bids-hsf", *images, "OUTPUT_DIR"]
-        return UsageError(
-            f"{' '.join(others)} before {images[0]} is no image; images come first, then the output folder",
-            f"For example: {shlex.join(line)}",
-        )
+    command = "" if Path(words[0]).exists() else near(words[0], ("compare", "hsf"))
+    if command:
+        return UsageError(f"{words[0]} is no command, and no folder", f"{command}See bids-hsf --help")
     if len(words) == 1:
         line = ["bids-hsf", words[0], str(Path(words[0]) / "derivatives/bids-hsf"), "participant"]
         return UsageError("the output folder and the level are missing", f"For example: {shlex.join(line)}")

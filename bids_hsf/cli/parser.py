@@ -28,6 +28,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, without the whole usage, and what is likely meant or to be done instead."""
+        message = message.replace("ignored explicit argument", "takes no value, got")
         unknown = _unknown_flags(message)
         known = self._option_string_actions
         hint = answers(unknown, known) if unknown else meant(message, known)

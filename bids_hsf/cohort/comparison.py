@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,8 @@ class Side:
         Of the model.
     results : mapping of str to Result
         By the scan's key.
+    faults : mapping of str to str
+        By the scan's key: what is wrong with results that are not whole, and are not compared.
     """
 
     output_dir: Path
@@ -63,6 +65,7 @@ class Side:
     segmentation: str
     versions: tuple[str, ...]
     results: Mapping[str, Result]
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,16 +145,23 @@ def sides_of(output_dir: Path, found: Iterable[Derivative]) -> list[Side]:
     """Part the finished results of an output folder by model and labels; maps of head, body and tail are left out."""
     results: dict[tuple[str, str], dict[str, Result]] = {}
     versions: dict[tuple[str, str], set[str]] = {}
+    faults: dict[tuple[str, str], dict[str, str]] = {}
     for each in found:
         sidecar = each.sidecar
-        if sidecar is None or each.fault is not None or sidecar.long_axis_rule is not None:
+        if sidecar is None or sidecar.long_axis_rule is not None:
             continue
         key, entities = (sidecar.model.name, sidecar.segmentation), sidecar.entities
+        if each.fault is not None:
+            faults.setdefault(key, {})[sidecar.scan] = str(each.fault)
+            continue
         session = f"ses-{entities['ses']}" if "ses" in entities else None
         result = Result(each.table.with_suffix(".nii.gz"), each.structures, f"sub-{entities['sub']}", session)
         results.setdefault(key, {})[sidecar.scan] = result
         versions.setdefault(key, set()).add(sidecar.model.version or "n/a")
-    return [Side(output_dir, *key, tuple(sorted(versions[key])), scans) for key, scans in results.items()]
+    return [
+        Side(output_dir, *key, tuple(sorted(versions[key])), scans, faults.get(key, {}))
+        for key, scans in results.items()
+    ]
 
 
 def compare_scan(scan: str, first: Result, second: Result) -> Iterator[Measured]:

@@ -1,6 +1,7 @@
 """Improve a transform that is nearly right, by SimpleITK."""
 
 import logging
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from bids_hsf.geometry import FloatArray, Grid, Matrix
+from bids_hsf.libraries import release_libraries
 from bids_hsf.localization.intensities import Intensities
 
 if TYPE_CHECKING:
@@ -61,7 +63,10 @@ RIGID_REFINEMENT = RefinementSettings(first_step_mm=1.0, last_step_mm=0.01, max_
 
 def import_simpleitk() -> None:
     """Import SimpleITK now: a tenth of a second, and 90 MB, for which other commands than a run have no use."""
-    import SimpleITK  # noqa: F401
+    if "SimpleITK" not in sys.modules:
+        import SimpleITK  # noqa: F401
+
+        release_libraries()
 
 
 def refine_affine(
@@ -102,6 +107,7 @@ def fit_affine(
     settings: RefinementSettings = AFFINE_REFINEMENT,
 ) -> tuple[Matrix, float]:
     """Do as `refine_affine`, and give the mutual information in the end too; 0 where `start` is given back."""
+    import_simpleitk()
     import SimpleITK as sitk
 
     # SimpleITK knows no sheared grids: the scan is given in a space whose axes are its voxels' and whose unit is mm.
@@ -127,6 +133,7 @@ def refine_rigid(
     settings: RefinementSettings = RIGID_REFINEMENT,
 ) -> Matrix:
     """Improve the six parameters of a rigid transform (4, 4) from one scan to another; otherwise as `refine_affine`."""
+    import_simpleitk()
     import SimpleITK as sitk
 
     transform = sitk.Euler3DTransform()

@@ -59,6 +59,11 @@ def compare(asked: Asked) -> Path:
         It is not clear which two models are meant; the message lists them.
     """
     first, second = _choose(asked)
+    if first.segmentation == second.segmentation and first.output_dir.resolve() == second.output_dir.resolve():
+        raise UsageError(
+            f"{first.model} in {first.output_dir} would be compared with itself",
+            "Give the folder of another run, or name another model by --models.",
+        )
     measured: list[Measured] = []
     unmatched = list(_alone(first, second))
     shared = [scan for scan in first.results if scan in second.results]
@@ -104,11 +109,17 @@ def _alone(first: Side, second: Side) -> Iterable[Unmatched]:
     for side, other in ((first, second), (second, first)):
         for scan in side.results:
             if scan not in other.results:
-                yield Unmatched(scan, f"only by {side.model}" + _where(side, other))
+                yield Unmatched(scan, _why_alone(scan, side, other))
 
 
-def _where(side: Side, other: Side) -> str:
-    return "" if side.output_dir == other.output_dir else f" in {side.output_dir}"
+def _why_alone(scan: str, side: Side, other: Side) -> str:
+    """Say why one side alone has a scan: the other one's may be there, but not whole."""
+    is_one_folder = side.output_dir == other.output_dir
+    if scan in other.faults:
+        where = "" if is_one_folder else f" in {other.output_dir}"
+        logger.warning("%s is not compared: by %s%s it is not whole: %s", scan, other.model, where, other.faults[scan])
+        return f"by {other.model}{where} it is not whole: {other.faults[scan]}"
+    return f"only by {side.model}" + ("" if is_one_folder else f" in {side.output_dir}")
 
 
 def _choose(asked: Asked) -> tuple[Side, Side]:
@@ -152,7 +163,8 @@ def _named(sides: Sequence[Side], name: str) -> Side:
     if len(fitting) == 1:
         return fitting[0]
     what = "is not one of" if not fitting else "is several of"
-    raise UsageError(f"--models {name} {what} those in {sides[0].output_dir}: {_listed(sides)}")
+    hint = f"Name one by its seg- label, such as {fitting[0].segmentation}." if fitting else None
+    raise UsageError(f"--models {name} {what} those in {sides[0].output_dir}: {_listed(sides)}", hint)
 
 
 def _listed(sides: Sequence[Side]) -> str:

@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bids_hsf.runs.planning import options_of
 
 # Headers that are read before a run: those of ten thousand scans would take minutes.
 SAMPLED_SCANS = 20
+SAMPLED_RECORDS = 500  # of what finished scans took
 USUAL_VOXELS = 8_000_000  # a head of 1 mm
 FLOP_PER_VOXEL_AND_WEIGHT_BYTE = 0.018
 # Processor seconds beside the networks, of a head of 1 mm: localization, files, figures, the report.
@@ -85,10 +87,22 @@ def usual_device(request: str) -> str:
         return request
 
 
+def mean_seconds(
+    kinds: Iterable[tuple[int, float]], card: ModelCard, n_augmentations: int, n_threads: int, device: str
+) -> float:
+    """Mean of the seconds of scans, told by the number of their voxels and the volume of one in mm3."""
+    counts = Counter(kinds) or Counter([(USUAL_VOXELS, 1.0)])  # most scans of a dataset are alike
+    total = sum(
+        count * seconds(n_voxels, card, n_augmentations, n_threads, voxel_mm3, device)
+        for (n_voxels, voxel_mm3), count in counts.items()
+    )
+    return total / counts.total()
+
+
 def seconds_so_far(provenances: Sequence[Path]) -> float | None:
-    """Median of the seconds that finished scans took, None where there are none."""
+    """Median of the seconds that finished scans took, of many those of some; None where there are none."""
     totals = []
-    for path in provenances:
+    for path in provenances[:: math.ceil(len(provenances) / SAMPLED_RECORDS) or 1]:
         stages = read_provenance(path).seconds
         if stages:
             totals.append(sum(stages.values()))

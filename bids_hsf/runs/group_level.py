@@ -72,10 +72,11 @@ def _counts(table: GroupTable) -> list[str]:
 
 def tell_what_is_missing(cohort: Cohort, config: Config) -> bool:
     """Name the first scans that are not done; returns whether none is missing, as far as is known."""
-    columns = [cohort.table.texts(name) for name in ("scan", "status", "status_reason")]
+    columns = [cohort.table.texts(name) for name in ("scan", "status", "status_reason", "model")]
+    has_one_model = len(set(columns[-1])) == 1
     rows = [row for row in zip(*columns, strict=True) if row[1] != DONE]
-    for scan, status, reason in rows[:SHOWN]:
-        logger.warning("%s is %s: %s", scan, status, reason)
+    for scan, status, reason, model in rows[:SHOWN]:
+        logger.warning("%s is %s: %s", scan if has_one_model else f"{scan} by {model}", status, reason)
     if len(rows) > SHOWN:
         logger.warning("%d further scan(s) are not done; the status level lists them", len(rows) - SHOWN)
     is_known = config.bids_dir.is_dir()

@@ -1,5 +1,6 @@
 """A scan with what is asked of it, and where its results go."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from bids_hsf.files import name_fault
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.labels import Label, Merge
 from bids_hsf.results import segmentation_name
+
+# Bytes of a stem and of an output folder to which all endings can be added; nearly all are shorter.
+SHORT_BYTES, SHORT_FOLDER_BYTES = 160, 2048
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,9 @@ class Job:
     @property
     def name_fault(self) -> str | None:
         """Why the results cannot be written under their names; None where they can."""
+        stem = os.fsencode(self.outputs.stem)
+        if len(stem) < SHORT_BYTES and len(os.fsencode(self.outputs.output_dir)) < SHORT_FOLDER_BYTES:
+            return None
         return name_fault((*self.expected_files, self.outputs.provenance, self.outputs.failure, self.outputs.claim))
 
 

@@ -16,7 +16,6 @@ from bids_hsf.runs.scheduling import share_cores
 from bids_hsf.runs.states import State, state_of
 
 USUAL_CORES = 2  # of a task; nodes lend few cores sooner than many
-SAMPLED_RECORDS = 500
 
 
 def launcher(plan: Plan, config: Config) -> str:
@@ -42,15 +41,16 @@ def needs_of(plan: Plan, config: Config) -> Needs:
     cores = cores if resources.nthreads or resources.nprocs or resources.omp_nthreads else USUAL_CORES
     limit = None if resources.mem_mb is None else resources.mem_mb << 20
     at_once, n_threads = share_cores(resources, len(todo), cores, limit, memory_mb)
-    records = [job.outputs.provenance for job in plan.jobs[:: math.ceil(len(plan.jobs) / SAMPLED_RECORDS)]]
-    measured = estimates.seconds_so_far(records)
+    left = {job.key for job in todo}
+    done = [job.outputs.provenance for job in plan.jobs if job.key not in left]
+    measured = estimates.seconds_so_far(done or [job.outputs.provenance for job in plan.jobs])
     # The networks run where the worker decides; a graphics processor is not counted upon unless it is named.
     device = "cpu" if resources.device == "auto" else resources.device
-    guessed = [estimates.seconds(n, card, n_augmentations, n_threads, volume, device) for n, volume in sizes]
+    guessed = estimates.mean_seconds(sizes, card, n_augmentations, n_threads, device)
     return Needs(
         n_scans=len(todo),
         n_participants=len({job.scan.participant for job in todo}),
-        scan_seconds=measured or sum(guessed) / len(guessed),
+        scan_seconds=measured or guessed,
         at_once=at_once,
         cores=cores,
         memory_mb=resources.mem_mb or memory_mb * at_once,

@@ -5,11 +5,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from heapq import nlargest
 from pathlib import Path
 
 import numpy as np
 
 from bids_hsf.errors import StorageError, UnreadableImageError
+from bids_hsf.image_files import file_size
 from bids_hsf.images import open_scan
 from bids_hsf.machine import allowed_cores, allowed_memory
 from bids_hsf.runs import announcements, estimates
@@ -28,6 +30,12 @@ COARSE_MM = 1.6
 # A head from ear to ear, and from the nose to the back; less in a direction may miss a hippocampus.
 SMALL_EXTENT_MM = 100.0
 
+IMPOSSIBLE, TO_DO = "cannot be processed", "to do"
+
+# Headers that are read for a dry run, each in 2 ms: of a larger dataset those of some scans, and of its largest files.
+READ_HEADERS = 1000
+LARGEST_FILES = 50
+
 
 @dataclass(frozen=True)
 class Row:
@@ -35,60 +43,124 @@ class Row:
 
     Attributes
     ----------
-    key, action, size, remark : str
-    n_voxels : int
-        0 where the header cannot be read.
+    job : Job
+    action : str
+    why : str
+        What the action is due to, where that is worth a word.
+    n_bytes : int
+        Of the image's file.
+    header : Header or None
+        None where it has not been read.
     todo : bool
     """
 
-    key: str
+    job: Job
     action: str
-    size: str = ""
-    remark: str = ""
-    n_voxels: int = 0
-    voxel_mm3: float = 1.0
+    why: str = ""
+    n_bytes: int = 0
+    header: "Header | None" = None
     todo: bool = False
+
+    def cells(self, config: Config) -> tuple[str, str, str, str]:
+        """Line of the table."""
+        header = self.header
+        doubts = () if header is None else header.doubts
+        basis = [] if self.action == IMPOSSIBLE else _basis(self.job, config)
+        remarks = "; ".join([*([self.why] if self.why else []), *doubts, *basis])
+        return self.job.key, self.action, "" if header is None else header.size, remarks
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of a scan tells.
+
+    Attributes
+    ----------
+    size : str
+        For people.
+    n_voxels : int
+    voxel_mm3 : float
+    doubts : tuple of str
+        What it says against a good segmentation.
+    """
+
+    size: str
+    n_voxels: int
+    voxel_mm3: float
+    doubts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> "Header":
+        """Read it; raises as `open_scan` does."""
+        image = open_scan(path)
+        shape = tuple(int(n) for n in image.shape[:3])
+        sizes = [float(mm) for mm in np.sqrt((np.asarray(image.affine)[:3, :3] ** 2).sum(axis=0))]
+        size = f"{'x'.join(map(str, shape))} of {'x'.join(f'{mm:.3g}' for mm in sizes)} mm"
+        return cls(size, math.prod(shape), math.prod(sizes), tuple(_doubts(shape, sizes)))
 
 
 def preview(plan: Plan, config: Config) -> str:
     """Table of the scans with what would be done, from headers alone, and the time and memory that it needs."""
-    rows = [_row(job, config) for job in plan.jobs]
-    rows += [
-        Row(scan.key, "left out", remark=f"{plan.card.name} is for {' and '.join(plan.card.contrasts)}")
-        for scan in plan.left_out
-    ]
-    todo = [row for row in rows if row.todo]
-    lines = text_table(("scan", "action", "voxels", "remark"), [(r.key, r.action, r.size, r.remark) for r in rows])
-    counts = Counter(row.action for row in rows)
+    rows, sampled = _with_headers([_row(job, config) for job in plan.jobs])
+    cells = [row.cells(config) for row in rows]
+    suits = f"{plan.card.name} is for {' and '.join(plan.card.contrasts)}"
+    cells += [(scan.key, "left out", "", suits) for scan in plan.left_out]
+    lines = text_table(("scan", "action", "voxels", "remark"), cells)
+    counts = Counter(action for _, action, _, _ in cells)
     lines += ["", ", ".join(f"{count} {action}" for action, count in counts.most_common())]
     lines += announcements.of_model(plan.card, number_of_augmentations(plan.card, config.method))
     lines.append(announcements.of_device(config))
-    if todo:
-        lines += _costs(todo, plan, config)
+    if len(rows) > READ_HEADERS:
+        n_read = sum(row.header is not None for row in rows)
+        lines.append(
+            f"Headers: {n_read:,} of {len(rows):,} were read, evenly spaced and of the largest files; time and memory "
+            "rest on these. Of a part of the participants (--shard 1/100, --participant-label) all are read."
+        )
+    if any(row.todo for row in rows):
+        lines += _costs(rows, sampled, plan, config)
     lines.append("Dry run: nothing was written.")
     return "\n".join(lines)
 
 
 def _row(job: Job, config: Config) -> Row:
+    """Tell what would become of a scan, its header unread."""
     try:
-        image = open_scan(job.scan.path)
+        n_bytes = file_size(job.scan.path)
     except (UnreadableImageError, StorageError) as error:
-        return Row(job.key, "cannot be processed", remark=error.message)
-    if job.name_fault is not None:
-        return Row(job.key, "cannot be processed", remark=job.name_fault)
-    shape = tuple(int(n) for n in image.shape[:3])
-    sizes = np.sqrt((np.asarray(image.affine)[:3, :3] ** 2).sum(axis=0))
-    size = f"{'x'.join(map(str, shape))} of {'x'.join(f'{mm:.3g}' for mm in sizes)} mm"
+        return Row(job, IMPOSSIBLE, error.message)
     state = state_of(job)
-    remarks = [*_doubts(shape, [float(mm) for mm in sizes]), *_basis(job, config)]
+    if state is State.FAILED and (fault := job.name_fault) is not None:
+        return Row(job, IMPOSSIBLE, fault)
     if state is State.DIFFERENT and not config.behaviour.force:
-        remarks.insert(0, difference(job))
-        return Row(job.key, "refused without --force", size, "; ".join(remarks), math.prod(shape))
-    if state in (State.REPLACED, State.CHANGED):
-        remarks.insert(0, str(state))
-    todo = config.behaviour.force or state is not State.DONE
-    action = "done before" if not todo else "to do" if state in (State.MISSING, State.RUNNING) else "to do again"
-    return Row(job.key, action, size, "; ".join(remarks), math.prod(shape), math.prod(map(float, sizes)), todo)
+        return Row(job, "refused without --force", difference(job), n_bytes)
+    why = str(state) if state in (State.REPLACED, State.CHANGED) else ""
+    if state is State.DONE and not config.behaviour.force:
+        return Row(job, "done before", why, n_bytes)
+    action = TO_DO if state in (State.MISSING, State.RUNNING) else f"{TO_DO} again"
+    return Row(job, action, why, n_bytes, todo=True)
+
+
+def _with_headers(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Read headers, of many scans those of some; returns all rows, and those that stand for what is to be done."""
+    if len(rows) <= READ_HEADERS:
+        read = [_with_header(row) for row in rows]
+        return read, read
+    todo = [place for place, row in enumerate(rows) if row.todo]
+    even = todo[:: math.ceil(len(todo) / READ_HEADERS)] if todo else []
+    largest = nlargest(LARGEST_FILES, todo, key=lambda place: rows[place].n_bytes)
+    first = todo[: estimates.SAMPLED_SCANS]  # by which a run decides how many scans it does at once
+    known = {place: _with_header(rows[place]) for place in {*even, *largest, *first}}
+    return [known.get(place, row) for place, row in enumerate(rows)], [known[place] for place in even]
+
+
+def _with_header(row: Row) -> Row:
+    """Read the header of a scan, which may show that it cannot be processed."""
+    if row.action == IMPOSSIBLE:
+        return row
+    try:
+        return replace(row, header=Header.of(row.job.scan.path))
+    except (UnreadableImageError, StorageError) as error:
+        return Row(row.job, IMPOSSIBLE, error.message)
 
 
 def _doubts(shape: Sequence[int], sizes: Sequence[float]) -> Iterable[str]:
@@ -115,24 +187,24 @@ def _basis(job: Job, config: Config) -> Iterable[str]:
         yield "no label map: boxes by the template"
 
 
-def _costs(todo: Sequence[Row], plan: Plan, config: Config) -> list[str]:
-    """Time and memory of the scans to do."""
+def _costs(rows: Sequence[Row], sampled: Sequence[Row], plan: Plan, config: Config) -> list[str]:
+    """Time and memory of the scans to do; `sampled` stand for all of them."""
     n_augmentations = number_of_augmentations(plan.card, config.method)
-    sampled = todo[: estimates.SAMPLED_SCANS]
-    scan_mb = max(estimates.memory_mb(row.n_voxels, plan.card, n_augmentations) for row in sampled)
-    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory(), scan_mb)
-    measured = estimates.seconds_so_far([job.outputs.provenance for job in plan.jobs])
+    todo = [row for row in rows if row.todo]
+    sizes = [0 if row.header is None else row.header.n_voxels for row in todo]
+    memory, of_first = (
+        estimates.memory_mb(max(some), plan.card, n_augmentations) for some in (sizes, sizes[: estimates.SAMPLED_SCANS])
+    )
+    n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory(), of_first)
+    made = [row.job.outputs.provenance for row in rows if row.action not in (TO_DO, IMPOSSIBLE)]
+    measured = estimates.seconds_so_far(made)
     device = estimates.usual_device(config.resources.device)
-
-    def reckoned(row: Row) -> float:
-        return estimates.seconds(row.n_voxels, plan.card, n_augmentations, n_threads, row.voxel_mm3, device)
-
-    seconds = [measured or reckoned(row) for row in todo]
-    memory = max(estimates.memory_mb(row.n_voxels, plan.card, n_augmentations) for row in todo)
+    kinds = [(row.header.n_voxels, row.header.voxel_mm3) for row in sampled if row.todo and row.header is not None]
+    seconds = measured or estimates.mean_seconds(kinds, plan.card, n_augmentations, n_threads, device)
     source = "as the scans that are done" if measured else f"a rough guess, for {device} as here"
     return [
-        f"Time: about {estimates.readable(sum(seconds) / len(seconds))} a scan, "
-        f"{estimates.readable(sum(seconds) / n_processes)} in all ({source}), "
+        f"Time: about {estimates.readable(seconds)} a scan, "
+        f"{estimates.readable(seconds * len(todo) / n_processes)} in all ({source}), "
         f"{n_processes} scan(s) at once with {n_threads} thread(s) each",
         f"Memory: about {memory:,} MB a scan, {memory * n_processes:,} MB in all",
     ]

@@ -44,6 +44,12 @@ output: {output}
 labels:  # {fill_in}: names and abbreviations, in the order of the output channels after background
 {labels}
 
+# merges:  # what --ca-mode offers: labels that are joined, by their abbreviations
+#   whole:
+#     suffix: Hippocampus
+#     join:
+#       - {{labels: [{abbreviations}], name: Hippocampus, abbreviation: hippocampus, color: "#9467bd"}}
+
 license: "{fill_in}: of the weights, best an SPDX identifier such as CC-BY-4.0"
 authors: ["{fill_in}"]
 citation: "{fill_in}: what users cite"
@@ -113,6 +119,7 @@ def draft_card(network_path: Path, card_path: Path, url: str | None = None) -> D
         pad_multiple=multiple,
         output=output,
         labels="\n".join(_labels(len(scores) - 1)),
+        abbreviations=", ".join(f"L{index}" for index in range(1, len(scores))),
         name=f"{family}_fast",
         precision=precision,
         source=_source(network_path, card_path, url),

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from bids_hsf.errors import ScanError
 from bids_hsf.geometry import Grid, covering_box, field_of_view, resample
 from bids_hsf.labels import HEMISPHERES, SIDE_NAMES, Label, hemisphere_offset
+from bids_hsf.libraries import release_libraries
 from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.crops import crop_grid
 from bids_hsf.localization.location import Location
@@ -159,6 +160,7 @@ def segment(scans: Sequence[AlignedScan], location: Location, model: Model, opti
         sides = list(share(lambda pairs: decide_together(pairs, model, options), by_side))
     del voted
     release_memory()
+    release_libraries()  # what passes over crops of a new shape were compiled with
     return join_sides(sides, scans[0].grid, model.labels, options)
 
 

@@ -11,6 +11,7 @@ from bids_hsf.errors import UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import Ensemble
 from bids_hsf.labels import Label, Merge
+from bids_hsf.libraries import release_libraries
 from bids_hsf.machine import allowed_cores, return_large_arrays
 from bids_hsf.networks.device import Device, choose_device, settings_to_try
 from bids_hsf.networks.members import Members, member_files
@@ -154,6 +155,7 @@ class Model:
         # With two passes a scan, opening would take as long as they do.
         kept_bytes = min(half, SMALL_ENSEMBLE_BYTES) if augmented else half
         self.members = Members(files, card, device, kept_bytes)
+        release_libraries()
 
     def __enter__(self) -> "Model":
         return self

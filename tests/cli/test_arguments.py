@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bids_hsf.bids.selection import Selection
 from bids_hsf.cli import arguments
 from bids_hsf.cli.arguments import build_parser, config_of, parse
-from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
+from bids_hsf.errors import NoInputError, UnknownAnalysisLevelError, UsageError
 from bids_hsf.runs.command_line import FLAGS
 from bids_hsf.runs.config import Behaviour, Config, Method, Resources
 
@@ -54,6 +54,10 @@ class TestPositionals:
         assert settings.selection.participants == ("01", "02")
         assert settings.selection.modalities == ("T1w",)
 
+    def test_labels_may_be_one_quoted_text(self) -> None:
+        settings = config(*PATHS, "participant", "--participant-label", "sub-01 sub-02, 03")
+        assert settings.selection.participants == ("01", "02", "03")
+
     def test_participants_may_be_called_like_levels(self) -> None:
         settings = config(*PATHS, "participant", "--participant-label", "group", "status")
         assert settings.levels == ("participant",)
@@ -80,6 +84,30 @@ class TestPositionals:
         with pytest.raises(UnknownAnalysisLevelError) as caught:
             parse(words)
         assert caught.value.hint == f"{meant}Known levels: participant, group, status"
+
+    def test_a_dataset_behind_the_output_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "study/sub-01").mkdir(parents=True)
+        description = tmp_path / "study/dataset_description.json"
+        description.write_text('{"Name": "x"}')
+        words = [f"{tmp_path}/out", f"{tmp_path}/study", "participant"]
+        with pytest.raises(NoInputError) as caught:
+            parse(words)
+        assert caught.value.hint == f"The dataset comes first: bids-hsf {words[1]} {words[0]} participant"
+        for other in ('{"Name": "x", "DatasetType": "derivative"}', "[]", "{"):
+            description.write_text(other)
+            parse(words)  # told later, by those who look for the dataset
+
+    def test_an_output_that_is_called_like_an_image(self, tmp_path: Path) -> None:
+        image = tmp_path / "a.nii.gz"
+        image.touch()
+        with pytest.raises(UsageError, match=r"b\.nii\.gz is the name of an image; the output is a folder") as caught:
+            parse([str(image), f"{tmp_path}/b.nii.gz"])
+        assert caught.value.hint == f"Such as: bids-hsf {image} b"
+
+    def test_a_near_word_for_a_command(self) -> None:
+        with pytest.raises(UsageError, match="compar is no command, and no folder") as caught:
+            parse(["compar", "/out"])
+        assert (caught.value.hint or "").startswith("Did you mean compare? ")
 
     def test_a_level_with_hyphens(self) -> None:
         with pytest.raises(UsageError) as caught:
@@ -245,7 +273,10 @@ class TestFlags:
             ("--mem lots", "not a size: 'lots'"),
             ("--mem 1e999", "not a size"),
             ("--participant-label", "expected at least one argument"),
+            ("--participant-label=", "argument --participant-label: nothing is named"),
+            ("--session-label=,", "argument --session-label: nothing is named"),
             ("--uncertainty some", "invalid choice"),
+            ("--dry-run=yes", "argument --dry-run: takes no value, got 'yes'"),
             ("--export-lut word", "invalid choice"),
             ("--unknown-flag", "unrecognized arguments: --unknown-flag"),
             ("--bids-filter-file {", "--bids-filter-file"),

@@ -92,7 +92,7 @@ def test_wheels_are_carried_to_a_node_without_any_network(shell: Shell) -> None:
         pytest.skip("this machine lets nobody cut off a network (unshare --net)")
     texts = [block.text for block in blocks(DOCS / "clusters.md") if "wheels" in block.text]
     here, there = [[line[2:] for line in text.splitlines()] for text in texts]
-    for line in ("git clone " + ADDRESS, "python3 -m venv carrier", ". carrier/bin/activate", *here, "deactivate"):
+    for line in ("git clone " + ADDRESS, "python3 -m venv carrier", ". carrier/bin/activate", *here):
         code, said = shell.type(line)
         assert code == 0, f"{line}\n{said[-3000:]}"
     node = shell.folder / "node"

@@ -10,8 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bids_trees import write_scan, write_tree
-from fast_app import write_head
+from fast_app import run_fast, write_head
 from toy_runs import APP, N_SUBJECTS, Place, contents, run_here
+
+from bids_hsf.hub.models import find_card
+from bids_hsf.images import open_scan
+from bids_hsf.runs import estimates, overview
 
 
 def test_dry_run_writes_nothing_and_tells_all(place: Place, tmp_path: Path) -> None:
@@ -117,3 +121,41 @@ def place_run_measured(place: Place, out: Path) -> subprocess.CompletedProcess[s
     )
     command = [sys.executable, str(APP), *place.words(out, "participant", "--dry-run")]
     return subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
+
+
+def test_of_many_scans_some_headers_are_read_and_every_file_is_looked_at(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bids_dir = write_tree(tmp_path / "bids", [])
+    head = write_head(bids_dir / "sub-00/anat/sub-00_T1w.nii.gz")
+    for i in range(1, 40):
+        path = bids_dir / f"sub-{i:02d}/anat/sub-{i:02d}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        path.hardlink_to(head)
+    (bids_dir / "sub-17/anat/sub-17_T1w.nii.gz").unlink()
+    (bids_dir / "sub-17/anat/sub-17_T1w.nii.gz").write_bytes(b"")
+    (bids_dir / "sub-23/anat/sub-23_T1w.nii.gz").unlink()
+    large = np.random.default_rng(0).integers(0, 1000, (90, 90, 90), dtype=np.int16)
+    write_scan(bids_dir / "sub-23/anat/sub-23_T1w.nii.gz", large)
+    opened = []
+    monkeypatch.setattr(overview, "open_scan", lambda path: [opened.append(path), open_scan(path)][1])
+    monkeypatch.setattr(overview, "READ_HEADERS", 8)
+    monkeypatch.setattr(overview, "LARGEST_FILES", 1)
+    monkeypatch.setattr(estimates, "SAMPLED_SCANS", 2)
+    many = Place(bids_dir, place.card, tmp_path)
+    assert run_fast(many.words(tmp_path / "out", "participant", "--dry-run")) == 0
+    shown = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.startswith("sub-")}
+    assert len(lines) == 40
+    assert "39 to do, 1 cannot be processed" in shown
+    assert "is empty" in lines["sub-17_T1w"]
+    assert 8 <= len(opened) <= 11
+    assert f"Headers: {len(opened)} of 40 were read" in shown
+    # The largest file is seen, and counts for memory alone.
+    assert "90x90x90 of" in lines["sub-23_T1w"]
+    assert f"{estimates.memory_mb(90**3, find_card(f'{place.card}:toy_fast'), 0):,} MB a scan" in shown
+    assert sum("46x55x46" in line for line in lines.values()) == len(opened) - 1
+    opened.clear()
+    assert run_fast(many.words(tmp_path / "out", "participant", "--dry-run", "--shard", "2/10")) == 0
+    assert "Headers:" not in capsys.readouterr().out
+    assert len(opened) == 4

@@ -100,6 +100,8 @@ def test_two_folders_with_the_same_model(out: Path, tmp_path: Path) -> None:
         (("{third}",), 2, "holds one model alone: toy_quick (seg-toyQuick, 1 scans)"),
         (("{three}",), 2, "holds 3 models"),
         (("{out}", "{third}", "--models", "toy_fast", "toy_quick"), 66, "No scan can be compared"),
+        (("{out}", "--models", "toy_fast", "toyFast"), 2, "would be compared with itself"),
+        (("{third}", "{out}/../third"), 2, "toy_quick in"),
         (("{empty}",), 66, "No finished scan"),
         (("{empty}/none",), 66, "does not exist"),
         ((), 2, "OUT1"),
@@ -115,6 +117,28 @@ def test_what_cannot_be_compared_is_said(out: Path, tmp_path: Path, words, code:
     done = run_here("compare", *(word.format(**folders) for word in words))
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
     assert not list(tmp_path.rglob("group_comparison*"))
+
+
+def test_results_that_are_not_whole_are_said_to_be_so(out: Path) -> None:
+    damaged = next((out / "sub-2").rglob("*toySlow_dseg.tsv"))
+    damaged.write_text(damaged.read_text()[:-5])
+    done = run_here("compare", str(out))
+    assert done.returncode == 0, done.stderr
+    (row,) = (row for row in rows_of(out / "group_comparison_toyFast_toySlow.tsv") if row["reason"] != "n/a")
+    assert row["scan"] == "sub-2_T1w"
+    assert row["reason"].startswith("by toy_slow it is not whole: ")
+    assert f"sub-2_T1w is not compared: {row['reason']}" in done.stderr
+
+
+def test_merges_of_one_model_are_told_apart_by_their_label(out: Path) -> None:
+    labelled = write_result(
+        out, "sub-0_T1w", (1.0, 2.0, 3.0, 4.0), segmentation="toyFastWhole", model=Model("toy_fast", "1.0", "toy")
+    )
+    write_label_map(labelled.dseg, labels(1, 2, 3, 4))
+    done = run_here("compare", str(out), "--models", "toy_fast", "toy_slow")
+    assert (done.returncode, "toy_fast is several of" in done.stderr) == (2, True)
+    assert "Name one by its seg- label, such as toyFast" in done.stderr
+    assert run_here("compare", str(out), "--models", "toyFastWhole", "toy_slow").returncode == 0
 
 
 def test_a_dataset_of_that_name_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,19 @@ def test_scans_without_results_are_rows_with_their_reason(out: Path) -> None:
     assert "11 done, 2 failed, 1 killed" in done.stderr
 
 
+def test_what_is_not_done_is_told_with_its_model_where_there_are_several(out: Path) -> None:
+    def fail(scan: str, model: str) -> str:
+        path = outputs_of(out, scan).failure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = {"Error": "It is cut short", "Hint": None, "ExitCode": 65, "Scan": scan, "Model": model}
+        path.write_text(json.dumps(record))
+        return group(out).stderr
+
+    told = fail("sub-x_T1w", by_scan(out)["sub-00001_T1w"]["model"] if group(out).returncode == 0 else "")
+    assert "sub-x_T1w is failed: It is cut short" in told
+    assert "sub-z_T1w by toy_other is failed: It is cut short" in fail("sub-z_T1w", "toy_other")
+
+
 def test_failures_alone_are_a_table_too(tmp_path: Path) -> None:
     path = outputs_of(tmp_path, "sub-x_T1w").failure
     path.parent.mkdir(parents=True)

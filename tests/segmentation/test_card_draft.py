@@ -1,6 +1,7 @@
 """What the file of a network tells of itself, and what is left to people."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import onnx
@@ -50,6 +51,15 @@ def test_all_that_the_file_tells(tmp_path: Path) -> None:
     assert (member.source, member.size) == ("Lab-Net_v2.1.onnx", (tmp_path / "Lab-Net_v2.1.onnx").stat().st_size)
     assert member.sha256 is not None
     assert member.xxh3_64 is not None
+
+
+def test_merges_stand_ready_behind_their_hash_marks(tmp_path: Path) -> None:
+    network = write_network(tmp_path / "net.onnx", n_classes=4)
+    path = tmp_path / "net.yaml"
+    path.write_text(re.sub(r"^# ?(?=merges:|  )", "", draft_card(network, path).text, flags=re.MULTILINE))
+    (card,) = load_cards(path)
+    (merge,) = card.merges
+    assert (merge.name, [label.abbreviation for label in merge.labels]) == ("whole", ["hippocampus"])
 
 
 @pytest.mark.parametrize("multiple", [2, 8])
