@@ -56,6 +56,9 @@ class NamedFolders(argparse.Action):
         setattr(namespace, self.dest, folders)
 
 
+PERHAPS_GB = 99  # as a number of MB too little for any scan
+
+
 class Memory(argparse.Action):
     """A size with a suffix to MB."""
 
@@ -65,9 +68,14 @@ class Memory(argparse.Action):
         default = "G" if flag == "--mem-gb" else "M"
         number, unit = (text[:-1], text[-1]) if text[-1:] in MEMORY_UNITS else (text, default)
         try:
-            setattr(namespace, self.dest, round(float(number) * MEMORY_UNITS[unit]))
+            size = round(float(number) * MEMORY_UNITS[unit])
         except (ValueError, OverflowError):
             parser.error(f"argument {flag}: not a size: {value!r}, expected for example 8000, 8G or 500M")
+        if 0 < size <= PERHAPS_GB and number == text:  # of other programs, whose number is one of GB
+            parser.error(
+                f"argument {flag}: {value} is {size} MB, in which no scan has room; {value}G would be gigabytes"
+            )
+        setattr(namespace, self.dest, size)
 
 
 class Words(argparse.Action):

@@ -24,7 +24,7 @@ from bids_hsf.cli.actions import (
     shard_here,
     suffix_of,
 )
-from bids_hsf.cli.first_words import as_typed, asked_for_help, refuse_other_formats, too_few
+from bids_hsf.cli.first_words import as_typed, asked_for_help, level_meant, refuse_other_formats, too_few
 from bids_hsf.cli.habits import add_habits, take_habits
 from bids_hsf.cli.parser import POSITIONALS, Parser
 from bids_hsf.errors import UnknownAnalysisLevelError, UsageError
@@ -303,7 +303,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None and value != []}
     unknown = [level for level in given.get("levels", []) if level not in LEVELS]
     if unknown:
-        hint = f"{near(unknown[0], LEVELS)}Known levels: {', '.join(LEVELS)}"
+        hint = f"{level_meant(given, unknown[0])}Known levels: {', '.join(LEVELS)}"
         if "behaviour.force" in given:  # of fMRIPrep, whose --force takes a word
             hint += ". --force takes no word here: it does finished scans again"
         raise UnknownAnalysisLevelError(f"Unknown analysis level: {unknown[0]}", hint)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from bids_hsf.runs.config import LEVELS
 from bids_hsf.text_table import near
 
 ANATOMICAL = "only anatomical images are looked at: leave it out"
@@ -106,7 +107,8 @@ def answers(flags: Sequence[str], known: Iterable[str]) -> str:
     asked = []
     known = list(known)
     for flag in dict.fromkeys(flags):
-        answer = ELSEWHERE.get(flag)
+        level = flag.lstrip("-")
+        answer = ELSEWHERE.get(flag) or (f"the level is a word without hyphens: {level}" if level in LEVELS else None)
         if answer is not None:
             by_answer.setdefault(answer, []).append(flag)
         else:

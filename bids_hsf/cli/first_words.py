@@ -8,6 +8,8 @@ from typing import Any
 from bids_hsf.bids.near_misses import FORMATS
 from bids_hsf.bids.selection import is_image_name
 from bids_hsf.errors import UsageError
+from bids_hsf.runs.config import LEVELS
+from bids_hsf.text_table import near
 
 HELP_WORDS: dict[tuple[str, ...], str] = {
     ("help",): "--help",
@@ -81,6 +83,26 @@ def too_few(options: dict[str, Any]) -> UsageError:
         "the level is missing: participant, group or status",
         f"{shlex.join(line)} segments the scans; then group makes the table, and status tells what is done.",
     )
+
+
+def level_meant(options: dict[str, Any], word: str) -> str:
+    """Say what was likely meant by a word that is no level; empty where nothing comes near.
+
+    Parameters
+    ----------
+    options : dict
+        What was given, by the names of the settings.
+    word : str
+        The first that is no level.
+    """
+    several = [part for part in word.lower().replace(",", " ").split() if part in LEVELS]
+    if "," in word and len(several) > 1:
+        return f"Levels are words of their own: {' '.join(several)}. "
+    first, second = as_typed(options["bids_dir"]), as_typed(options["output_dir"])
+    if first in LEVELS and not options["bids_dir"].exists():
+        line = ["bids-hsf", second, word, first]
+        return f"The level stands behind the folders: {shlex.join(line)}. "
+    return near(word.lower(), LEVELS)
 
 
 def as_typed(path: Path) -> str:

@@ -174,6 +174,12 @@ class DiceWeights:
     """1 in a ready-made crop, which nothing was located in, else 0."""
     turned: Weight
     """1 where the head lies as heads hardly do, and is a mirror image as likely as not, else 0."""
+    coarse: Weight = 0.0
+    """Logarithm of the mean voxel size in mm, 0 up to 1 mm: of large voxels networks are less sure than need be."""
+    crop_entropy: Weight = 0.0
+    """The same as `entropy` in a ready-made crop, else 0."""
+    whole_entropy: Weight = 0.0
+    """Of a structure: `entropy` of the whole hippocampus that it is a part of; 0 for a whole one."""
 
 
 def _refuse_unknown(known: Sequence[str], content: Any) -> Any:
@@ -309,9 +315,11 @@ class SharedForm(Form):
     predicted_dice: DiceForm = _left_out()
     """How the Dice with the truth is told from a result; optional."""
     structure_dice: DiceForm = _left_out()
-    """The same of a single structure, by its own entropy; optional."""
+    """The same of a single structure, by its own entropy and the whole's; optional."""
     max_entropy: Share = _left_out()
     """Mean normalised entropy over a whole hippocampus; with more a result is worth a look; optional."""
+    max_sides_apart: Annotated[float, _number(0, 10)] = _left_out()
+    """Between the logits of what is predicted of the two sides; with more they are worth a look; optional, 0.6."""
     precision: Annotated[Literal["float32", "int8"], Expected("float32 or int8")] = _left_out()
     """Of the weights; optional, float32."""
     sparsity: Share = _left_out()

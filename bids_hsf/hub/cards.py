@@ -110,6 +110,8 @@ class ModelCard:
         The same of a single structure, by its own entropy.
     max_entropy : float or None
         Mean over a whole hippocampus; with more a result is worth a look.
+    max_sides_apart : float or None
+        Between the logits of what is predicted of the two sides; with more they are worth a look.
     """
 
     name: str
@@ -140,6 +142,7 @@ class ModelCard:
     predicted_dice: DiceWeights | None = None
     structure_dice: DiceWeights | None = None
     max_entropy: float | None = None
+    max_sides_apart: float | None = None
 
 
 def load_cards(path: Path) -> list[ModelCard]:

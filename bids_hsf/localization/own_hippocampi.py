@@ -129,18 +129,19 @@ def with_own_hippocampi(
         What a reader should know of it.
     """
     away_mm = max(float(np.linalg.norm(points.mean(axis=0) - candidate.middle(side))) for side, points in own.items())
-    text = f"the label map has the hippocampi {away_mm:.0f} mm from where the scan has them"
+    apart = f"the hippocampi {away_mm:.0f} mm from where the scan has them"
     is_near = away_mm <= MAX_DISTANCE_MM
     fitted = replace(candidate, hippocampi=_in_template(candidate, own), quality=quality)
     if candidate.doubtful:
-        return fitted, (() if is_near else (_far(text, away_mm),))
+        return fitted, (() if is_near else (_far(f"the label map has {apart}", away_mm),))
     if not is_near and not (away_mm <= MAX_BETTER_DISTANCE_MM and quality >= candidate.quality):
-        text = f"{text}, expected {MAX_DISTANCE_MM:g} mm or less: it is not used; is it of another scan?"
-        return candidate, (_unused(text, away_mm, MAX_DISTANCE_MM),)
+        limit = MAX_DISTANCE_MM
+        text = f"the label map has {apart}, expected {limit:g} mm or less: it is not used; is it of another scan?"
+        return candidate, (_unused(text, away_mm, limit),)
     if fitted.doubtful:
         text = f"the label map does not fit the scan (quality {quality:.2f}): it is not used"
         return candidate, (_unused(text, quality, DOUBTFUL_QUALITY),)
-    return fitted, (() if is_near else (_far(f"{text}, and fits better there", away_mm),))
+    return fitted, (() if is_near else (_far(f"the label map has {apart}, and fits better there", away_mm),))
 
 
 def _unused(text: str, figure: float, threshold: float) -> Finding:

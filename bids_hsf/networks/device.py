@@ -254,7 +254,7 @@ def _could_be_had(trial: ProviderTrial) -> bool:
 
 def _reason(request: str, trial: ProviderTrial) -> str:
     """One line for the log on why a provider was taken."""
-    asked = "fastest that works" if request == "auto" else "asked for"
+    asked = "usually the fastest that works" if request == "auto" else "asked for"
     return f"{asked}; {trial.reason}" if trial.reason else asked
 
 

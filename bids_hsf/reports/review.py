@@ -22,7 +22,7 @@ from bids_hsf.reports.pages import citation_link, data_block, render
 from bids_hsf.text_table import natural_order
 
 PAGE = "review.html"
-SCRIPTS = ("ratings.js", "review.js")
+SCRIPTS = ("keys.js", "ratings.js", "review.js")
 KEYS = (
     ("→ j", "next scan"),
     ("← k", "previous scan"),

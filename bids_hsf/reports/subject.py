@@ -23,7 +23,7 @@ from bids_hsf.reports.sessions import compare_sessions
 from bids_hsf.reports.thumbnails import add_missing_thumbnails
 from bids_hsf.text_table import natural_order
 
-SCRIPTS = ("subject.js",)
+SCRIPTS = ("keys.js", "subject.js")
 
 
 def write_subject_report(output_dir: Path, subject: str, neighbours: Neighbours | None = None) -> Path:

@@ -12,6 +12,7 @@ from bids_hsf.text_table import near
 
 MAX_MARGIN_MM = 100.0
 MIN_TOLERANCE = 0.01
+MAX_AUGMENTATIONS = 1000  # as in cards
 MAX_WAIT_MINUTES = 60 * 24 * 365
 
 Reference = Literal["T1w", "T2w"]
@@ -225,11 +226,15 @@ class Config:
         for path in (self.bids_dir, self.output_dir, self.work_dir, self.bids_database_dir, *self.hub_dirs):
             if "\0" in str(path):
                 raise UsageError(f"A path with a null character: {str(path)!r}")
-        if self.output_dir == self.bids_dir and not self.images:
-            raise UsageError(
-                f"The output folder is the BIDS folder itself: {self.bids_dir}",
-                f"Use for example {self.bids_dir / 'derivatives' / 'bids-hsf'}",
-            )
+        if not self.images and self.output_dir.is_relative_to(self.bids_dir):
+            inside = self.output_dir.relative_to(self.bids_dir).parts
+            example = f"Use for example {self.bids_dir / 'derivatives' / 'bids-hsf'}"
+            if not inside:
+                raise UsageError(f"The output folder is the BIDS folder itself: {self.bids_dir}", example)
+            if inside[0].startswith("sub-"):
+                raise UsageError(
+                    f"The output folder lies among the raw data of {inside[0]}: {self.output_dir}", example
+                )
         if self.work_dir is not None and self.work_dir.is_relative_to(self.bids_dir) and not self._work_in_output():
             raise UsageError(
                 f"The work folder {self.work_dir} lies inside the BIDS folder {self.bids_dir}",
@@ -250,8 +255,15 @@ class Config:
         n_augmentations, tolerance = self.method.n_augmentations, self.method.volume_tolerance
         if isinstance(n_augmentations, int) and n_augmentations < 0:
             raise UsageError(f"--tta must not be negative, got {n_augmentations}")
+        if isinstance(n_augmentations, int) and n_augmentations > MAX_AUGMENTATIONS:
+            raise UsageError(
+                f"--tta must be at most {MAX_AUGMENTATIONS}, got {n_augmentations}",
+                "20 views are what HSF takes; --tta auto takes as many as volumes need.",
+            )
         if not MIN_TOLERANCE <= tolerance <= 100:
             raise UsageError(f"--tta-tolerance must be within {MIN_TOLERANCE:g} and 100 per cent, got {tolerance:g}")
+        if tolerance != Method.volume_tolerance and n_augmentations != "auto":
+            raise UsageError("--tta-tolerance says nothing without --tta auto", "Give --tta auto as well.")
         margin = self.method.box_margin_mm
         if margin is not None and not 0 <= margin <= MAX_MARGIN_MM:
             raise UsageError(f"--box-margin-mm must be within 0 and {MAX_MARGIN_MM:g}, got {margin:g}")

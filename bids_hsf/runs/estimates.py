@@ -72,7 +72,10 @@ def flop_of(card: ModelCard, n_augmentations: int, voxel_mm3: float = 1.0) -> fl
     """Operations of all passes over both hippocampi."""
     volume = voxel_mm3 if card.voxel_size_mm is None else card.voxel_size_mm**3
     crop = USUAL_CROP_VOXELS / volume
-    weights = sum(member_sizes(card)) * (INT8_WEIGHTS if card.precision == "int8" else 1)
+    weights = sum(
+        HSF_FILE_BYTES if size is None else size * (INT8_WEIGHTS if card.precision == "int8" else 1)
+        for size in known_sizes(card)
+    )
     return 2 * (1 + n_augmentations) * crop * FLOP_PER_VOXEL_AND_WEIGHT_BYTE * weights
 
 
@@ -107,12 +110,17 @@ def seconds_so_far(provenances: Sequence[Path]) -> float | None:
 
 
 def member_sizes(card: ModelCard) -> list[int]:
-    """Bytes of the members, as the card states them or as they lie beside it."""
+    """Bytes of the members; of those that nobody knows, of a float network of HSF's."""
+    return [size or HSF_FILE_BYTES for size in known_sizes(card)]
+
+
+def known_sizes(card: ModelCard) -> list[int | None]:
+    """Bytes of the members, as the card states them or as they lie beside it; None for the others."""
     sizes = []
     for member in card.members:
         path = card.path.parent / member.source
         on_disk = path.stat().st_size if is_packaged(member) and path.is_file() else None
-        sizes.append(member.size or on_disk or HSF_FILE_BYTES)
+        sizes.append(member.size or on_disk or None)
     return sizes
 
 

@@ -200,11 +200,13 @@ def _weights(positions: Field, shape: tuple[int, ...]) -> csr_array:
         first += before * np.int32(step)
         below = before.astype(np.float32)
         shares.append(((below + 1) - values, values - below))
-    weights = np.empty((len(first), 8), np.float32)
-    for corner, (x, y, z) in enumerate(product(*shares)):
-        np.multiply(z * y, x, out=weights[:, corner])
     # An axis of one voxel has no second one; its weight is 0.
     further = [(0, step if n > 1 else 0) for n, step in zip(shape, steps, strict=True)]
-    voxels = first[:, None] + np.array([sum(corner) for corner in product(*further)], np.int32)
+    weights, voxels = np.empty((len(first), 8), np.float32), np.empty((len(first), 8), np.int32)
+    xs, ys, zs = shares
+    sides = [z * y for y, z in product(ys, zs)]
+    for corner, ((x, side), away) in enumerate(zip(product(xs, sides), product(*further), strict=True)):
+        np.multiply(side, x, out=weights[:, corner])
+        np.add(first, np.int32(sum(away)), out=voxels[:, corner])
     ends = np.arange(0, weights.size + 1, 8, dtype=np.int32)
     return csr_array((weights.ravel(), voxels.ravel(), ends), shape=(len(first), int(np.prod(shape))))

@@ -20,6 +20,7 @@ from bids_hsf.segmentation.hippocampi import Hippocampus
 from bids_hsf.segmentation.presence import Look, look_of
 
 NORMAL_MAD = 0.6745  # median of the distances from zero, of a normal distribution with deviation 1
+FINE_MM = 1.0  # voxels up to this size do not blur what the networks say; of larger ones fewer lie off the border
 MAX_SNR = 1000.0  # interpolated and synthetic images have next to no noise
 MIN_VOXELS = 4  # an axis
 
@@ -36,14 +37,11 @@ class MeasureSettings:
         Voxels that are smaller are not all looked at.
     smoothing_mm : float
         Deviation of the Gaussian before edges are measured, against noise.
-    fine_mm : float
-        Voxels up to this size do not blur what the networks say; of larger ones fewer lie off the border.
     """
 
     reach_mm: float = 8.0
     voxel_mm: float = 0.8
     smoothing_mm: float = 0.7
-    fine_mm: float = 1.0
 
 
 MEASURES = MeasureSettings()
@@ -83,6 +81,8 @@ class SideMeasures:
         Whether the head lies as heads hardly do: axes that are not what the header says exchange the sides, too.
     structure_entropies : mapping of int to float
         Label to the median of the normalised entropy over those voxels; labels without a voxel are absent.
+    voxel_mm : float
+        Mean of the voxel sizes of the scan.
     """
 
     volume_mm3: float
@@ -99,6 +99,7 @@ class SideMeasures:
     distance_mm: float | None = None
     is_turned: bool = False
     structure_entropies: Mapping[int, float] = field(default_factory=dict)
+    voxel_mm: float = 1.0
 
 
 def measure_side(
@@ -127,7 +128,8 @@ def measure_side(
     snr, sharpness = noise_and_blur(image, grid.voxel_sizes, settings)
     tissue = tissue_range(image, is_crop=True)
     volume = float(inside.sum()) * grid.voxel_volume
-    off_border = min(1.0, settings.fine_mm / round(float(grid.voxel_sizes.mean()), 2))
+    voxel_mm = round(float(grid.voxel_sizes.mean()), 2)
+    off_border = min(1.0, FINE_MM / voxel_mm)
     surest = _surest(entropy[inside], off_border)
     figures = SideMeasures(
         volume_mm3=volume,
@@ -140,6 +142,7 @@ def measure_side(
         wild_share=float(((image < tissue.low) | (image > tissue.high)).mean()),
         look=look_of(image, mask, grid.voxel_sizes),
         structure_entropies=_structure_entropies(side.segmentation.labels, entropy, off_border),
+        voxel_mm=voxel_mm,
     )
     return figures if location is None else _placed(figures, side, inside, grid, location)
 

@@ -9,7 +9,7 @@ from math import exp, log
 
 from bids_hsf.hub.card_file import DiceWeights
 from bids_hsf.labels import Label
-from bids_hsf.segmentation.measures import SideMeasures
+from bids_hsf.segmentation.measures import FINE_MM, SideMeasures
 
 MOST_OVERLAP = 0.6  # with the template's hippocampus; more of it is likeness to the template
 LEAST_ENTROPY = 0.005  # below it less tells nothing
@@ -32,21 +32,26 @@ def predict_structures(
     for side, each in measures.items():
         for label in labels:
             entropy = each.structure_entropies.get(label.index)
-            figures = regressors(each, entropy)
-            found[f"{side}_{label.abbreviation}"] = 0.0 if entropy is None else round(_predicted(weights, figures), 3)
+            dice = 0.0 if entropy is None else _predicted(weights, regressors(each, entropy))
+            found[f"{side}_{label.abbreviation}"] = round(dice, 3)
     return found
 
 
 def regressors(measures: SideMeasures, entropy: float | None = None) -> dict[str, float]:
     """Figures that the logit of the Dice is a weighted sum of, each within its limits; `entropy` is a structure's."""
-    entropy = measures.median_entropy if entropy is None else entropy
+    whole = log(max(measures.median_entropy, LEAST_ENTROPY))
+    own = whole if entropy is None else log(max(entropy, LEAST_ENTROPY))
+    is_crop = measures.overlap is None
     return {
         "intercept": 1.0,
-        "entropy": log(max(entropy, LEAST_ENTROPY)),
+        "entropy": own,
         "main_share": measures.main_share,
         "overlap": min(measures.overlap or 0.0, MOST_OVERLAP),
-        "unplaced": float(measures.overlap is None),
+        "unplaced": float(is_crop),
         "turned": float(measures.is_turned),
+        "coarse": log(max(measures.voxel_mm, FINE_MM) / FINE_MM),
+        "crop_entropy": own if is_crop else 0.0,
+        "whole_entropy": 0.0 if entropy is None else whole,
     }
 
 

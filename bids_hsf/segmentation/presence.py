@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_hsf.findings import Finding, Weight
+from bids_hsf.findings import Finding, Weight, flags
 from bids_hsf.labels import HEMISPHERES, SIDE_NAMES
 
 
@@ -30,9 +30,12 @@ class PresenceSettings:
     min_contrast : tuple of float, (2,)
         What lies out of that range has to be so much darker and brighter, against the surroundings' range: fluid and
         air are 0.67 and more, a T2w of an odd contrast 0.53.
-    spread_range : tuple of float, (2,)
+    min_spread : float
         Of the intensities inside, the middle half against that of the surroundings: sound ones have 0.19 to 0.44, in
-        images whose grey levels lie close together 0.08, label maps 0, noise 1.6 and more.
+        images whose grey levels lie close together 0.08, label maps 0.
+    max_spread : tuple of float, (2,)
+        What is worth a note, and what is not to be used: right ones with dark slices or spikes have up to 1.17, noise
+        1.6 and more.
     max_asymmetry : float
         Between the ranks of both sides: sound ones have 0.02.
     min_volume_mm3 : float
@@ -46,7 +49,8 @@ class PresenceSettings:
     shell_mm: tuple[float, float] = (1.0, 5.0)
     rank_range: tuple[float, float] = (0.17, 0.88)
     min_contrast: tuple[float, float] = (0.4, 0.6)
-    spread_range: tuple[float, float] = (0.05, 1.0)
+    min_spread: float = 0.05
+    max_spread: tuple[float, float] = (1.0, 1.25)
     max_asymmetry: float = 0.25
     min_volume_mm3: float = 500.0
     min_voxels: int = 100
@@ -128,9 +132,9 @@ def doubts(
             found.append(Finding("volume-small", Weight.FAIL, text, round(volume, 1), settings.min_volume_mm3, side))
         if look is not None and (oddity := _oddity(look, settings)) is not None:
             text = f"what is labelled as the {name} hippocampus {oddity.words}: is it there?"
-            found.append(Finding("intensities-odd", Weight.FAIL, text, oddity.figure, oddity.threshold, side))
+            found.append(Finding("intensities-odd", oddity.weight, text, oddity.figure, oddity.threshold, side))
     left, right = (looks.get(side) for side in HEMISPHERES)
-    if left is not None and right is not None and not found:
+    if left is not None and right is not None and not flags(found):
         apart = abs(left.rank - right.rank)
         if apart > settings.max_asymmetry:
             text = (
@@ -149,23 +153,27 @@ class Oddity:
     ----------
     words : str
     figure, threshold : float
+    weight : Weight
     """
 
     words: str
     figure: float
     threshold: float
+    weight: Weight = Weight.FAIL
 
 
 def _oddity(look: Look, settings: PresenceSettings) -> Oddity | None:
     """Tell in what voxels inside a label map differ from all hippocampi."""
-    (dark, bright), (plain, motley) = settings.rank_range, settings.spread_range
+    dark, bright = settings.rank_range
+    note, fail = settings.max_spread
     rank, spread = round(look.rank, 3), round(look.spread, 3)
     if look.rank < dark and look.contrast < -settings.min_contrast[0]:
         return Oddity(f"is as dark as the darkest {look.rank:.0%} of what surrounds it", rank, dark)
     if look.rank > bright and look.contrast > settings.min_contrast[1]:
         return Oddity(f"is as bright as the brightest {1 - look.rank:.0%} of what surrounds it", rank, bright)
-    if look.spread < plain:
-        return Oddity("is all of one intensity, which no tissue is", spread, plain)
-    if look.spread > motley:
-        return Oddity("is as motley as all that surrounds it", spread, motley)
+    if look.spread < settings.min_spread:
+        return Oddity("is all of one intensity, which no tissue is", spread, settings.min_spread)
+    if look.spread > note:
+        weight = Weight.FAIL if look.spread > fail else Weight.NOTE
+        return Oddity("is as motley as all that surrounds it", spread, note, weight)
     return None

@@ -47,10 +47,11 @@ class QualitySettings:
     confirming_dice : float
         If that much is predicted of a hippocampus, and nothing is wrong with its label map, it was found: then it does
         not matter that the registration was doubtful, or the image noisy.
-    sides_apart : tuple of float, (2,)
-        Between the logits of what is predicted of the two sides: what is worth a note, and what is to be looked at.
-        Networks draw a hippocampus through a tumour as bright as grey matter, but are less sure of it than of the
-        other one: balls of 24 mm had 0.56 to 0.86, sound pairs of real heads up to 0.32, with lesions 0.50.
+    sides_apart, sides_note_share : float
+        Between the logits of what is predicted of the two sides: what is to be looked at, if the card says nothing of
+        its own networks, and the share of it that is worth a note. Networks draw a hippocampus through a tumour as
+        bright as grey matter, but are less sure of it than of the other one. Balls of 24 mm have 1.05 and more of
+        longaxis, 0.26 and more of subfields; sound pairs of real heads up to 0.67 and 0.24.
     """
 
     predicted_dice: tuple[float, float] = (0.78, 0.65)
@@ -66,7 +67,8 @@ class QualitySettings:
     min_snr: tuple[float, float] = (6.0, 3.45)
     min_sharpness: tuple[float, float] = (0.14, 0.105)
     confirming_dice: float = 0.8
-    sides_apart: tuple[float, float] = (0.45, 0.6)
+    sides_apart: float = 0.6
+    sides_note_share: float = 0.6
 
 
 QUALITY = QualitySettings()
@@ -130,7 +132,9 @@ def judge(
         *(place if is_placed else ()),
         *_size(measures, whole, etiv_mm3, settings),
         *_asymmetry(measures, whole, predicted, settings),
-        *_sides_apart({side: dice for side, dice in predicted.items() if side in whole}, settings),
+        *_sides_apart(
+            {side: dice for side, dice in predicted.items() if side in whole}, card.max_sides_apart, settings
+        ),
         *_coregistration(scans),
     ]
     sound = _sound_sides(predicted, of_result, settings)
@@ -309,20 +313,21 @@ def _asymmetry(
         yield Finding("asymmetry", weight, text, round(difference, 1), note, _worse(measures, predicted))
 
 
-def _sides_apart(predicted: Mapping[str, float], settings: QualitySettings) -> Iterator[Finding]:
+def _sides_apart(predicted: Mapping[str, float], limit: float | None, settings: QualitySettings) -> Iterator[Finding]:
     """Compare what is predicted of the two sides, unless the worse one is told for itself."""
     if not set(HEMISPHERES) <= predicted.keys():
         return
     worse, better = sorted(HEMISPHERES, key=lambda side: predicted[side])
     apart = _logit(predicted[better]) - _logit(predicted[worse])
-    note, check = settings.sides_apart
+    check = settings.sides_apart if limit is None else limit
+    note = settings.sides_note_share * check
     if apart >= note and predicted[worse] >= settings.predicted_dice[0]:
         text = (
             f"the networks are less sure of the {SIDE_NAMES[worse]} hippocampus than of the other one (predicted Dice "
             f"{predicted[worse]:.2f} and {predicted[better]:.2f}): is there a lesion?"
         )
         weight = Weight.CHECK if apart >= check else Weight.NOTE
-        yield Finding("sides-apart", weight, text, round(apart, 3), note, worse)
+        yield Finding("sides-apart", weight, text, round(apart, 3), round(note, 3), worse)
 
 
 def _logit(share: float) -> float:

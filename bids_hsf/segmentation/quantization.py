@@ -20,8 +20,9 @@ from bids_hsf.segmentation.model import Model, Options
 
 Field = NDArray[np.float32]
 PLAIN = Options(n_augmentations=0)
-# Mean overlap of structures with the float network below which convolutions are left in float32, and of how many.
-ENOUGH_DICE, MOST_IN_FLOAT = 0.99, 0.25
+# Mean overlap of structures with the float network below which convolutions are left in float32, and of how many. It
+# is 0.002 less on heads that calibration did not see: 0.99 is wanted there.
+ENOUGH_DICE, MOST_IN_FLOAT = 0.992, 0.25
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ of a sequence keep out of each other's way, so that it takes fewer of them to co
 its length: the first views of many are those of few.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -90,25 +90,31 @@ def _draw_one(recipe: AugmentationRecipe, rng: np.random.Generator) -> Sample:
 
 def _sobol(recipe: AugmentationRecipe, rng: np.random.Generator) -> Iterator[Sample]:
     """Draw samples at the points of a scrambled sequence."""
-    # Memory and time, which only a run with random views has to pay.
-    from scipy.stats import qmc
-
-    sequence = qmc.Sobol(N_DIMENSIONS, seed=rng)
-    return samples_at((sequence.random(1)[0] for _ in count()), recipe, rng)
+    following = _spread_points(N_DIMENSIONS, rng)
+    return samples_at((following() for _ in count()), recipe, rng)
 
 
 def samples_at(points: Iterator[Unit], recipe: AugmentationRecipe, rng: np.random.Generator) -> Iterator[Sample]:
     """Draw samples at points (11,) of the unit cube; elastic ones have control points from a sequence of their own."""
-    from scipy.stats import qmc
-
     n = recipe.elastic_control_points
-    elastic = qmc.Sobol(3 * n**3, seed=rng)
+    elastic = _spread_points(3 * n**3, rng)
     for point in points:
         if point[1] < recipe.affine_probability:
             yield _affine_at(point, recipe)
         else:
-            control_points = _within(elastic.random(1)[0], recipe.elastic_displacement_mm).reshape(n, n, n, 3)
+            control_points = _within(elastic(), recipe.elastic_displacement_mm).reshape(n, n, n, 3)
             yield Sample(bool(point[0] < recipe.flip_probability), control_points=control_points)
+
+
+def _spread_points(n_dimensions: int, rng: np.random.Generator) -> Callable[[], Unit]:
+    """Make what gives the next point (n_dimensions,) of a sequence; drawn one by one in more than it has dimensions."""
+    # Memory and time, which only a run with random views has to pay.
+    from scipy.stats import qmc
+
+    if n_dimensions > qmc.Sobol.MAXDIM:
+        return lambda: rng.random(n_dimensions)
+    sequence = qmc.Sobol(n_dimensions, seed=rng)
+    return lambda: np.asarray(sequence.random(1)[0])
 
 
 def _affine_at(point: Unit, recipe: AugmentationRecipe) -> Sample:

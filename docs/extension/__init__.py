@@ -28,6 +28,9 @@ class Generated(SphinxDirective):
         """Make it and parse it."""
         name, *rest = self.arguments[0].split(maxsplit=1) + self.arguments[1:]
         markdown = MAKERS[name](" ".join(rest))
+        if sections.starts_before_its_headings(markdown):
+            # Sections go into the page at once, and what is given back stands behind them.
+            raise ValueError(f"{self.arguments[0]}: what stands before the first heading would come last")
         return self.parse_text_to_nodes(markdown, allow_section_headings=True)
 
 
@@ -38,7 +41,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", docstrings.part_names, priority=400)  # napoleon has 500
     app.connect("builder-inited", example_run.prepare)
-    app.connect("html-page-context", unbroken.keep_options_whole)
+    app.connect("html-page-context", unbroken.keep_words_whole)
     app.connect("build-finished", example_run.publish)
     app.add_html_math_renderer("mathml", (mathml.visit_inline, mathml.leave), (mathml.visit_block, mathml.leave))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -13,6 +13,27 @@ from bids_hsf import errors
 from extension.markdown import code, plain, table
 
 PACKAGE = Path(bids_hsf.__file__).parent
+# Where nothing of a sentence stands in the code.
+OLDER = "<as the version that wrote the file has it>"
+
+
+@dataclass(frozen=True)
+class Function:
+    """What a function of the package does, as its source has it.
+
+    Attributes
+    ----------
+    name : str
+    parameters : tuple of str
+    calls : list of ast.Call
+    values : dict of str to list of ast.expr
+        Names to what is assigned to them.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    calls: list[ast.Call]
+    values: dict[str, list[ast.expr]]
 
 
 @dataclass(frozen=True)
@@ -45,8 +66,9 @@ def told() -> list[Told]:
     """Every error of the package, in the order of its files."""
     names = {kind.__name__ for kind in classes()}
     found: list[Told] = []
-    for calls, values in _functions():
-        for call in calls:
+    for function in _functions():
+        values = function.values
+        for call in function.calls:
             kind = _kind(call, names)
             if kind is None or not call.args:
                 continue
@@ -58,11 +80,14 @@ def told() -> list[Told]:
 
 
 @cache
-def _functions() -> list[tuple[list[ast.Call], dict[str, list[ast.expr]]]]:
+def _functions() -> list[Function]:
     """List what each function of the package calls and gives to its names, in the order of its files."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))]
     functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    return [_called_and_assigned(function) for function in functions]
+    return [
+        Function(node.name, tuple(each.arg for each in node.args.args), *_called_and_assigned(node))
+        for node in functions
+    ]
 
 
 def _kind(call: ast.Call, names: set[str]) -> str | None:
@@ -80,9 +105,18 @@ def _called_and_assigned(function: ast.FunctionDef) -> tuple[list[ast.Call], dic
     for node in ast.walk(function):
         if isinstance(node, ast.Call):
             calls.append(node)
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            values[node.targets[0].id].append(node.value)
+        elif isinstance(node, ast.Assign):
+            for target, value in _pairs(node.targets[0], node.value):
+                if isinstance(target, ast.Name):
+                    values[target.id].append(value)
     return calls, values
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[ast.expr, ast.expr]]:
+    """Take ``a, b = 1, 2`` as two assignments."""
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        return list(zip(target.elts, value.elts, strict=True))
+    return [(target, value)]
 
 
 def _texts(node: ast.expr, values: dict[str, list[ast.expr]]) -> list[str]:
@@ -118,14 +152,15 @@ def findings(_: str) -> str:
     """Every finding that a scan may have: code, weights, and how its sentence is built."""
     weights: dict[str, set[str]] = defaultdict(set)
     sentences: dict[str, list[str]] = defaultdict(list)
-    for calls, values in _functions():
-        for call in calls:
+    for function in _functions():
+        values = function.values
+        for call in function.calls:
             is_finding = isinstance(call.func, ast.Name) and call.func.id == "Finding" and len(call.args) >= 3
             if not is_finding or not _weights(call.args[1], values):
                 continue
             for name in _texts(call.args[0], values):
                 weights[name] |= _weights(call.args[1], values)
-                texts = _texts(call.args[2], _just_before(call, values))
+                texts = _sentences(call.args[2], call, function)
                 sentences[name] += [text for text in texts if text not in sentences[name]]
     return table(
         ["code", "weight", "sentence"],
@@ -133,12 +168,27 @@ def findings(_: str) -> str:
             (
                 code(name),
                 " or ".join(sorted(each.lower() for each in weights[name])),
-                plain(" / ".join(told).replace("<...>", "...")),
+                plain(" / ".join(told).replace("<...>", "...") if told != ["<...>"] else OLDER),
             )
             for name, told in sorted(sentences.items())
             if name != "<...>"
         ],
     )
+
+
+def _sentences(node: ast.expr, call: ast.Call, function: Function) -> list[str]:
+    """Texts of a finding; where it is a parameter of the function, those that the function's callers give."""
+    if not (isinstance(node, ast.Name) and node.id in function.parameters):
+        return _texts(node, _just_before(call, function.values))
+    place = function.parameters.index(node.id)
+    given = [
+        text
+        for caller in _functions()
+        for each in caller.calls
+        if isinstance(each.func, ast.Name) and each.func.id == function.name and len(each.args) > place
+        for text in _sentences(each.args[place], each, caller)
+    ]
+    return list(dict.fromkeys(given))
 
 
 def _just_before(call: ast.Call, values: dict[str, list[ast.expr]]) -> dict[str, list[ast.expr]]:

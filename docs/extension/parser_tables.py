@@ -8,7 +8,7 @@ from bids_hsf.cli.comparing import build_parser as build_compare_parser
 from bids_hsf.cli.elsewhere import GROUPS
 from bids_hsf.cli.hsf import PASSED_OVER
 from bids_hsf.cli.hub import build_parser as build_hub_parser
-from extension.markdown import code, plain, table
+from extension.markdown import code, from_docstring, plain, table
 
 OWN_GROUPS = {"positional arguments": "What comes first", "options": "About the program"}
 
@@ -91,7 +91,7 @@ def _metavar(action: argparse.Action) -> str:
 
 def _help(action: argparse.Action) -> str:
     text = (action.help or "") % {**vars(action), "prog": "bids-hsf"} if "%(" in (action.help or "") else action.help
-    return plain(text or "")
+    return from_docstring(text or "")
 
 
 def _sentence(text: str) -> str:

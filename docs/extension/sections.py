@@ -23,10 +23,33 @@ def section(words: str) -> str:
     return linked(found[2], Path(name).parent)
 
 
+def lead(words: str) -> str:
+    """Text of a Markdown file between its title and its first section."""
+    return linked(_parted(words)[0], Path(words).parent)
+
+
 def page(words: str) -> str:
-    """All of a Markdown file but its title."""
-    text = (ROOT / words).read_text(encoding="utf-8")
-    return linked(re.sub(r"\A# .*\n", "", text), Path(words).parent)
+    """All sections of a Markdown file."""
+    return linked(_parted(words)[1], Path(words).parent)
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Part a file into what stands before its first section, without the title, and the rest."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    first = re.search(r"^## ", text, flags=re.MULTILINE)
+    cut = first.start() if first else len(text)
+    return re.sub(r"\A# .*\n", "", text[:cut]), text[cut:]
+
+
+def starts_before_its_headings(text: str) -> bool:
+    r"""Tell whether something stands before the first of the headings.
+
+    >>> [starts_before_its_headings(text) for text in ("One.", "## A", "One.\n\n## A", "```\n# no heading\n```")]
+    [False, False, True, False]
+    """
+    without_code = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    first = re.search(r"^#{1,6} ", without_code, flags=re.MULTILINE)
+    return first is not None and bool(without_code[: first.start()].strip())
 
 
 def linked(text: str, folder: Path) -> str:
@@ -98,6 +121,7 @@ def tried(_: str) -> str:
 
 MAKERS = {
     "section": section,
+    "lead": lead,
     "page": page,
     "scores": scores,
     "figures": figures,

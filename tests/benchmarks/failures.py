@@ -1,6 +1,6 @@
 """Are poor results told from good ones? Spoilt scans of known truth, from every brain at hand.
 
-    python tests/benchmarks/failures.py [--heads DIR] [--contexts DIR] [--crops DIR] [--keep FILE] [--fit]
+    python tests/benchmarks/failures.py [--heads DIR] [--contexts DIR] [--crops DIR] [--keep FILE] [--fit [CARD]]
 
 Brains: the example dataset's T1w and T2w; further whole heads (NIfTI files of a folder); synthetic images of whole-head
 label maps with FreeSurfer's numbers (hippocampus 17 and 53); ready-made crops of one hippocampus with manual labels
@@ -12,20 +12,24 @@ those with 0.85 and more the share that is flagged by mistake, the area under th
 (predicted Dice, less what findings weigh), and Spearman's rank correlation of predicted and true Dice; and every result
 that was flagged wrongly. With --fit the weights of the card's `predicted_dice` are learnt anew: the figures are then
 those of brains that were held out, and the weights learnt from all are printed as YAML. What the card's own weights say
-is in the findings either way. --keep FILE goes on where an interrupted run ended.
+is in the findings either way. --keep FILE goes on where an interrupted run ended; to learn from a whole one takes
+seconds.
 
-A family whose weights have changed is learnt anew by one command, from the example brains and some crops:
+A family whose networks have changed is learnt anew by one command, from the example brains and some crops; it writes
+both lines, `predicted_dice` and `structure_dice`, into the card, in some 10 minutes on a quiet machine:
 
-    python tests/benchmarks/failures.py --model subfields_single_fast --crops DIR --every 25 --fit --keep FILE
+    python tests/benchmarks/failures.py --model subfields_single_fast --crops DIR --every 25 --keep FILE \\
+        --fit models_hub/subfields.yaml
 
-Its last lines, `predicted_dice` and `structure_dice`, replace those of the card; some 10 minutes on a quiet machine.
+Flags are those of the card as it was before; the same line without --fit and with another FILE tells the new ones.
 """
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +48,10 @@ from bids_hsf.labels import RIGHT_OFFSET, hemisphere_offset
 from bids_hsf.localization.contrasts import AlignedScan, HeadScan, LocatedScans, locate_head
 from bids_hsf.segmentation.evaluation import dice, isotropic_grid
 from bids_hsf.segmentation.hippocampi import Hippocampi, Hippocampus, join_sides, segment, segment_crop
+from bids_hsf.segmentation.measures import SideMeasures
 from bids_hsf.segmentation.model import DEFAULTS, Model
-from bids_hsf.segmentation.predicted_dice import LEAST_ENTROPY, regressors
+from bids_hsf.segmentation.predicted_dice import regressors
+from bids_hsf.segmentation.presence import Look
 from bids_hsf.segmentation.quality import Quality, confirmed, judge
 
 BIDS_DIR = Path(__file__).parents[1] / "data" / "bids"
@@ -162,7 +168,7 @@ def true_dice(found: Hippocampi, brain: Brain, side: str) -> float:
 def structures_of(
     brain: Brain, found: Hippocampi, side: Hippocampus, predicted: Mapping[str, float]
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Median entropy of each structure, its Dice with the truth, and the predicted one; none where it was not found.
+    """Label of each structure, its Dice with the truth, and the predicted one; none where it was not found.
 
     Nor is there any where the truth is of other structures than the model's.
     """
@@ -172,9 +178,8 @@ def structures_of(
         inside = side.segmentation.labels == label.index
         if inside.any() and (brain.truth == index).any():
             told = predicted.get(f"{side.hemisphere}_{label.abbreviation}", float("nan"))
-            entropy = float(np.median(side.segmentation.entropy[inside]))
             true = dice(found.label_map == index, brain.truth == index)
-            yield label.abbreviation, {"entropy": entropy, "dice": true, "predicted": told}
+            yield label.abbreviation, {"label": label.index, "dice": true, "predicted": told}
 
 
 def on_heads(brain: Brain, model: Model, left_out: set[str]) -> Iterator[Row]:
@@ -212,7 +217,7 @@ def fitted(rows: list[Row]) -> dict[str, float]:
     names = list(rows[0].figures)
     figures = np.array([[row.figures[name] for name in names] for row in rows])
     truth = np.array([row.dice for row in rows])
-    signs = {"entropy": -1, "main_share": 1, "overlap": 1, "turned": -1}
+    signs = {"entropy": -1, "main_share": 1, "overlap": 1, "turned": -1, "coarse": 1, "whole_entropy": -1}
     limits = {1: (0, None), -1: (None, 0), 0: (None, None)}
 
     def loss(weights: NDArray) -> tuple[float, NDArray]:
@@ -242,17 +247,14 @@ def held_out(rows: list[Row]) -> list[Row]:
 
 def by_structure(rows: list[Row]) -> list[Row]:
     """Take each structure for a row of its own, by its own entropy."""
-    return [
-        replace(
-            row,
-            side=f"{row.side}_{name}",
-            dice=told["dice"],
-            predicted=told["predicted"],
-            figures=row.figures | {"entropy": float(np.log(max(told["entropy"], LEAST_ENTROPY)))},
-        )
-        for row in rows
-        for name, told in row.structures.items()
-    ]
+    found = []
+    for row in rows:
+        measures = measures_of(row.measures)
+        for name, told in row.structures.items():
+            figures = regressors(measures, measures.structure_entropies[int(told["label"])])
+            own = {"side": f"{row.side}_{name}", "dice": told["dice"], "predicted": told["predicted"]}
+            found.append(replace(row, figures=figures, **own))
+    return found
 
 
 def report(title: str, rows: list[Row]) -> None:
@@ -283,6 +285,36 @@ def learnable(rows: list[Row]) -> list[Row]:
     return [row for row in told if row.spoil != "clean" or row.brain in of_crops]
 
 
+def measures_of(kept: Mapping[str, Any]) -> SideMeasures:
+    """Take measures from what was kept of them."""
+    look, entropies = kept["look"], kept["structure_entropies"]
+    look = Look(**look) if isinstance(look, dict) else look
+    return SideMeasures(
+        **{**kept, "look": look, "structure_entropies": {int(key): entropies[key] for key in entropies}}
+    )
+
+
+def remembered(path: Path | None) -> Iterator[Row]:
+    """Rows of a kept file, with the figures of today; what was measured by an older version is measured anew."""
+    known = {each.name for each in fields(SideMeasures)}
+    for line in path.read_text().splitlines() if path and path.exists() else ():
+        told = json.loads(line)
+        if set(told["measures"]) == known:
+            figures = regressors(measures_of(told["measures"]))
+            yield Row(**{**told, "codes": tuple(told["codes"]), "figures": figures})
+
+
+def write_weights(card: Path, learnt: Mapping[str, dict[str, float]]) -> None:
+    """Put what was learnt into a card, in place of what it says."""
+    text = card.read_text()
+    for key, weights in learnt.items():
+        line = f"{key}: {json.dumps(weights)}".replace('"', "")
+        text, n = re.subn(rf"^{key}: \{{[^}}]*\}}", line, text, flags=re.MULTILINE)
+        if n != 1:
+            raise SystemExit(f"{card} has no line for {key}; add: {line}")
+    card.write_text(text)
+
+
 def asked() -> argparse.Namespace:
     """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -294,7 +326,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="brains whose names hold this text")
     parser.add_argument("--spoil", default="", help="ways to spoil whose names hold this text")
     parser.add_argument("--keep", type=Path)
-    parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--fit", nargs="?", const="", metavar="CARD", help="learn anew, and write it into a card")
     return parser.parse_args()
 
 
@@ -326,17 +358,22 @@ def main() -> None:
     """Spoil, segment, compare, print."""
     arguments = asked()
     names = arguments.model or ["longaxis_single_fast", "subfields_single_fast"]
-    kept = arguments.keep.read_text().splitlines() if arguments.keep and arguments.keep.exists() else []
-    rows = [Row(**{**json.loads(line), "codes": tuple(json.loads(line)["codes"])}) for line in kept]
+    if arguments.fit and len(names) > 1:
+        raise SystemExit("a card is learnt from one --model")
+    rows = list(remembered(arguments.keep))
     measure(arguments, names, rows)
     for name in names:
         own = [row for row in rows if row.model == name and not np.isnan(row.dice)]
         single = by_structure(own)
-        if arguments.fit:
+        if arguments.fit is not None:
+            learnt = {"predicted_dice": fitted(learnable(own)), "structure_dice": fitted(learnable(single))}
+            for key, weights in learnt.items():
+                print(f"{key}:", json.dumps(weights).replace('"', ""))
             own, single = held_out(own), held_out(single)
-            for key, each in (("predicted_dice", own), ("structure_dice", single)):
-                print(f"{key}:", json.dumps(fitted(learnable(each))).replace('"', ""))
+            if arguments.fit:
+                write_weights(Path(arguments.fit), learnt)
         report(name, own)
+        single = [row for row in single if row.spoil not in UNTOLD]
         truth, told = ([getattr(row, of) for row in single] for of in ("dice", "predicted"))
         print(f"  structures: {len(single)}; Spearman {stats.spearmanr(told, truth).statistic:.3f}")
 

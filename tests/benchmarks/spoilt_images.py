@@ -164,8 +164,14 @@ def coarse(sizes_mm: tuple[float, float, float]) -> Change:
         affine = brain.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ ((np.array(steps) - 1) / 2)
         affine[:3, :3] *= steps
-        left, right = (_blocks(brain.mask(side).astype(np.float32), steps) > 0.5 for side in "LR")
-        truth = np.where(left, 1, np.where(right, 101, 0)).astype(np.int16)
+        truth = np.zeros([n // step for n, step in zip(brain.data.shape, steps, strict=True)], np.int16)
+        for side in "LR":
+            mask = brain.mask(side)
+            values = np.unique(brain.truth[mask])
+            if values.size:
+                shares = np.stack([_blocks((brain.truth == value).astype(np.float32), steps) for value in values])
+                inside = shares.sum(axis=0) > 0.5
+                truth[inside] = values[shares.argmax(axis=0)][inside]
         return replace(brain, data=_blocks(brain.data, steps), affine=affine, truth=truth)
 
     return change

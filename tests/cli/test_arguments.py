@@ -69,6 +69,24 @@ class TestPositionals:
         assert "participant, group, status" in (caught.value.hint or "")
 
     @pytest.mark.parametrize(
+        ("words", "meant"),
+        [
+            ([*PATHS, "participant,group"], "Levels are words of their own: participant group. "),
+            (["participant", *PATHS], f"The level stands behind the folders: bids-hsf {' '.join(PATHS)} participant. "),
+            ([*PATHS, "GROUP"], "Did you mean group? "),
+        ],
+    )
+    def test_levels_in_other_places_and_spellings(self, words: list[str], meant: str) -> None:
+        with pytest.raises(UnknownAnalysisLevelError) as caught:
+            parse(words)
+        assert caught.value.hint == f"{meant}Known levels: participant, group, status"
+
+    def test_a_level_with_hyphens(self) -> None:
+        with pytest.raises(UsageError) as caught:
+            parse([*PATHS, "participant", "--group"])
+        assert (caught.value.hint or "").startswith("--group: the level is a word without hyphens: group. ")
+
+    @pytest.mark.parametrize(
         ("words", "message", "line"),
         [
             ([], "Neither an image nor a dataset is named", "bids-hsf IMAGE.nii.gz OUTPUT_DIR."),
@@ -219,8 +237,11 @@ class TestFlags:
         [
             ("--tta many", "--tta"),
             ("--tta -1", "--tta must not be negative"),
+            ("--tta 1001", "--tta must be at most 1000, got 1001"),
             ("--tta-tolerance 0", "--tta-tolerance must be within 0.01 and 100 per cent"),
+            ("--tta 20 --tta-tolerance 2", "--tta-tolerance says nothing without --tta auto"),
             ("--nprocs 0", "--nprocs must be at least 1"),
+            ("--mem 4", "4 is 4 MB, in which no scan has room; 4G would be gigabytes"),
             ("--mem lots", "not a size: 'lots'"),
             ("--mem 1e999", "not a size"),
             ("--participant-label", "expected at least one argument"),

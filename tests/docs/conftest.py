@@ -144,5 +144,6 @@ def shell(desk: Path, tmp_path: Path, seams: Seams, hsf_hub: Path, monkeypatch: 
     others = {"docker": engines.docker, "apptainer": engines.apptainer, "sbatch": scheduler.sbatch, **VIEWERS}
     (tmp_path / "doors").mkdir()
     session = Shell(desk, tmp_path / "doors", {**ours, **others})
+    (tmp_path / "doors/bin/python").symlink_to(sys.executable)  # the reader's environment has it by this name
     yield session
     session.close()

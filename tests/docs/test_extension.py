@@ -1,6 +1,7 @@
 """What the pages take from the code is what stands there, and what is not there is no silence."""
 
 import doctest
+import re
 
 import pytest
 from extension import catalogue, code_tables, docstrings, markdown, parser_tables, sections, unbroken
@@ -11,7 +12,7 @@ from bids_hsf.runs.command_line import FLAGS
 
 
 def test_examples_of_the_docstrings() -> None:
-    for module in (markdown, code_tables, unbroken):
+    for module in (markdown, code_tables, sections, unbroken):
         tried = doctest.testmod(module)
         assert (tried.failed, tried.attempted > 0) == (0, True)
 
@@ -19,10 +20,18 @@ def test_examples_of_the_docstrings() -> None:
 def test_messages_are_told_with_their_hints_and_holes() -> None:
     told = {each.message: each for each in catalogue.told()}
     gone = told["The output folder <output dir> is gone"]
-    assert (gone.kind, gone.hint) == ("StorageError", "Check the mount; the same command goes on.")
+    assert (gone.kind, gone.hint) == ("DiskError", "Check the mount; the same command goes on.")
     # A hint that is chosen before the error is made.
     assert "BIDS_DIR/derivatives/bids-hsf" in told["The output folder <output dir> holds a raw BIDS dataset"].hint
     assert len(told) > 150
+
+
+def test_every_finding_has_a_sentence() -> None:
+    rows = [line.split(" | ") for line in catalogue.findings("").splitlines()[2:]]
+    assert len(rows) >= 40
+    assert not [row for row in rows if not re.search(r"[a-z]{2} [a-z]", row[2])]
+    (far,) = [row for row in rows if "label-map-far" in row[0]]
+    assert "fits better there / the label map has" in far[2]
 
 
 def test_every_kind_of_error_has_a_remedy_of_its_own() -> None:

@@ -99,3 +99,34 @@ def test_pages_fit_on_a_phone(chromium, site: Path) -> None:
         found += seen["found"]
     page.close()
     assert found > 100
+
+
+def test_what_opens_a_file_opens_its_page(site: Path) -> None:
+    """Sections of a page that is made from a file stand behind what the file begins with."""
+    for name, first, then in (
+        ("publish-a-model", "the card of one family of models", "Distribute your own model"),
+        ("contributing", "whole run, top to bottom", "The rooms"),
+    ):
+        text = (site / f"{name}.html").read_text(encoding="utf-8").partition("<article")[2]
+        assert 0 < text.index(first) < text.index(then)
+
+
+# An opening bracket at the end of a line, or a comma at the head of one, beside a word of code.
+TORN = """() => [...document.querySelectorAll('article code .pre.short')].filter((each) => {
+  const beside = each.parentElement.previousSibling
+  if (!beside || beside.nodeType !== 3 || !beside.textContent.endsWith('(')) return false
+  const range = document.createRange()
+  range.setStart(beside, beside.length - 1)
+  range.setEnd(beside, beside.length)
+  return range.getBoundingClientRect().bottom <= each.getBoundingClientRect().top
+}).map((each) => each.textContent)"""
+
+
+def test_brackets_stay_with_the_words_of_code_behind_them(chromium, site: Path) -> None:
+    page = chromium.new_page(viewport={"width": 420, "height": 800})
+    page.set_default_timeout(60_000)
+    for name in ("clusters", "faq", "from-freesurfer", "how-it-works"):
+        page.goto((site / f"{name}.html").as_uri(), wait_until="domcontentloaded")
+        assert page.evaluate("document.querySelectorAll('article code .pre.short').length") > 5
+        assert page.evaluate(TORN) == [], name
+    page.close()

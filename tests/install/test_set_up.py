@@ -6,6 +6,7 @@ Only three things are not as the reader has them: the clone comes from this one,
 
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from documented_commands import PAGES, REPOSITORY, blocks, way
+from documented_commands import DOCS, PAGES, REPOSITORY, blocks, way
 from documented_study import write_loose_scan, write_study
 from typing_shell import Shell
 
@@ -82,6 +83,29 @@ def test_the_lines_of_the_pages_set_up_what_they_say(shell: Shell) -> None:
         assert code == 0, f"{line}\n{said[-3000:]}"
     code, said = shell.type("python -c 'import bids_hsf; print(bids_hsf.__file__)'")
     assert str(shell.folder / "hsf-env") in said
+
+
+def test_wheels_are_carried_to_a_node_without_any_network(shell: Shell) -> None:
+    """What the page of clusters says, the second part where not even this machine answers."""
+    cut_off = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*cut_off, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody cut off a network (unshare --net)")
+    texts = [block.text for block in blocks(DOCS / "clusters.md") if "wheels" in block.text]
+    here, there = [[line[2:] for line in text.splitlines()] for text in texts]
+    for line in ("git clone " + ADDRESS, "python3 -m venv carrier", ". carrier/bin/activate", *here, "deactivate"):
+        code, said = shell.type(line)
+        assert code == 0, f"{line}\n{said[-3000:]}"
+    node = shell.folder / "node"
+    node.mkdir()
+    (shell.folder / "wheels").rename(node / "wheels")
+    write_loose_scan(node)
+    names = ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT")
+    scan = "bids-hsf scan_T1w.nii.gz results --model subfields_single_fast"
+    typed = " && ".join(["cd node", f"unset {' '.join(names)}", "export PIP_CONFIG_FILE=/dev/null", *there, scan])
+    code, said = shell.type(f"{shlex.join(cut_off)} bash -c {shlex.quote(typed)}")
+    assert code == 0, said[-3000:]
+    assert "1 of 1 scan(s) done" in said
+    assert (node / "results/scan_T1w.html").is_file()
 
 
 def release(shell: Shell) -> None:

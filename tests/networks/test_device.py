@@ -45,7 +45,7 @@ class TestChoice:
         assert chosen.name in ("openvino", "cpu", "cuda")
         assert chosen.trials[-1].name == chosen.name
         assert chosen.trials[-1].state == "works"
-        assert chosen.reason.startswith("fastest that works")
+        assert chosen.reason.startswith("usually the fastest that works")
         record = chosen.as_record()
         assert record["Provider"] == chosen.provider
         assert [trial["name"] for trial in record["Trials"]] == [trial.name for trial in chosen.trials]

@@ -37,12 +37,13 @@ def configs(draw: st.DrawFn) -> Config:
         filters=FILTERS,
     )
     multispectral = draw(st.booleans())
+    n_augmentations = draw(st.none() | st.integers(0, 1000) | st.just("auto"))
     method = st.builds(
         Method,
         model=WORDS | st.just("-odd"),
         ca_mode=st.none() | WORDS,
-        n_augmentations=st.none() | st.integers(0, 10**6) | st.just("auto"),
-        volume_tolerance=st.floats(0.01, 100),
+        n_augmentations=st.just(n_augmentations),
+        volume_tolerance=st.floats(0.01, 100) if n_augmentations == "auto" else st.just(Method.volume_tolerance),
         seed=st.integers(),
         box_margin_mm=st.none() | st.floats(0, 100),
         derivatives=st.dictionaries(st.from_regex(r"[a-z]{1,5}", fullmatch=True), PATHS.map(str), max_size=2),

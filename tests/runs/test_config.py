@@ -16,6 +16,13 @@ def test_output_must_not_be_the_input() -> None:
     assert "derivatives/bids-hsf" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize("inside", ["sub-01", "sub-01/anat", "sub-01/anat/sub-01_T1w.nii.gz"])
+def test_raw_data_of_a_participant_are_no_place_for_results(inside: str) -> None:
+    with pytest.raises(UsageError, match="lies among the raw data of sub-01") as caught:
+        Config(bids_dir=Path("/bids"), output_dir=Path("/bids", inside), levels=("participant",))
+    assert "/bids/derivatives/bids-hsf" in (caught.value.hint or "")
+
+
 def test_work_folder_must_not_lie_in_the_raw_data() -> None:
     with pytest.raises(UsageError, match="lies inside the BIDS folder"):
         Config(BIDS, OUT, ("participant",), work_dir=BIDS / "work")

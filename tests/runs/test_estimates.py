@@ -78,6 +78,12 @@ def test_int8_files_are_a_quarter_of_the_size_of_networks_that_compute_as_much()
     assert estimates.seconds(8_000_000, bytes_, 1, 1) < estimates.seconds(8_000_000, floats, 1, 1)
 
 
+def test_int8_files_that_nobody_has_seen_are_thought_to_compute_as_much_as_hsfs_float_ones() -> None:
+    floats, int8 = find_card("bagging_accurate"), find_card("bagging_sq")
+    assert estimates.flop_of(int8, 7) == estimates.flop_of(floats, 7)
+    assert estimates.seconds(8_000_000, int8, 7, 2) < estimates.seconds(8_000_000, floats, 7, 2)
+
+
 def test_a_faster_provider_shortens_what_the_networks_take_and_nothing_else() -> None:
     card = find_card("longaxis_bagging_fast")
     cpu, openvino, gpu = (estimates.seconds(8_000_000, card, 0, 1, device=name) for name in ("cpu", "openvino", "cuda"))

@@ -45,6 +45,32 @@ def test_a_structure_is_predicted_by_its_own_entropy() -> None:
     assert predict_structures(None, {"L": side}, labels) == {}
 
 
+def test_a_structure_is_expected_to_be_as_good_as_its_hippocampus_too() -> None:
+    labels = (Label(1, "Front", "front", "#ff0000"),)
+    weights = replace(WEIGHTS, intercept=-9, whole_entropy=-2)
+    side = replace(SOUND, structure_entropies={1: 0.02})
+    unsure = replace(side, median_entropy=0.4)
+    sound, poor = (predict_structures(weights, {"L": each}, labels)["L_front"] for each in (side, unsure))
+    assert sound > 0.9 > 0.6 > poor
+    # Of a whole one its own entropy tells already.
+    assert predict_dice(weights, {"L": SOUND}) == predict_dice(replace(weights, whole_entropy=0), {"L": SOUND})
+
+
+def test_of_coarse_voxels_less_certainty_is_expected() -> None:
+    assert regressors(replace(SOUND, voxel_mm=0.5))["coarse"] == regressors(SOUND)["coarse"] == 0
+    assert regressors(replace(SOUND, voxel_mm=3.0))["coarse"] == pytest.approx(log(3))
+    weights = replace(WEIGHTS, coarse=1.5)
+    unsure = replace(SOUND, median_entropy=0.2)
+    fine, coarse = (predict_dice(weights, {"L": replace(unsure, voxel_mm=size)})["L"] for size in (1.0, 3.0))
+    assert fine < coarse
+
+
+def test_certainty_in_a_ready_made_crop_has_a_weight_of_its_own() -> None:
+    crop = regressors(replace(SOUND, overlap=None))
+    assert crop["crop_entropy"] == crop["entropy"] == pytest.approx(log(0.02))
+    assert regressors(SOUND)["crop_entropy"] == 0
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_figures_stay_within_limits(share: float) -> None:
     empty = replace(SOUND, main_share=share, median_entropy=0.0, overlap=0.0)

@@ -78,6 +78,14 @@ def test_what_is_none_is_told(contrast: str, level: float, noise: float, words: 
     assert doubt.endswith(": is it there?")
 
 
+def test_what_is_somewhat_too_motley_is_a_note() -> None:
+    # Of right label maps through dark slices, or under a spike.
+    looks = {"L": Look(0.46, -0.15, 1.12), "R": Look(0.46, -0.15, 1.3)}
+    left, right = doubts(looks, {})
+    assert (left.weight, right.weight) == ("note", "fail")
+    assert left.threshold == right.threshold == 1.0
+
+
 def test_fine_voxels_are_passed_through_and_coarse_ones_say_nothing() -> None:
     body = phantom("T1w").replaced(np.random.default_rng(1).normal(30, 4, SHAPE))
     fine = Phantom(*(np.repeat(np.repeat(np.repeat(a, 2, 0), 2, 1), 2, 2) for a in (body.data, body.inside)))

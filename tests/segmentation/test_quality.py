@@ -131,7 +131,7 @@ def test_images_that_show_little_are_told() -> None:
     noisy = (IMAGE + rng.normal(0, 18, GRID.shape)).astype(np.float32)
     assert found(judged(data=noisy))["noise"].weight == "note"
     hopeless = rng.normal(0, 50, GRID.shape).astype(np.float32)
-    assert found(judged(data=hopeless))["noise"].weight == "check"
+    assert found(judged({"L": broken, "R": broken}, data=hopeless))["noise"].weight == "check"
     blurred = ndimage.gaussian_filter(IMAGE, 3.0)
     assert "blur" in found(judged(data=blurred))
     striped = IMAGE.copy()
@@ -184,8 +184,11 @@ def test_a_side_of_which_the_networks_are_less_sure_is_told(unsure: float, weigh
     told = [each for each in quality.findings if each.code == "sides-apart"]
     assert [each.weight for each in told] == ([] if weight is None else [weight])
     for each in told:
-        assert (each.hemisphere, each.threshold) == ("R", 0.45)
+        assert (each.hemisphere, each.threshold) == ("R", 0.36)
         assert "less sure of the right hippocampus than of the other one (predicted Dice 0." in each.text
+    # A card tells how far the networks of its family differ on sound heads.
+    tolerant = judge(replace(both, sides=(left, changed)), scans, HERE, replace(CARD, max_sides_apart=3.0))
+    assert "sides-apart" not in {each.code for each in tolerant.findings}
     cut = replace(HERE, coverage={"L": 1.0, "R": 0.9})
     alone = judge(replace(both, sides=(left, changed)), scans, cut, CARD)
     assert "sides-apart" not in {each.code for each in alone.findings}

@@ -105,6 +105,19 @@ def test_parameters_stay_within_the_recipe(
             assert np.abs(sample.control_points).max() <= mm
 
 
+@pytest.mark.parametrize("n", [4, 19, 20, 64])
+def test_elastic_views_have_as_many_control_points_as_the_recipe_says(n: int) -> None:
+    """A sequence has 21,201 dimensions at most: those of 19 points an axis."""
+    recipe = replace(SOBOL, affine_probability=0, elastic_control_points=n)
+    first, second = ([sample.control_points for sample in drawn(recipe, 2, seed)] for seed in (1, 1))
+    for one, other in zip(first, second, strict=True):
+        assert one is not None
+        assert one.shape == (n, n, n, 3)
+        assert np.array_equal(one, other)
+        assert 0.9 * 4.0 < np.abs(one).max() <= 4.0
+    assert not np.array_equal(*first)
+
+
 def test_recipe_that_mirrors_alone_draws_flips_alone() -> None:
     assert MIRROR.mirrors_alone
     assert all(sample.mirrors_alone for sample in drawn(MIRROR, 9))

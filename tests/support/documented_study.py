@@ -1,13 +1,16 @@
-"""The dataset that the pages of the site speak of: ``study``, with participants 01 and 02, made of the example data."""
+"""The dataset that the pages of the site speak of: ``study``, with participants 01 and 02, made of the example data.
 
+As a script, for readers who have no image at hand: ``python tests/support/documented_study.py FOLDER``.
+"""
+
+import argparse
 import csv
 import os
 import shutil
 from pathlib import Path
 
-from example_data import BIDS_DIR
-
 REPOSITORY = Path(__file__).parents[2]
+BIDS_DIR = REPOSITORY / "tests/data/bids"
 
 MODEL = "subfields_single_accurate"
 RENAMED = {"colin27": "01", "icbm152": "02"}
@@ -73,3 +76,15 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="Lay scan_T1w.nii.gz and the dataset study into FOLDER.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    folder = parser.parse_args().folder
+    study = write_study(folder / "study")
+    print(write_loose_scan(folder), study, sep="\n")
+
+
+if __name__ == "__main__":
+    _main()

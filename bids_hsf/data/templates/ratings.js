@@ -1,4 +1,3 @@
-"use strict";
 // Ratings of scans: kept in this browser, an entry a scan and model, and carried from here to there as qc.tsv.
 const RATINGS = ["good", "usable", "exclude"];
 const COLUMNS = ["scan", "model", "rating", "comment", "rated_at"];

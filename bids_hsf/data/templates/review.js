@@ -24,6 +24,7 @@ let rows = all;
 let first = 0;
 let current = 0;
 let view = "segmentation";
+let rest = 0;
 
 const isFlagged = (row) => ["check", "fail"].includes(choice("weight", row));
 const isDone = (row) => choice("status", row) === "done";
@@ -126,10 +127,14 @@ function draw() {
   at("cards").replaceChildren(...rows.slice(first, first + PAGE).map((_, place) => drawCard(first + place)));
   const pages = Math.max(1, Math.ceil(rows.length / PAGE));
   at("place").textContent = rows.length ? `Page ${first / PAGE + 1} of ${pages}, ${rows.length} scans` : "No scan is left by these filters.";
+  at("unprinted").textContent = "";
   at("earlier").disabled = first === 0;
   at("later").disabled = first + PAGE >= rows.length;
   markCurrent();
   showProgress();
+  // Whoever stays gets all pictures of the page, scrolled to or not: the browser's own menu prints them as they are.
+  clearTimeout(rest);
+  rest = setTimeout(hurry, 500);
 }
 
 function showProgress() {
@@ -218,10 +223,11 @@ function download() {
 }
 
 const pictures = () => [...at("cards").querySelectorAll("img")];
+const hurry = () => { for (const image of pictures()) image.loading = "eager"; };
 
 // Loads what nobody has scrolled to; each picture is shown or replaced in the end.
 async function allPictures() {
-  for (const image of pictures()) image.loading = "eager";
+  hurry();
   while (pictures().some((image) => !image.naturalWidth)) {
     await Promise.allSettled(pictures().map((image) => image.decode()));
     await new Promise((done) => { setTimeout(done); });
@@ -300,13 +306,6 @@ const ACTIONS = {
 
 const REPEATED = /^(Arrow.*|[jk])$/i;
 
-// Capitals are meant as well; where letters are no Latin ones, the key's place on the keyboard tells.
-function nameOf({ key, code }) {
-  if (key in ACTIONS) return key;
-  const letter = key.toLowerCase();
-  return /^[\x20-\x7e]$/.test(letter) ? letter : code.replace(/^(Key|Digit)/, "").toLowerCase();
-}
-
 document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key === "p") {
     event.preventDefault();
@@ -323,7 +322,7 @@ document.addEventListener("keydown", (event) => {
     }
     return;
   }
-  const action = ACTIONS[nameOf(event)];
+  const action = ACTIONS[event.key] ?? ACTIONS[letterOf(event)];
   // A key that is held down would rate scan after scan unseen.
   if (event.repeat && !REPEATED.test(event.key)) return;
   if (!action || !at("heed").checked || !rows.length || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -341,7 +340,12 @@ at("close").addEventListener("click", () => at("large").close());
 at("large").addEventListener("close", () => { draw(); goTo(current); });
 at("export").addEventListener("click", download);
 at("print-all").addEventListener("click", printAll);
-addEventListener("beforeprint", allPictures);
+// The browser's own menu does not wait for pictures: what is missing on the sheet is told there.
+addEventListener("beforeprint", () => {
+  hurry();
+  const missing = pictures().filter((image) => !image.naturalWidth).length;
+  at("unprinted").textContent = missing ? `${missing} picture(s) had not been loaded yet: print again.` : "";
+});
 at("import").addEventListener("click", () => at("file").click());
 at("file").addEventListener("change", () => { if (at("file").files.length) takeFile(at("file").files[0]).then(() => { at("file").value = ""; }); });
 addEventListener("storage", (event) => { ratings.readEntry(event.key); draw(); });
