@@ -20,6 +20,7 @@
       OutputError                   73  output cannot be created
       StorageError                  74  reading or writing failed
         ImageStorageError
+        DiskError                       a disk takes nothing more, whatever is written
 
 A run in which some scans failed exits with 1, one in which all failed with 65; see `workflow`.
 """
@@ -194,4 +195,13 @@ class ImageStorageError(StorageError):
     remedy = (
         "Try to copy the image: if that fails, too, it is to be fetched again, onto a disk that works. If the mount "
         "was away for a while, the same command goes on with the scans that failed."
+    )
+
+
+class DiskError(StorageError):
+    """A disk takes nothing more: it is full, over quota, read-only, fails, or is gone."""
+
+    remedy = (
+        "Free space or have the quota raised; see that the disk is mounted, and may be written to. Then run the same "
+        "command again: finished scans are kept. After several of these in a row a run ends by itself."
     )

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 
 import xxhash
 
-from bids_hsf.errors import StorageError
+from bids_hsf.errors import DiskError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 # Nobody else's file is named like this: what matches may be removed, once it is old.
 TEMPORARY_NAME = re.compile(r"\..*\.bids-hsf-[0-9a-f]{8}", re.DOTALL)
 NAME_BYTES, PATH_BYTES = 255, 4095  # of one part of a path, and of a whole one, where the file system tells no less
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT}
 
 MAX_TEXT_BYTES = 64 << 20  # of what is read at once; a sparse file of terabytes is one line of a shell
 READ_BYTES = 1 << 16
@@ -55,11 +57,21 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(f"Cannot write {path}: {reason}", "Check free space, quota and permissions.") from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> StorageError:
+    """Say that a file cannot be written."""
+    message = f"Cannot write {path}: {error.strerror or error}"
+    return of_disk(StorageError(message, "Check free space, quota and permissions."), error)
+
+
+def of_disk(told: StorageError, error: OSError) -> StorageError:
+    """Tell it of a disk that takes nothing more, unless something is wrong with one file or folder alone."""
+    return DiskError(told.message, told.hint) if error.errno in DISK_ERRORS else told
 
 
 def move(path: Path, place: Path) -> None:
@@ -275,7 +287,7 @@ def claimed(path: Path) -> Iterator[bool]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _wait_for(path)
     except OSError as error:
-        raise StorageError(f"Cannot write {path}: {error.strerror}", "Check free space and permissions.") from error
+        raise cannot_write(path, error) from error
     try:
         yield _lock(descriptor) is not None
     finally:
@@ -323,8 +335,10 @@ def _release(descriptor: int, path: Path) -> None:
     """Remove a lock file if it is ours, and give it up."""
     try:
         if _lock(descriptor) is not False and _is_same(descriptor, path):
-            # While it is still held: whoever waits for it sees that it is another file now.
-            path.unlink(missing_ok=True)
+            # While it is still held: whoever waits for it sees that it is another file now. One that stays, on a disk
+            # that is read-only by now, keeps nobody out.
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 

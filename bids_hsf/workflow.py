@@ -38,7 +38,7 @@ from bids_hsf.results import judged_result
 from bids_hsf.runs import announcements, beginnings, logs, overview, provenance
 from bids_hsf.runs.arrays import in_array
 from bids_hsf.runs.config import Config, Method
-from bids_hsf.runs.endings import SOME_FAILED, log_outcome, say_what_to_look_at, summarize
+from bids_hsf.runs.endings import SOME_FAILED, log_outcome, say_what_to_look_at, summarize, while_disk_lasts
 from bids_hsf.runs.estimates import check_memory
 from bids_hsf.runs.heads import locate_scans
 from bids_hsf.runs.jobs import PARTS_SUFFIX, Job, Plan
@@ -299,7 +299,7 @@ def process_jobs(
     by_key = {job.key: job for job in todo}
     device = None
     with closing(crew.engine.run(todo, crew.open_tools, config.behaviour.stop_on_first_crash)) as running:
-        for outcome in tqdm(running, total=len(todo), desc="Scans", unit="scan", disable=None):
+        for outcome in tqdm(while_disk_lasts(running), total=len(todo), desc="Scans", unit="scan", disable=None):
             outcomes.append(outcome)
             # Not before: of a run whose every scan is refused, another's methods would be lost.
             if device is None and outcome.device is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from bids_hsf import __version__
 from bids_hsf.bids.maps import DESCRIPTIONS
 from bids_hsf.bids.names import FIGURES, FORMER_FIGURES, MULTISPECTRAL, THUMBNAIL, ScanOutputs
-from bids_hsf.errors import OutputError, StorageError
+from bids_hsf.errors import DiskError, OutputError, StorageError
 from bids_hsf.files import claimed, is_text, read_json, sweep, write_if_changed
 
 BIDS_VERSION = "1.11.1"
@@ -24,11 +24,11 @@ def check_mounted(output_dir: Path) -> None:
 
     Raises
     ------
-    StorageError
+    DiskError
         It is gone.
     """
     if not any((output_dir / name).exists() for name in ("dataset_description.json", LOOSE_MARK)):
-        raise StorageError(f"The output folder {output_dir} is gone", "Check the mount; the same command goes on.")
+        raise DiskError(f"The output folder {output_dir} is gone", "Check the mount; the same command goes on.")
 
 
 def own_files(outputs: ScanOutputs) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from bids_hsf.bids.names import ScanOutputs
 from bids_hsf.bids.output_dataset import STAGING, check_mounted, own_files
 from bids_hsf.bids.provenance import KnownFile, describe_file, is_other, read_provenance
 from bids_hsf.errors import StorageError
-from bids_hsf.files import STALE_SECONDS, TEMPORARY_NAME, move, remove_temporary, temporary_name
+from bids_hsf.files import STALE_SECONDS, TEMPORARY_NAME, move, of_disk, remove_temporary, temporary_name
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Stage:
                 move(path, place)
         except OSError as error:
             message = f"Cannot put {error.filename2 or error.filename} in its place: {error.strerror}"
-            raise StorageError(message, "Check permissions; the same command goes on.") from error
+            raise of_disk(StorageError(message, "Check permissions; the same command goes on."), error) from error
 
 
 @contextmanager

@@ -92,12 +92,18 @@ def told(job: Job) -> Iterator[None]:
             write_json(path, replace(beginning, ended_by=_signal_name(number)).to_json())
         raise
     except BaseException:
-        path.unlink(missing_ok=True)  # whoever hears of the error records it
+        _forget(path)  # whoever hears of the error records it
         raise
     else:
-        path.unlink(missing_ok=True)
+        _forget(path)
     finally:
         over.set()
+
+
+def _forget(path: Path) -> None:
+    """Remove a record; on a disk that is read-only by now it stays, and hides no error that is more to the point."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _signal_name(number: int) -> str:

@@ -1,12 +1,12 @@
 """How scans and whole runs ended: in the log, in a record of each failure, in the exit code."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from bids_hsf.bids.provenance import Failure
 from bids_hsf.bids.sidecars import find_sidecar
-from bids_hsf.errors import BidsHsfError, ImageStorageError, OutputError, StorageError
+from bids_hsf.errors import BidsHsfError, DiskError, ImageStorageError, OutputError, StorageError
 from bids_hsf.files import write_json
 from bids_hsf.findings import WEIGHTS, Finding, Weight, worst
 from bids_hsf.runs.jobs import Job
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 SOME_FAILED, ALL_FAILED = 1, 65
 MAX_NAMED = 20  # scans on one line
+MAX_UNWRITTEN = 4  # scans in a row that a disk does not take
 
 
 def log_outcome(outcome: Outcome, job: Job, progress: str) -> None:
@@ -67,6 +68,17 @@ def say_what_to_look_at(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> Non
         more = [f"{len(named) - MAX_NAMED} more"] if len(named) > MAX_NAMED else []
         listed = ", ".join([*named[:MAX_NAMED], *more])
         logger.warning("%d of %d scan(s) to be looked at before use: %s", len(named), len(done), listed)
+
+
+def while_disk_lasts(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Pass outcomes on until several in a row tell of a disk that takes nothing more: the rest would be in vain."""
+    in_a_row = 0
+    for outcome in outcomes:
+        yield outcome
+        in_a_row = in_a_row + 1 if isinstance(outcome.error, DiskError) else 0
+        if in_a_row == MAX_UNWRITTEN:
+            logger.error("The disk has not taken %d scans in a row: no further one is begun", in_a_row)
+            return
 
 
 def summarize(jobs: Sequence[Job], todo: Sequence[Job], outcomes: Sequence[Outcome]) -> int:

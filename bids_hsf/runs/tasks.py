@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from bids_hsf.errors import BidsHsfError, MemoryLimitError, StorageError
+from bids_hsf.files import of_disk
 from bids_hsf.machine import no_more_threads
 from bids_hsf.networks.device import Device
 
@@ -144,4 +145,4 @@ def _of_system(task: Task, failed: OSError) -> BidsHsfError:
         return limit
     place = f" ({failed.filename})" if failed.filename else ""
     message = f"{task.key}: {failed.strerror or failed}{place}"
-    return StorageError(message, "Check disks, mounts and permissions; the same command goes on.")
+    return of_disk(StorageError(message, "Check disks, mounts and permissions; the same command goes on."), failed)

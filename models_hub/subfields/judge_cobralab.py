@@ -1,11 +1,15 @@
 r"""Leave one CoBrALab brain out, on synthetic images of its manual labels; onnxruntime and torch.
 
     python judge_cobralab.py COBRALAB_SUBFIELDS SYNTHSEG_CONTEXT HIPPUNFOLD_SUBFIELDS MNI_HIPPOCAMPUS_LABELS \
-        --networks NET.onnx ... [--before NET.onnx ...] [--every 2] [--figures DIR]
+        --networks NET.onnx ... [--before NET.onnx ...] [--folds FOLD.onnx ...] [--every 2] [--figures DIR]
 
-No network has seen a label of CoBrALab's: each of its brains is left out. Theirs is another protocol, so what can be
-reached is how well the two agree on one brain, MNI 2009c, printed as a line of its own; merges are compared where the
-two share a border. T1w-like images are blurred as scans at 1 mm are, T2w-like ones less.
+No network of the family has seen a label of CoBrALab's. Theirs is another protocol, so what can be reached is how well
+the two agree on one brain, MNI 2009c, printed as a line of its own; merges are compared where the two share a border.
+T1w-like images are blurred as scans at 1 mm are, T2w-like ones less.
+
+`--folds`, one a brain, in their order, are networks that went on from the family's with the labels of the other three:
+what this training makes of a protocol that it is taught. `--write-atlas FILE.npz` writes the labels for pool.py, and
+train.py leaves a brain out by `--leave-out brain1`.
 
 Beside the networks stands the plain way: labels of the MNI template carried over by an affine. Here that is the best
 affine there is, fitted to the manual outline itself (an app has to find it from the image), with HippUnfold's labels
@@ -14,8 +18,10 @@ as the networks', and with CoBrALab's own.
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nibabel as nib
@@ -139,20 +145,31 @@ def agreement(hippunfold: Path, mni: Path) -> list[float]:
     return row(ours, cobralab)
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("cobralab", "context", "hippunfold", "mni"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--networks", type=Path, nargs="+", required=True)
     parser.add_argument("--before", type=Path, nargs="*", default=[], help="of an earlier version, to compare")
+    parser.add_argument("--folds", type=Path, nargs="*", default=[], help="one a brain, taught those of the others")
+    parser.add_argument("--write-atlas", type=Path, help="write the labels of all sides for pool.py, and stop")
     parser.add_argument("--every", type=int, default=1, help="2: one side of each brain")
     parser.add_argument("--figures", type=Path)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
     torch.set_num_threads(1)
+    if arguments.write_atlas:
+        sides: dict[str, Any] = dict(brains(arguments.cobralab))
+        np.savez_compressed(arguments.write_atlas, **sides)
+        return
     ensembles = {"networks": Networks(arguments.networks)}
     if arguments.before:
         ensembles["networks before"] = Networks(arguments.before)
-    rows, confidence = Rows(), {title: Confidence() for title in ensembles}
+    folds = [Networks([path]) for path in arguments.folds]
+    rows, confidence = Rows(), defaultdict[str, Confidence](Confidence)
     contexts = sorted(arguments.context.glob("*.nii.gz"))
     mni = templates(arguments.hippunfold, arguments.mni)
     rows.add("the protocols, on MNI 2009c", agreement(arguments.hippunfold, arguments.mni))
@@ -164,6 +181,8 @@ def main() -> None:
         tissues, _ = put(labels, context, np.random.default_rng(index))
         points = grid_points(tissues.shape, POOL_MM, POOL_MM)
         truth = np.where(tissues < 7, tissues, 0)[tuple(slice(n) for n in points.shape[:3])]
+        if folds:
+            ensembles["taught the other three"] = folds[index // len("LR")]
         for kind in KINDS:
             image = image_of(tissues, kind, index)
             for title, networks in ensembles.items():

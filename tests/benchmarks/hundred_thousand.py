@@ -3,6 +3,7 @@
 ::
 
     python tests/benchmarks/hundred_thousand.py [--scans 100000] [--models NAME ...] [--at-once 50] [--tasks 1000]
+        [--device openvino] [--write tests/benchmarks/results/hundred_thousand.tsv]
 
 Seconds are the estimates of the dry run, which tests/benchmarks/estimates.py holds against measurements; bytes and
 files those of one scan that is segmented here. The simulation deals participants out as ``--shard`` does, and lets
@@ -19,7 +20,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from measuring import table, write_rows
 
 from bids_hsf.bids.shards import Shard
 from bids_hsf.hub.models import find_card
@@ -27,12 +30,14 @@ from bids_hsf.runs import estimates
 
 MODELS = (
     "longaxis_single_fast",
-    "longaxis_single_accurate",
     "longaxis_bagging_accurate",
+    "longaxis_bagging_sq",
     "subfields_single_fast",
     "subfields_single_accurate",
+    "subfields_bagging_sq",
     "single_fast",
     "bagging_accurate",
+    "bagging_sq",
 )
 SCAN = Path(__file__).parents[1] / "data/bids/sub-icbm152/anat/sub-icbm152_T1w.nii.gz"
 START_SECONDS = 2.0
@@ -54,15 +59,26 @@ def outputs_of_one_scan() -> tuple[int, int, int]:
         return sum(path.stat().st_size for path in files), len(files), len(own) - len(files)
 
 
-def table_of_models(n_scans: int, names: list[str]) -> None:
-    """Print what each model takes."""
-    print(f"{'model':28s} {'s a scan':>9s} {'core-hours':>11s} {'days on 1000 cores':>19s} {'GPU-hours':>10s}")
+def rows_of_models(n_scans: int, names: list[str], device: str) -> list[dict[str, str]]:
+    """Tell what each model takes."""
+    rows = []
     for name in names:
         card = find_card(name)
-        seconds = estimates.seconds(estimates.USUAL_VOXELS, card, card.n_augmentations, 1)
+        n_augmentations = card.n_augmentations
+        seconds = estimates.seconds(estimates.USUAL_VOXELS, card, n_augmentations, 1, device=device)
         hours = seconds * n_scans / 3600
-        gpu = estimates.flop_of(card, card.n_augmentations) * n_scans / estimates.FLOP_PER_SECOND_ON_GPU / 3600
-        print(f"{name:28s} {seconds:9.1f} {hours:11,.0f} {hours / 1000 / 24:19.2f} {gpu:10,.1f}")
+        gpu = estimates.flop_of(card, n_augmentations) * n_scans / estimates.FLOP_PER_SECOND_ON_GPU / 3600
+        rows.append(
+            {
+                "model": name,
+                "s a scan": f"{seconds:.1f}",
+                "core-hours": f"{hours:,.0f}",
+                "hours on 100 cores": f"{hours / 100:,.1f}",
+                "passes, GPU-hours": f"{gpu:,.1f}",
+                "MB a worker, at most": f"{estimates.memory_mb(estimates.USUAL_VOXELS, card, n_augmentations):,}",
+            }
+        )
+    return rows
 
 
 def simulate(n_scans: int, n_tasks: int, at_once: int, mean_seconds: float) -> tuple[float, Counter[str], int]:
@@ -99,16 +115,21 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--at-once", type=int, default=50)
     parser.add_argument("--tasks", type=int, default=1000)
+    parser.add_argument("--device", default="openvino", help="whose speed is assumed")
+    parser.add_argument("--write", type=Path, help="the table of models, parted by tabs")
     arguments = parser.parse_args()
     n_scans = arguments.scans
-    table_of_models(n_scans, arguments.models)
+    rows = rows_of_models(n_scans, arguments.models, arguments.device)
+    print(table(rows))
+    if arguments.write is not None:
+        write_rows(arguments.write, rows)
     n_bytes, n_files, n_folders = outputs_of_one_scan()
     print(
         f"Outputs of a scan: {n_bytes / 1e6:.2f} MB in {n_files} files and {n_folders} folders; of {n_scans:,}: "
         f"{n_bytes * n_scans / 1e12:.2f} TB, {(n_files + n_folders) * n_scans:,} inodes"
     )
     card = find_card(arguments.models[0])
-    mean = estimates.seconds(estimates.USUAL_VOXELS, card, card.n_augmentations, 1)
+    mean = estimates.seconds(estimates.USUAL_VOXELS, card, card.n_augmentations, 1, device=arguments.device)
     seconds, ended, kills = simulate(n_scans, arguments.tasks, arguments.at_once, mean)
     ideal = n_scans * mean / arguments.at_once
     chance = random.Random(2)

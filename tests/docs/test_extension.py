@@ -20,7 +20,7 @@ def test_examples_of_the_docstrings() -> None:
 def test_messages_are_told_with_their_hints_and_holes() -> None:
     told = {each.message: each for each in catalogue.told()}
     gone = told["The output folder <output dir> is gone"]
-    assert (gone.kind, gone.hint) == ("StorageError", "Check the mount; the same command goes on.")
+    assert (gone.kind, gone.hint) == ("DiskError", "Check the mount; the same command goes on.")
     # A hint that is chosen before the error is made.
     assert "BIDS_DIR/derivatives/bids-hsf" in told["The output folder <output dir> holds a raw BIDS dataset"].hint
     assert len(told) > 150

@@ -12,9 +12,11 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from fast_app import write_dataset
 from toy_runs import N_SUBJECTS, Place, assert_whole, contents, leftovers, wait_for
 
 from bids_hsf.bids.gzip_stream import gzipped
+from bids_hsf.runs.endings import MAX_UNWRITTEN
 
 
 def kill_and_resume(place: Place, out: Path, n_kills: int, *words: object) -> None:
@@ -100,6 +102,52 @@ def test_full_disk_leaves_nothing_that_looks_finished_and_the_next_run_goes_on(
     assert leftovers(out) == []
     done = place.run(out)
     assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(place.reference)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_where_no_scan_can_be_written_none_is_begun_any_more(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    bids_dir, out = write_dataset(tmp_path / "bids", MAX_UNWRITTEN + 3), tmp_path / "out"
+    many, tried = Place(bids_dir, place.card, tmp_path), []
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        tried.append(path)
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bids_hsf.results.write_image", refuse)
+        done = many.run(out, "participant")
+    assert done.returncode == 74, done.stderr
+    assert len(tried) == MAX_UNWRITTEN
+    assert os.strerror(number) in done.stderr
+    assert f"has not taken {MAX_UNWRITTEN} scans in a row" in done.stderr
+    assert f"0 of {MAX_UNWRITTEN + 3} scan(s) done, 3 not begun" in done.stderr
+    assert leftovers(out) == []
+
+
+def test_a_disk_that_becomes_read_only_is_told_as_that(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, whole = tmp_path / "out", Path.unlink
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        monkeypatch.setattr(Path, "unlink", keep)
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "the map")
+
+    def keep(path: Path, missing_ok: bool = False) -> None:
+        if out in path.parents and path.exists():
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        whole(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr("bids_hsf.results.write_image", refuse)
+    done = place.run(out, "participant", "--participant-label", "01")
+    monkeypatch.undo()
+    assert done.returncode == 74, done.stderr
+    # Not that a lock file could not be removed.
+    assert "ERROR sub-01_T1w: sub-01_T1w: Read-only file system (the map)" in done.stderr
+    assert place.run(out).returncode == 0
     assert contents(out) == contents(place.reference)
 
 
