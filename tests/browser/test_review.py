@@ -1,6 +1,5 @@
 """The contact sheet, clicked through."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -342,12 +341,13 @@ def test_the_browsers_own_menu_prints_what_nobody_has_scrolled_to(by_name):
 
 @pytest.mark.usefixtures("with_all_pictures")
 def test_pictures_that_are_not_printed_are_told_on_the_sheet(by_name):
-    missing = by_name.locator("#order").evaluate(
-        """select => { select.dispatchEvent(new Event("change")); dispatchEvent(new Event("beforeprint"));
+    # The second page, at once: three of its pictures were on no page before, in whichever order.
+    missing = by_name.locator("#later").evaluate(
+        """later => { later.click(); dispatchEvent(new Event("beforeprint"));
         return document.getElementById("unprinted").textContent; }"""
     )
-    # What the browser still has is no longer missing.
-    assert re.fullmatch(r"[1-9]\d? picture\(s\) had not been loaded yet: print again\.", missing)
+    n_missing, _, words = missing.partition(" ")
+    assert (3 <= int(n_missing) <= 12, words) == (True, "picture(s) had not been loaded yet: print again.")
 
 
 def test_links_lead_to_the_scan_on_its_subjects_page(page):
