@@ -72,18 +72,19 @@ def test_a_cancelled_worker_costs_nothing(place: Place, tmp_path: Path) -> None:
     wait_until(lambda: not jobs(name))
 
 
-def settings(tmp_path: Path, more: str) -> tuple[str, tuple[object, ...]]:
+def settings(tmp_path: Path, more: str, minutes: float = 0.1) -> tuple[str, tuple[object, ...]]:
     """Name of the jobs, and the words of a run that waits some seconds for workers."""
     name, path = f"hsf-{tmp_path.name[-20:]}", tmp_path / "slurm.yaml"
     path.write_text(JOB.format(name=name, logs=tmp_path / "jobs", more=more))
-    return name, ("--executor", "dask", "--dask-jobqueue", path, "--nprocs", "2", "--dask-wait", "0.1")
+    return name, ("--executor", "dask", "--dask-jobqueue", path, "--nprocs", "2", "--dask-wait", minutes)
 
 
 def test_jobs_in_the_queue_are_waited_for_longer_than_no_workers(place: Place, tmp_path: Path) -> None:
-    name, words = settings(tmp_path, 'job-extra-directives: ["--hold"]')
+    # In half a minute workers start on a busy machine, too.
+    name, words = settings(tmp_path, 'job-extra-directives: ["--hold"]', 0.5)
     with place.start(tmp_path / "out", *words, cwd=tmp_path) as client:
         wait_for(client, "wait in the queue of the batch system")
-        time.sleep(10)  # longer than it would wait without a queue
+        time.sleep(40)  # longer than it would wait without a queue
         assert client.poll() is None
         while client.poll() is None:
             held = jobs(name, "PENDING")
