@@ -84,6 +84,8 @@ def _spelled(setting: str, flag: str, value: Any) -> list[str]:
         return [flag]
     if setting == "behaviour.verbosity":
         return [flag] * value
+    if setting == "resources.mem_mb":
+        return [flag, f"{value}M"]  # without its unit a small number is asked about
     if setting == "selection.filters":
         return [flag, json.dumps(value, default=str)]
     if isinstance(value, Mapping):

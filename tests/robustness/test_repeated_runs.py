@@ -170,6 +170,6 @@ def test_run_leaves_its_log_and_one_line_a_scan(place: Place) -> None:
     (log,) = place.reference.glob("logs/run_*.log")
     lines = [line for line in log.read_text().splitlines() if " INFO " in line]
     for i in range(1, N_SUBJECTS + 1):
-        assert sum(f"sub-{i:02d}_T1w" in line for line in lines) == 1
+        assert sum(f"sub-{i:02d}_T1w: done in" in line for line in lines) == 1
     assert "\r" not in log.read_text()
     assert (place.reference / "logs/CITATION.html").is_file()

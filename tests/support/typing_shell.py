@@ -9,6 +9,7 @@ import os
 import re
 import select
 import subprocess
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -97,7 +98,20 @@ class Shell:
             code = _ended(self.programs[name], words)
         Path(f"{at}.out").write_text(told.getvalue())
         Path(f"{at}.err").write_text(logged.getvalue())
-        Path(f"{at}.code").write_text(f"{code}\n")
+        _hand_over(f"{at}.code", code, int(Path(at).name))
+
+
+def _hand_over(pipe: str, code: int, pid: int) -> None:
+    """Tell who waits at a door how the program ended, unless they have gone: nobody would ever read it."""
+    while Path(f"/proc/{pid}").exists():
+        try:
+            descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:  # not there yet to read
+            time.sleep(0.01)
+        else:
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(f"{code}\n")
+            return
 
 
 def _ended(program: Program, words: list[str]) -> int:
