@@ -4,7 +4,6 @@ import csv
 import io
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,14 +12,13 @@ from pathlib import Path
 from bids_hsf.bids.entities import in_order, legal_label, split_name
 from bids_hsf.bids.group_row import is_own
 from bids_hsf.bids.group_table import plain_cell
-from bids_hsf.bids.tables import MISSING
+from bids_hsf.bids.tables import MISSING, separator_of
 from bids_hsf.bids.typed_json import NotWholeError
 from bids_hsf.files import read_foreign_text, read_json
 
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 256 << 20
-SEPARATORS = "\t;,"
 SHOWN = 5
 UNKNOWN = {"", MISSING, "na", "nan", "null"}  # in small letters: what other programs write for "n/a"
 ACQUIRED = "acq_time"
@@ -161,8 +159,7 @@ def _read(path: Path, key: str) -> list[Row]:
 
 def _rows(path: Path, text: str, key: str) -> Iterator[Row]:
     """Rows by the names of their columns; spreadsheets part them by semicolons or commas, and end lines with more."""
-    title = re.split("[\r\n]", text, maxsplit=1)[0]
-    separator = next((each for each in SEPARATORS if each in title), "\t")
+    separator = separator_of(text)
     lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     if any("\n" in cell or "\r" in cell for cells in lines for cell in cells):
         # No value has a line of its own: a quotation mark that is never closed would swallow all below it.

@@ -6,14 +6,13 @@ A spreadsheet may have saved it since: then semicolons or commas may part the co
 
 import csv
 import io
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bids_hsf.bids.group_table import GroupTable
-from bids_hsf.bids.tables import MISSING
+from bids_hsf.bids.tables import MISSING, separator_of
 from bids_hsf.errors import NoInputError, UsageError
 from bids_hsf.files import read_foreign_text
 from bids_hsf.text_table import near
@@ -22,7 +21,6 @@ COLUMNS = ("scan", "model", "rating", "comment", "rated_at")
 NEEDED = ("scan", "rating")
 GOOD, USABLE, EXCLUDE = RATINGS = ("good", "usable", "exclude")
 MAX_BYTES = 256 << 20
-SEPARATORS = "\t;,"
 WORKBOOK = "PK\x03"  # a ZIP archive, as .xlsx and .ods are
 
 
@@ -98,8 +96,7 @@ def read_ratings(path: Path) -> Ratings:
         text = read_foreign_text(path, MAX_BYTES)
         if text.startswith(WORKBOOK):
             raise UsageError(f"--ratings {path} is a workbook of a spreadsheet", "Save it as text, such as CSV.")
-        title = re.split("[\r\n]", text, maxsplit=1)[0]
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=next((s for s in SEPARATORS if s in title), "\t"))
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text))
         names = [name.strip() for name in next(lines, [])]
         _check_title(path, names)
         return Ratings(path, _read(path, names, lines))

@@ -198,6 +198,12 @@ def read_tsv(path: Path) -> list[dict[str, str]]:
     return [dict(zip(names, cells, strict=True)) for cells in rows]
 
 
+def separator_of(text: str) -> str:
+    """Tell what parts the columns of a table as a spreadsheet may have saved it, by its first line; tabs in doubt."""
+    title = re.split("[\r\n]", text, maxsplit=1)[0]
+    return next((each for each in "\t;," if each in title), "\t")
+
+
 def _parted(text: str) -> list[list[str]]:
     """Cells of the lines of a table that are not empty."""
     lines: Iterable[list[str]]

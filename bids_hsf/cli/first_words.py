@@ -1,6 +1,5 @@
 """Answers to those whose words are too few: what is missing, and the line that is likely meant."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import Any
 from bids_hsf.bids.near_misses import FORMATS
 from bids_hsf.bids.selection import is_image_name
 from bids_hsf.errors import NoInputError, UsageError
+from bids_hsf.files import read_json
 from bids_hsf.runs.config import LEVELS
 from bids_hsf.text_table import near
 
@@ -91,9 +91,8 @@ def refuse_swapped(options: dict[str, Any]) -> None:
     """
     bids_dir, output_dir = options["bids_dir"], options["output_dir"]
     is_swapped = False
-    with suppress(OSError, ValueError, AttributeError):  # whatever is wrong there is told later
-        if not bids_dir.exists():
-            description = json.loads((output_dir / "dataset_description.json").read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError):  # whatever is wrong there is told later
+        if not bids_dir.exists() and (description := read_json(output_dir / "dataset_description.json")) is not None:
             is_swapped = description.get("DatasetType", "raw") == "raw" and any(output_dir.glob("sub-*"))
     if is_swapped:
         line = ["bids-hsf", as_typed(output_dir), as_typed(bids_dir), *options["levels"]]
