@@ -32,6 +32,15 @@ def test_what_the_page_exports_and_what_editors_make_of_it(tmp_path: Path) -> No
     assert ratings.strangers(table.chosen([True, False])) == ["b_T1w in line 3"]
 
 
+@pytest.mark.parametrize("written_as", ["=HYPERLINK(1)", "'=HYPERLINK(1)"])
+def test_no_comment_becomes_a_formula(tmp_path: Path, written_as: str) -> None:
+    ratings = read_ratings(written(tmp_path, TITLE + f"a_T1w\tm\tgood\t{written_as}\t\n"))
+    assert ratings.of("a_T1w", "m").comment == "=HYPERLINK(1)"
+    table = GroupTable([GroupRow("a", "a_T1w", "m")])
+    ratings.put_into(table)
+    assert table.texts("qc_comment") == ["'=HYPERLINK(1)"]
+
+
 @pytest.mark.parametrize("separator", ["\t", ";", ","])
 @pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("line_end", ["\r\n", "\n", "\r"])
