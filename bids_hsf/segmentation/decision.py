@@ -38,6 +38,9 @@ class Segmentation:
         Share of the votes that the winner got.
     n_passes : int
         Passes that voted.
+    still_entropy : array, (X, Y, Z) float32
+        Predictive entropy of the passes that were shown the crop or its mirror image, which tells how good the labels
+        are: that of random views is as high as the views are far off.
     """
 
     labels: NDArray[np.uint8]
@@ -46,6 +49,7 @@ class Segmentation:
     mutual_information: Field
     vote_share: Field
     n_passes: int
+    still_entropy: Field
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +109,7 @@ def decide(votes: Votes, labels: Sequence[Label]) -> Segmentation:
     entropy = entropy_of(votes.mean_probabilities())
     # A mean over the same passes: never above the entropy of the mean (Jensen), rounding apart.
     expected = np.minimum(np.where(inside, votes.entropy_sum / seen, 0), entropy)
+    still = entropy if votes.still_sum is None else entropy_of(votes.still_probabilities())
     most = np.log(n_classes)
     return Segmentation(
         labels=indices[channels],
@@ -113,6 +118,7 @@ def decide(votes: Votes, labels: Sequence[Label]) -> Segmentation:
         mutual_information=_share((entropy - expected) / most),
         vote_share=_share(np.where(inside, winner_votes / seen, 1)),
         n_passes=votes.n_passes,
+        still_entropy=_share(still / most),
     )
 
 

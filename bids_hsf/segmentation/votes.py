@@ -87,6 +87,9 @@ class Votes:
         are filled with the mean vote of the passes before it (the plain ones always come first).
     pass_looks : array, (n_passes,) int
         The look that each pass belongs to; 0 for the plain crop.
+    still_sum : array, (C, X, Y, Z) float32, or None
+        Sum of the probabilities of those passes that were shown the crop or its mirror image; None where all were.
+        What random views make unsure says nothing of the result: how good it is, is told from these.
     """
 
     probability_sum: Field
@@ -95,6 +98,7 @@ class Votes:
     seen: Field
     pass_volumes: Field
     pass_looks: NDArray[np.intp]
+    still_sum: Field | None = None
 
     @property
     def n_passes(self) -> int:
@@ -117,6 +121,7 @@ class Votes:
             resample(self.seen),
             self.pass_volumes,
             self.pass_looks,
+            None if self.still_sum is None else resample(self.still_sum),
         )
 
     def __add__(self, other: "Votes") -> "Votes":
@@ -125,6 +130,7 @@ class Votes:
             raise ValueError(
                 f"votes on different grids or classes: {self.vote_counts.shape}, {other.vote_counts.shape}"
             )
+        every = self.still_sum is None and other.still_sum is None
         return Votes(
             self.probability_sum + other.probability_sum,
             self.vote_counts + other.vote_counts,
@@ -132,6 +138,7 @@ class Votes:
             self.seen + other.seen,
             np.concatenate([self.pass_volumes, other.pass_volumes]),
             np.concatenate([self.pass_looks, other.pass_looks]),
+            None if every else self._still() + other._still(),
         )
 
     def within(self, inside: NDArray[np.bool_], other: "Votes") -> "Votes":
@@ -150,10 +157,20 @@ class Votes:
 
     def mean_probabilities(self) -> Field:
         """Mean softmax over the passes that saw a voxel, (C, X, Y, Z) float32; background where none did."""
+        return self._mean(self.probability_sum)
+
+    def still_probabilities(self) -> Field:
+        """Tell the mean softmax over the passes that were shown the crop or its mirror image, (C, X, Y, Z) float32."""
+        return self._mean(self._still())
+
+    def _still(self) -> Field:
+        return self.probability_sum if self.still_sum is None else self.still_sum
+
+    def _mean(self, sums: Field) -> Field:
         outside = self.seen < LEAST_SEEN
         # Interpolation may leave rounding errors in the sum over the classes: divide by that sum.
-        total = self.probability_sum.sum(axis=0)
-        mean = self.probability_sum / np.where(outside | (total <= 0), np.float32(1), total)
+        total = sums.sum(axis=0)
+        mean = sums / np.where(outside | (total <= 0), np.float32(1), total)
         mean[:, outside] = 0
         mean[0, outside] = 1
         return np.asarray(mean, dtype=np.float32)
@@ -203,6 +220,7 @@ class Tally:
         self._grid = grid
         self._transforms = transforms
         self._sums: Votes | None = None
+        self._still: Field | None = None
         self._volumes: list[NDArray[np.float64]] = []
         self._looks: list[int] = []
 
@@ -252,7 +270,7 @@ class Tally:
         """Tell the sums, with the volumes of all passes."""
         assert self._sums is not None
         volumes, looks = np.array(self._volumes, dtype=np.float32), np.array(self._looks, dtype=np.intp)
-        return replace(self._sums, pass_volumes=volumes, pass_looks=looks)
+        return replace(self._sums, pass_volumes=volumes, pass_looks=looks, still_sum=self._still)
 
     def _prepare(self, sample: Sample | None) -> tuple[Field, Warp | Mirror | None]:
         """Make the view of the crop that a sample shows, and the way back; None for the plain crop."""
@@ -275,6 +293,10 @@ class Tally:
             Its threads take a slab of the crop each.
         """
         sums = self._sums_for(probabilities.shape)
+        if isinstance(warp, Warp):
+            self._still = sums.probability_sum.copy() if self._still is None else self._still
+        elif self._still is not None:  # of an ensemble whose networks are opened one after the other
+            self._still += probabilities if warp is None else warp.invert(probabilities)
         n_planes = probabilities.shape[1]
         n_slabs = min(n_planes, max(1, probabilities[0].size // SLAB_VOXELS))
         ends = np.linspace(0, n_planes, n_slabs + 1).astype(int).tolist()
