@@ -18,10 +18,10 @@ from bids_hsf import geometry
 from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
 from bids_hsf.hub.cards import AugmentationRecipe
-from bids_hsf.labels import Label, Merge
+from bids_hsf.labels import Label, Merge, merge_channels
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
 from bids_hsf.segmentation.sampling import Look
-from bids_hsf.segmentation.votes import MergingPredictor, Tally, Votes, entropy_of
+from bids_hsf.segmentation.votes import Tally, Votes, entropy_of
 
 SHAPE = (24, 28, 22)
 VOXEL_SIZES = np.array([1.0, 0.9, 1.2])
@@ -428,9 +428,13 @@ class TestVotes:
         merge = Merge("whole", "whole", (Label(1, "Hippocampus", "HIPP", "#ffffff"),), {2: 1})
         divided = constant([0.4, 0.3, 0.3])
         assert (decide(vote_on([divided]), LABELS).labels == 0).all()
-        merged = decide(vote_on([MergingPredictor(divided, merge, LABELS)]), merge.labels)
+        tally = Tally(field(), GRID, merge=lambda answer: merge_channels(answer, merge, LABELS))
+        tally.add([divided], [Look(0, (None,))])
+        merged = decide(tally.votes(), merge.labels)
         assert (merged.labels == 1).all()
         np.testing.assert_allclose(merged.entropy, -(0.4 * np.log2(0.4) + 0.6 * np.log2(0.6)), atol=1e-5)
+        # How sure the networks were is told of the classes that they know.
+        np.testing.assert_array_equal(merged.still_entropy, decide(vote_on([divided]), LABELS).entropy)
 
 
 class TestErrors:
