@@ -143,6 +143,15 @@ def test_images_that_show_little_are_told() -> None:
     assert found(judged(data=wild))["wild-voxels"].weight == "note"
 
 
+def test_slices_in_turn_of_two_places_are_told_however_sure_the_networks_are() -> None:
+    moved = IMAGE.copy()
+    moved[:, :, ::2] = np.roll(moved[:, :, ::2], 5, axis=1)
+    told = found(judged(data=moved))["slices-alternate"]
+    assert (told.weight, told.threshold) == ("check", 1.1)
+    assert "did the head move between two interleaves?" in told.text
+    assert "slices-alternate" not in found(judged())
+
+
 def test_a_bad_image_is_no_flag_on_a_sound_result() -> None:
     striped = IMAGE.copy()
     striped[:, :, 25:27] += 300
