@@ -208,6 +208,28 @@ def name_fault(paths: Iterable[Path]) -> str | None:
     return None
 
 
+def disk_fault(folder: Path) -> str | None:
+    """Why nothing more can be written into a folder now, as far as its disk says so: "is ..."; None where it can."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    if found.f_flag & os.ST_RDONLY:
+        return "is read-only"
+    if found.f_blocks and not found.f_bavail:
+        return "is full"
+    return "has no room for further files" if found.f_files and not found.f_favail else None
+
+
+def ignores_case(path: Path) -> bool:
+    """Whether a file that is there goes by its name in other letters, too: on exFAT, SMB, most disks of macOS."""
+    other = path.name.swapcase()
+    try:
+        return other != path.name and path.exists() and path.with_name(other).exists()
+    except OSError:
+        return False
+
+
 def private_folder(parent: Path) -> Path | None:
     """Name a folder of this user alone, in a place where anybody may make one; None where others hold all its names.
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,3 +103,37 @@ def test_full_disk_is_named(tmp_path: Path) -> None:
         raise OSError(28, os.strerror(28))
     assert str(tmp_path / "x") in caught.value.message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_does_not_tell_upper_and_lower_case_apart_is_known_by_a_file_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "dataset_description.json"
+    assert not files.ignores_case(path)
+    path.write_text("{}")
+    assert not files.ignores_case(path)
+    path.with_name("DATASET_DESCRIPTION.JSON").write_text("{}")  # as such a disk shows it
+    assert files.ignores_case(path)
+    (tmp_path / "12").touch()
+    assert not files.ignores_case(tmp_path / "12")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, None),
+        ({"f_flag": os.ST_RDONLY}, "is read-only"),
+        ({"f_bavail": 0}, "is full"),
+        ({"f_favail": 0}, "has no room for further files"),
+        ({"f_files": 0, "f_favail": 0}, None),  # a file system that does not count them
+        ({"f_blocks": 0, "f_bavail": 0}, None),
+    ],
+)
+def test_what_a_disk_says_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int], fault: str | None
+) -> None:
+    told = {"f_flag": 0, "f_blocks": 9, "f_bavail": 5, "f_files": 9, "f_favail": 5, **changes}
+    monkeypatch.setattr(os, "statvfs", lambda _folder: SimpleNamespace(**told))
+    assert files.disk_fault(tmp_path) == fault
+
+
+def test_a_disk_that_is_gone_says_nothing_of_itself(tmp_path: Path) -> None:
+    assert files.disk_fault(tmp_path / "gone") is None

@@ -90,7 +90,10 @@ def write_probabilities(
     outputs: ScanOutputs, data: NDArray[Any], names: Sequence[str], like: nib.Nifti1Image, *sources: str
 ) -> None:
     """Write class probabilities (X, Y, Z, N) in storage order, one volume a structure, without background."""
-    write_image(outputs.map(None), np.round(data * 255).astype(np.uint8), like, slope=1 / 255)
+    stored = np.zeros(data.shape, dtype=np.uint8, order="F")
+    for place in range(data.shape[-1]):  # of all at once, whole copies would be the most memory that a scan takes
+        stored[..., place] = np.round(data[..., place] * 255)
+    write_image(outputs.map(None), stored, like, slope=1 / 255)
     description = "Mean probability over the passes, one volume a structure; background is what is left to 1"
     sidecar = {"Description": description, **origin(sources), "LabelMap": list(names)}
     write_json(outputs.map_sidecar(None), sidecar)

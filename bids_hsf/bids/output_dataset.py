@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bids_hsf import __version__
+from bids_hsf import __version__, files
 from bids_hsf.bids.maps import DESCRIPTIONS
 from bids_hsf.bids.names import FIGURES, FORMER_FIGURES, MULTISPECTRAL, THUMBNAIL, ScanOutputs
 from bids_hsf.errors import DiskError, OutputError, StorageError
@@ -15,6 +15,7 @@ BIDS_VERSION = "1.11.1"
 CODE_URL = "https://github.com/clementpoiret/bids-hsf"
 README = Path(__file__).parents[1] / "data" / "templates" / "dataset_README.md"
 LOOSE_MARK = ".bids-hsf"  # in the place of a dataset_description.json
+ROOT_FILES = ("dataset_description.json", LOOSE_MARK)
 STAGING = ".bids-hsf-staging"  # where results are written; in the output folder, so that moving is renaming
 BIDSIGNORE = "*.html\nfigures\ngroup_*\nseg-*\n*_xfm.txt\n"
 
@@ -27,8 +28,13 @@ def check_mounted(output_dir: Path) -> None:
     DiskError
         It is gone.
     """
-    if not any((output_dir / name).exists() for name in ("dataset_description.json", LOOSE_MARK)):
+    if not any((output_dir / name).exists() for name in ROOT_FILES):
         raise DiskError(f"The output folder {output_dir} is gone", "Check the mount; the same command goes on.")
+
+
+def ignores_case(output_dir: Path) -> bool:
+    """Whether upper and lower case are one to the disk of an output dataset that is there."""
+    return any(files.ignores_case(output_dir / name) for name in ROOT_FILES)
 
 
 def own_files(outputs: ScanOutputs) -> tuple[Path, ...]:

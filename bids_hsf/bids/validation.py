@@ -27,6 +27,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from bids_hsf.files import temporary_name
+
 logger = logging.getLogger(__name__)
 
 
@@ -60,7 +62,7 @@ def validating(bids_dir: Path, subjects: Collection[str], work_dir: Path) -> Ite
     they are there; whatever they are, the run goes on: an image that cannot be processed says so itself, with better
     words. A block that is left by an error waits a moment for them, one that is left by a signal does not.
     """
-    with _folder(work_dir) as folder:
+    with _folder(_with_links(work_dir)) as folder:
         validation = _Validation(bids_dir, sorted(subjects), folder)
         validation.start()
         try:
@@ -74,6 +76,17 @@ def validating(bids_dir: Path, subjects: Collection[str], work_dir: Path) -> Ite
             raise
         finally:
             validation.join()
+
+
+def _with_links(work_dir: Path) -> Path:
+    """Give a place for trees of links: that of temporary files where the work folder knows none (exFAT, SMB)."""
+    probe = work_dir / temporary_name("link")
+    try:
+        probe.symlink_to("nowhere")
+        probe.unlink()
+    except OSError:
+        return Path(tempfile.gettempdir())
+    return work_dir
 
 
 @contextmanager

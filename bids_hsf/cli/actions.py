@@ -160,6 +160,16 @@ def path_of(text: str) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
+def model_of(text: str) -> str:
+    """Name of a model; the path of a card is made absolute: jobs and workers elsewhere are given the same word.
+
+    >>> model_of("bagging_accurate"), model_of("/lab/x/../card.yaml:tiny_fast")
+    ('bagging_accurate', '/lab/card.yaml:tiny_fast')
+    """
+    is_path = os.sep in text or re.search(r"\.ya?ml(:|$)", text)
+    return str(path_of(text)) if is_path else text
+
+
 def label(prefix: str) -> Callable[[str], str]:
     """Reader of labels with or without a prefix."""
     return lambda text: text.removeprefix(prefix)

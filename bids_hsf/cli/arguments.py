@@ -17,6 +17,7 @@ from bids_hsf.cli.actions import (
     PrintSpec,
     Words,
     label,
+    model_of,
     number_or_auto,
     one_of,
     path_of,
@@ -168,7 +169,7 @@ def _add_model(group: Group) -> None:
         "model of the hub, or a card of your own; a trailing segmentation=NAME means the same "
         f"(default: {DEFAULT_MODEL}; without any download: {OFFLINE_MODEL})"
     )
-    add("method.model", text, metavar="NAME|CARD.yaml")
+    add("method.model", text, type=model_of, metavar="NAME|CARD.yaml")
     add(
         "hub_dirs",
         "folders with further model cards (default: those in BIDS_HSF_HUB)",
@@ -304,7 +305,7 @@ def parse(arguments: Sequence[str]) -> dict[str, Any]:
     _take_images(options)
     take_habits(options)
     for word in habit:
-        name = word.partition("=")[2]
+        name = model_of(word.partition("=")[2])
         if options.setdefault("method.model", name) != name:
             raise UsageError(f"{word} contradicts --model {options['method.model']}")
     given = {name: value for name, value in options.items() if value is not None and value != []}

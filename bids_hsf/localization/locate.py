@@ -39,8 +39,9 @@ def make_ready() -> None:
 
     A third of a second.
     """
-    load_features()
+    # First what is large until it is loaded: the scan, which this process loads soon, takes its place then.
     import_simpleitk()
+    load_features()
 
 
 def locate(

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from bids_hsf.networks.onnx_file import NetworkFacts
 from bids_hsf.networks.sessions import CPU
 
-# The interpreter with all that the app imports, and the arrays that go with a crop of usual size.
-BASE_BYTES = 320 << 20
+# The interpreter with as much of what the app imports as stays (`bids_hsf/libraries.py`), and the arrays that go with a
+# crop of usual size.
+BASE_BYTES = 180 << 20
 # What random views are drawn, placed and carried back with, as a recipe samples them; TorchIO brings torch.
 VIEWS_BYTES = {None: 0, "sobol": 60 << 20, "random": 230 << 20}
-BYTES_PER_SCAN_VOXEL = 20  # the scan, its copies in other orders, maps and their files
+BYTES_PER_SCAN_VOXEL = 10  # the scan, its copies in other orders, maps and their files
 SESSION_BYTES_PER_FILE_BYTE = 6
 
 # Feature maps of full resolution and of the network's width at the peak of a pass. The CPU provider lays out the

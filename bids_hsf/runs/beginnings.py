@@ -69,7 +69,7 @@ class Beginning:
         how = (
             f"was ended by {self.ended_by}"
             if self.ended_by
-            else "was killed without a word (memory, time, a lost node?)"
+            else "was killed without a word (memory, time, a lost node?), or its disk took none any more"
         )
         return f"{who} began it at {self.when} and {how}"
 
@@ -88,7 +88,7 @@ def told(job: Job) -> Iterator[None]:
     except (KeyboardInterrupt, Stopped) as stop:
         over.set()
         number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0) - 128
-        with suppress(Exception):  # a full disk: it is then told as killed without a word
+        with suppress(Exception):  # a disk that takes no word
             write_json(path, replace(beginning, ended_by=_signal_name(number)).to_json())
         raise
     except BaseException:

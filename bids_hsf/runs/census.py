@@ -13,6 +13,7 @@ from bids_hsf.bids.names import FAILURE_END, STARTED_END, claim_beside
 from bids_hsf.bids.provenance import read_failure
 from bids_hsf.bids.sidecars import Sidecar, find_sidecar
 from bids_hsf.errors import NoInputError
+from bids_hsf.files import disk_fault
 from bids_hsf.findings import flags
 from bids_hsf.runs.beginnings import is_at_work, read_beginning
 from bids_hsf.runs.command_line import command_line
@@ -136,8 +137,14 @@ def status(plan: Plan, config: Config, asked: bool = False) -> Status:
     summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
     looks = f", {len(doubts)} of these to be looked at" if doubts else ""
     lines.append(f"{plan.card.name} (seg-{plan.segmentation}): {len(plan.jobs)} scan(s): {summary}{looks}")
-    text = "\n".join([*lines, *_advice(census, config, asked)])
+    text = "\n".join([*lines, *(_of_disk(config.output_dir) if rows else []), *_advice(census, config, asked)])
     return Status(text, _data(census, plan, config), not rows)
+
+
+def _of_disk(output_dir: Path) -> list[str]:
+    """Line on a disk to which no run can write now; what began there could not say how it ended."""
+    fault = disk_fault(output_dir)
+    return [] if fault is None else [f"The disk of {output_dir} {fault} now: what is at work there can write nothing."]
 
 
 def _advice(census: Sequence[Standing], config: Config, asked: bool) -> list[str]:
@@ -180,6 +187,7 @@ def _data(census: Sequence[Standing], plan: Plan, config: Config) -> dict[str, A
             "outputs": {name: record["behaviour"][name] for name in outputs},
             "selection": record["selection"],
         },
+        "disk": disk_fault(config.output_dir),
         "left_out": [scan.key for scan in plan.left_out],
         **lists,
         "command": rest_line(rest, config) if rest else None,
@@ -207,7 +215,8 @@ def status_of_derivatives(output_dir: Path) -> Status:
     looks = f" ({len(doubts)} to be looked at)" if doubts else ""
     others = "".join(f", {counts[state]} {state}" for state in ("killed", "running", "not whole") if counts[state])
     summary = f"{len(done)} done{looks}, {counts['failed']} failed{others}"
-    lines.append(f"{summary}; the BIDS folder is not there, missing scans are not known")
+    lines += [f"{summary}; the BIDS folder is not there, missing scans are not known"]
+    lines += _of_disk(output_dir) if rows else []
     lists = {
         name: [{"scan": scan, "reason": reason} for scan, of, reason in rows if of == state]
         for name, state in (("failed", "failed"), ("killed", "killed"), ("running", "running"), (AGAIN, "not whole"))

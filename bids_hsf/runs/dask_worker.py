@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from bids_hsf.machine import allowed_memory
 from bids_hsf.runs.tasks import Bundle, OpenTools, Outcome, TaskFunction, run_bundle, run_one
 
+UNPAUSED = 0.9  # of the limit, where a worker is never paused: it is killed at 0.95
+
 
 @dataclass(frozen=True)
 class Done:
@@ -68,10 +70,16 @@ def worker_threads(at_most: int) -> int:
 
 
 def worker_memory() -> int:
-    """Bytes that it may use: beyond them its nanny would kill it."""
+    """Bytes that it may use: at a share of its limit it takes no further task until it has less, beyond it is killed.
+
+    What stays open between scans does not become less: it would wait for ever.
+    """
     from distributed import get_worker
 
-    return min(allowed_memory(), int(get_worker().memory_manager.memory_limit or allowed_memory()))
+    manager = get_worker().memory_manager
+    if not manager.memory_limit:
+        return allowed_memory()
+    return min(allowed_memory(), int(manager.memory_limit * (manager.memory_pause_fraction or UNPAUSED)))
 
 
 def _opened(open_tools: OpenTools) -> TaskFunction:

@@ -33,11 +33,16 @@ FLOP_PER_SECOND_ON_GPU = 5e12
 INT8_WEIGHTS, INT8_GAIN = 4, 1.5
 
 
-def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int) -> int:
-    """Peak memory of one process at work on a scan of `n_voxels`, in MB; one network is open at a time."""
-    network = NetworkMemory.guess(max(member_sizes(card)), len(card.labels) + 1)
+def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int, probabilities: bool = False) -> int:
+    """Peak memory of one process at work on a scan of `n_voxels`, in MB; one network is open at a time.
+
+    With `probabilities`, those of all structures are written.
+    """
+    network = NetworkMemory.guess(max(float_sizes(card)), len(card.labels) + 1)
     has_views = n_augmentations > 0 and not card.recipe.mirrors_alone
-    return round(peak_bytes(network, n_voxels, card.recipe.sampling if has_views else None) / 2**20)
+    peak = peak_bytes(network, n_voxels, card.recipe.sampling if has_views else None)
+    volumes = 2 * len(card.labels) * n_voxels if probabilities else 0  # a byte each
+    return round((peak + volumes) / 2**20)
 
 
 def seconds(
@@ -72,11 +77,7 @@ def flop_of(card: ModelCard, n_augmentations: int, voxel_mm3: float = 1.0) -> fl
     """Operations of all passes over both hippocampi."""
     volume = voxel_mm3 if card.voxel_size_mm is None else card.voxel_size_mm**3
     crop = USUAL_CROP_VOXELS / volume
-    weights = sum(
-        HSF_FILE_BYTES if size is None else size * (INT8_WEIGHTS if card.precision == "int8" else 1)
-        for size in known_sizes(card)
-    )
-    return 2 * (1 + n_augmentations) * crop * FLOP_PER_VOXEL_AND_WEIGHT_BYTE * weights
+    return 2 * (1 + n_augmentations) * crop * FLOP_PER_VOXEL_AND_WEIGHT_BYTE * sum(float_sizes(card))
 
 
 def usual_device(request: str) -> str:
@@ -109,9 +110,10 @@ def seconds_so_far(provenances: Sequence[Path]) -> float | None:
     return statistics.median(totals) if totals else None
 
 
-def member_sizes(card: ModelCard) -> list[int]:
-    """Bytes of the members; of those that nobody knows, of a float network of HSF's."""
-    return [size or HSF_FILE_BYTES for size in known_sizes(card)]
+def float_sizes(card: ModelCard) -> list[int]:
+    """Bytes of the members with weights of float32; of those that nobody knows, of a network of HSF's."""
+    scale = INT8_WEIGHTS if card.precision == "int8" else 1
+    return [HSF_FILE_BYTES if size is None else size * scale for size in known_sizes(card)]
 
 
 def known_sizes(card: ModelCard) -> list[int | None]:
@@ -154,4 +156,4 @@ def expected_memory_mb(job: Job, card: ModelCard, config: Config) -> int:
     for scan in job.scans if job.guide is None else (*job.scans, job.guide):
         with suppress(UnreadableImageError, StorageError):
             n_voxels += math.prod(open_scan(scan.path).shape)
-    return memory_mb(n_voxels, card, options_of(config).augmentations_of(card))
+    return memory_mb(n_voxels, card, options_of(config).augmentations_of(card), config.behaviour.write_probabilities)

@@ -106,23 +106,27 @@ def _clock(minutes: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:00"
 
 
+def _comment(text: str) -> str:
+    """Comment of a shell script; what is behind a new line, which a path may hold, stays one."""
+    return "# " + text.replace("\n", "\n# ")
+
+
 def _script(launch: Launch, header: Sequence[str], task: str, submit: Sequence[str]) -> str:
     """Join the parts of a shell script that schedulers take; `task` is the variable with the number of a task."""
     needs = launch.needs
     run = " ".join(["${BIDS_HSF:-bids-hsf}", shlex.join(launch.command[1:])])
-    group = shlex.join([launch.bids_dir, launch.output_dir, "group"])
     lines = [
         "#!/bin/bash",
         *header,
         f"# {needs.told}",
         "#",
-        *(f"# {line}" for line in submit),
+        *map(_comment, submit),
         "# The same line again does what is missing; so does a part of the array, for the shards are counted here.",
-        "# What became of it: bids-hsf " + shlex.join([launch.bids_dir, launch.output_dir, "status", "--json"]),
+        _comment("What became of it: bids-hsf " + shlex.join([launch.bids_dir, launch.output_dir, "status", "--json"])),
         "# In a container: export BIDS_HSF='apptainer run --cleanenv -B /data bids_hsf.sif', folders as it sees them.",
         "set -euo pipefail",
         'if [ "${1:-}" = group ]; then',
-        f"  exec ${{BIDS_HSF:-bids-hsf}} {group}",
+        f"  exec {_group_line(launch)}",
         "fi",
         f'exec {run} --shard "${{{task}:?the number of the task}}/{needs.n_tasks}" "$@"',
     ]
@@ -157,7 +161,9 @@ def _pbs(launch: Launch) -> str:
         f"#PBS -l walltime={_clock(needs.task_minutes)}",
         "#PBS -j oe",
     ]
-    submit = ["array=$(qsub launcher.sh)", f'qsub -V -W depend="afterany:$array" -- {_group_line(launch)}']
+    # As a script, which a shell finds the app for; `qsub --` wants the path of a program.
+    group = f'echo {shlex.quote(_group_line(launch))} | qsub -V -N bids-hsf-group -W depend="afterany:$array"'
+    submit = ["array=$(qsub launcher.sh)", f"{group} -l select=1:ncpus=1:mem={needs.task_gb}gb"]
     script = _script(launch, header, "PBS_ARRAY_INDEX", submit)
     # An array of one task is none to PBS.
     return script if needs.n_tasks > 1 else script.replace("${PBS_ARRAY_INDEX:?the number of the task}", "1")
@@ -191,7 +197,7 @@ def _sge(launch: Launch) -> str:
 
 
 def _group_line(launch: Launch) -> str:
-    return shlex.join(["bids-hsf", launch.bids_dir, launch.output_dir, "group"])
+    return f"${{BIDS_HSF:-bids-hsf}} {shlex.join([launch.bids_dir, launch.output_dir, 'group'])}"
 
 
 def _snakemake(launch: Launch) -> str:

@@ -36,7 +36,8 @@ def needs_of(plan: Plan, config: Config) -> Needs:
     n_augmentations = number_of_augmentations(card, config.method)
     sampled = todo[:: math.ceil(len(todo) / estimates.SAMPLED_SCANS)]
     sizes = [_size_of(job) for job in sampled]
-    memory_mb = max(estimates.memory_mb(n_voxels, card, n_augmentations) for n_voxels, _ in sizes)
+    soft = config.behaviour.write_probabilities
+    memory_mb = estimates.memory_mb(max(n_voxels for n_voxels, _ in sizes), card, n_augmentations, soft)
     cores = resources.nthreads or (resources.nprocs or 1) * (resources.omp_nthreads or 1)
     cores = cores if resources.nthreads or resources.nprocs or resources.omp_nthreads else USUAL_CORES
     limit = None if resources.mem_mb is None else resources.mem_mb << 20

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from bids_hsf import __version__
+from bids_hsf.bids import output_dataset
 from bids_hsf.bids.provenance import Provenance, changed_files, read_provenance
 from bids_hsf.bids.sidecars import Sidecar, find_sidecar
 from bids_hsf.errors import OutputError
@@ -42,6 +43,8 @@ def judged(job: Job, sidecar: Sidecar | None, *, watch: bool = False) -> State:
         return State.FAILED
     if sidecar is None:
         return _state_of_nothing(job, watch)
+    if _is_of_another(job, sidecar):
+        return State.DIFFERENT
     if sidecar.request != dict(job.request):
         return State.DIFFERENT
     if not all(path.exists() for path in job.expected_files):
@@ -91,8 +94,10 @@ def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
     Raises
     ------
     OutputError
-        Results that were made with another variant or other settings lie under the same names.
+        Results that were made with another variant or other settings lie under the same names, or those of another
+        scan would.
     """
+    _check_case(jobs)
     if force:
         return list(jobs)
     sidecars = [find_sidecar(job.outputs.sidecar) for job in jobs]
@@ -114,6 +119,40 @@ def unfinished(jobs: Sequence[Job], force: bool) -> list[Job]:
     return [job for job, state in zip(jobs, states, strict=True) if state is not State.DONE]
 
 
+def _check_case(jobs: Sequence[Job]) -> None:
+    """Refuse scans that differ in upper and lower case alone, on a disk that does not tell these apart.
+
+    Raises
+    ------
+    OutputError
+        They do; or results lie there of a scan whose name does.
+    """
+    if not jobs or not output_dataset.ignores_case(jobs[0].outputs.output_dir):
+        return
+    first: dict[str, Job] = {}
+    for job in jobs:
+        for name in (job.scan.subject, job.outputs.stem):
+            other = first.setdefault(name.lower(), job)
+            if name not in (other.scan.subject, other.outputs.stem):
+                raise _one_name(other.key, job.key)
+        sidecar = find_sidecar(job.outputs.sidecar)
+        if sidecar is not None and _is_of_another(job, sidecar):
+            raise _one_name(sidecar.scan, job.key)
+
+
+def _is_of_another(job: Job, sidecar: Sidecar) -> bool:
+    """Whether a result is of a scan that has another name to us, and the same to its disk."""
+    return sidecar.scan != job.key and sidecar.scan.lower() == job.key.lower()
+
+
+def _one_name(first: str, second: str) -> OutputError:
+    return OutputError(
+        f"Results of {first} and of {second} would have the same names: "
+        "the disk of the output folder does not tell upper and lower case apart",
+        "Rename one of them, or give it an output folder of its own, by --participant-label, or on another disk.",
+    )
+
+
 def is_done_by_now(job: Job) -> bool:
     """Whether another run has done what was unfinished.
 
@@ -130,6 +169,9 @@ def is_done_by_now(job: Job) -> bool:
 
 def _refusal(different: Sequence[Job]) -> OutputError:
     job = different[0]
+    sidecar = find_sidecar(job.outputs.sidecar)
+    if sidecar is not None and _is_of_another(job, sidecar):
+        return _one_name(sidecar.scan, job.key)
     what = difference(job)
     return OutputError(
         f"{len(different)} scan(s), first {job.key}, were made with other settings: {what}",
@@ -140,6 +182,8 @@ def _refusal(different: Sequence[Job]) -> OutputError:
 def difference(job: Job) -> str:
     """Name the settings in which an existing result differs from the request."""
     sidecar = find_sidecar(job.outputs.sidecar)
+    if sidecar is not None and _is_of_another(job, sidecar):
+        return f"it is of {sidecar.scan}, which is the same name to this disk"
     found = {} if sidecar is None else sidecar.request
     names = [name for name in job.request if name != "Members" and found.get(name) != job.request[name]]
     return "; ".join(f"{name} was {found.get(name)}, now {job.request[name]}" for name in names) or "other model files"

@@ -58,7 +58,8 @@ class SideMeasures:
     main_share : float
         Of its voxels in the largest piece; 0 for an empty one.
     entropy : float
-        Mean normalised entropy over its voxels, of coarse ones over the surest share, 0-1; 1 for an empty one.
+        Mean normalised entropy over its voxels by the passes over the crop and its mirror image, of coarse ones over
+        the surest share, 0-1; 1 for an empty one.
     median_entropy : float
         Their median: that of the inside, since borders are always unsure; 1 for an empty one.
     snr : float or None
@@ -122,7 +123,7 @@ def measure_side(
         Where the hippocampi of the template lie in it; none in a ready-made crop.
     settings : MeasureSettings
     """
-    inside, entropy = side.segmentation.labels > 0, side.segmentation.entropy
+    inside, entropy = side.segmentation.labels > 0, side.segmentation.still_entropy
     grid = scan.grid
     spare = np.ceil(settings.reach_mm / grid.voxel_sizes).astype(int)
     near = tuple(

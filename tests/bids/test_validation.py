@@ -1,7 +1,9 @@
+import errno
 import fcntl
 import logging
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,7 @@ def test_whoever_leaves_by_an_error_does_not_wait(
 def test_error_of_the_run_leaves_no_finding_unsaid(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(validation, "GRACE_SECONDS", 120.0)
     write_scan(dataset / "sub-01/ses-1/anat/sub-01_T1w_acq-x_ses-1.nii.gz")
     with pytest.raises(KeyError), validating(dataset, ["01"], tmp_path):
         raise KeyError
@@ -173,6 +176,27 @@ def test_folders_of_killed_runs_go_and_those_of_others_stay(dataset: Path, tmp_p
     finally:
         os.close(descriptor)
     assert [folder.exists() for folder in (dead, alive, other)] == [False, True, True]
+
+
+def test_links_lie_elsewhere_where_the_work_folder_knows_none(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    work_dir, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    work_dir.mkdir()
+    elsewhere.mkdir()
+    whole = os.symlink
+
+    def refuse(target: str, link: str, *rest: object) -> None:
+        if work_dir in Path(link).parents:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        whole(target, link)
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    with caplog.at_level(logging.INFO), validating(dataset, ["01"], work_dir):
+        assert list(elsewhere.glob(f"{validation.FOLDER_PREFIX}*"))
+    assert [record.getMessage() for record in caplog.records] == ["BIDS validator: no errors"]
+    assert [*work_dir.iterdir(), *elsewhere.iterdir()] == []
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])

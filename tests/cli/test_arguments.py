@@ -218,7 +218,10 @@ class TestFlags:
             ("--skip-bids-validation", "behaviour.validate", False),
             ("", "behaviour.validate", True),
             ("--bids-database-dir /db", "bids_database_dir", Path("/db")),
-            ("--model hsf.yaml", "method.model", "hsf.yaml"),
+            # Of another folder the same word would be another card: a job's, or the one from which status is asked.
+            ("--model hsf.yaml", "method.model", str(Path.cwd() / "hsf.yaml")),
+            ("--model ../hsf.yml:tiny", "method.model", f"{Path.cwd().parent / 'hsf.yml'}:tiny"),
+            ("segmentation=lab/hsf.yaml", "method.model", str(Path.cwd() / "lab/hsf.yaml")),
             ("segmentation=single_fast", "method.model", "single_fast"),
             ("--participant-label 01 segmentation=single_fast", "method.model", "single_fast"),
             ("--participant-label 01 segmentation=single_fast", "selection.participants", ("01",)),

@@ -39,16 +39,22 @@ def test_guess_from_the_card_errs_on_the_side_of_too_much_for_the_packaged_netwo
     assert known.open_bytes <= guessed.open_bytes < 2 * known.open_bytes
 
 
+# Of processes at work on one scan, the larger of CPU provider and OpenVINO: the packaged network, and residual U-Nets
+# of six classes with random weights, 16, 32 and 64 maps wide, that see random views.
 @pytest.mark.parametrize(
-    ("n_voxels", "measured_mb"),
-    [(181 * 217 * 181, 429), (193 * 229 * 193, 443), (261 * 273 * 249, 548)],
-    ids=["Colin 27", "ICBM 152", "rotated"],
+    ("file_bytes", "n_channels", "n_voxels", "measured_mb"),
+    [
+        (5_007_599, 3, 193 * 229 * 193, 285),
+        (5_007_599, 3, 276 * 327 * 276, 400),
+        (5_954_641, 6, 193 * 229 * 193, 461),
+        (23_786_241, 6, 193 * 229 * 193, 543),
+        (95_096_865, 6, 193 * 229 * 193, 1003),
+    ],
 )
-def test_peaks_that_were_measured_are_not_exceeded(n_voxels, measured_mb):
-    """Of processes at work with longaxis_single_fast on OpenVINO, two threads."""
-    network = NetworkMemory.guess(5_007_599, 3)
-    needed_mb = peak_bytes(network, n_voxels, None) >> 20
-    assert measured_mb < needed_mb < 1.5 * measured_mb
+def test_peaks_that_were_measured_are_not_exceeded(file_bytes, n_channels, n_voxels, measured_mb):
+    network = NetworkMemory.guess(file_bytes, n_channels)
+    needed_mb = peak_bytes(network, n_voxels, None if n_channels == 3 else "sobol") >> 20
+    assert measured_mb < needed_mb < 1.4 * measured_mb
 
 
 def test_peak_is_the_sum_of_its_parts():
@@ -56,7 +62,7 @@ def test_peak_is_the_sum_of_its_parts():
     passing = network.pass_bytes_per_voxel * USUAL_CROP_VOXELS
     assert network.open_bytes == network.session_bytes + passing
     assert peak_bytes(network, 0, "sobol") == resting_bytes(network) + passing
-    assert peak_bytes(network, 100, "sobol") - peak_bytes(network, 0, "sobol") == 2000
+    assert peak_bytes(network, 100, "sobol") - peak_bytes(network, 0, "sobol") == 1000
     without = resting_bytes(network, None)
     assert resting_bytes(network) - without == 60 << 20
     assert resting_bytes(network, "random") - without == 230 << 20  # torch

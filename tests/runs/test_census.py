@@ -1,4 +1,5 @@
 import json
+import platform
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -101,3 +102,23 @@ def test_status_of_derivatives_tells_who_was_killed_and_what_is_not_known(tmp_pa
     assert (found["complete"], part.is_complete) == (False, False)
     assert found["models"][0]["missing"] is None
     assert [scan["scan"] for scan in found["models"][0]["killed"]] == ["sub-02_space-T1w_seg-toyFast"]
+
+
+def test_a_disk_that_takes_nothing_now_is_told_with_what_could_not_say_how_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(tmp_path, tmp_path / "out", ("status",))
+    planned = Plan(write_records(config), model_card(), None, [])
+    beginning = Beginning("today", platform.node(), 12)
+    write_json(planned.jobs[3].outputs.started, beginning.to_json())
+    sound = status(planned, config)
+    assert sound.data["disk"] is None
+    assert "The disk of" not in sound.text
+    assert "was killed without a word (memory, time, a lost node?), or its disk took none any more" in sound.text
+    monkeypatch.setattr("bids_hsf.runs.census.disk_fault", lambda _folder: "is read-only")
+    for part in (status(planned, config), status_of_derivatives(config.output_dir)):
+        assert (
+            f"The disk of {config.output_dir} is read-only now: what is at work there can write nothing." in part.text
+        )
+    assert status(planned, config).data["disk"] == "is read-only"
+    assert "The disk of" not in status(Plan([], model_card(), None, []), config).text

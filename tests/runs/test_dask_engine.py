@@ -13,13 +13,16 @@ from pathlib import Path
 
 import dask
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from fake_tasks import FakeFunction, FakeTask, Unopenable
 from fast_app import write_card, write_dataset
 from toy_runs import HANG_SECONDS, Place, wait_for, wait_until
 
-from bids_hsf.errors import ClusterError, UsageError
+from bids_hsf.errors import ClusterError, DiskError, UsageError
+from bids_hsf.machine import allowed_memory
 from bids_hsf.runs.dask_engine import DaskEngine
+from bids_hsf.runs.dask_worker import worker_memory
+from bids_hsf.runs.endings import MAX_UNWRITTEN, while_disk_lasts
 from bids_hsf.runs.tasks import Outcome
 
 PAGES = ("sub-*/**/*", "*.html", "*.tsv", "dataset_description.json", "logs/CITATION.*")
@@ -136,6 +139,20 @@ def worker_elsewhere(scheduler: str, path: Path) -> Iterator[None]:
             yield
         finally:
             os.killpg(nanny.pid, signal.SIGKILL)  # with the worker that it may just have started again
+
+
+def test_memory_at_which_a_worker_would_pause_for_ever_is_not_used(cluster: str) -> None:
+    with Client(cluster) as client:
+        (limit,) = {worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()}
+        assert client.submit(worker_memory, pure=False).result() <= 0.8 * limit < allowed_memory()
+
+
+def test_a_disk_that_takes_nothing_ends_a_run_on_dask_as_well(cluster: str, caplog: pytest.LogCaptureFixture) -> None:
+    tasks = [FakeTask("first"), *(FakeTask(str(number), "disk") for number in range(30))]
+    told = list(while_disk_lasts(DaskEngine(cluster).run(tasks, FakeFunction, False)))
+    assert len(told) < len(tasks)
+    assert all(type(outcome.error) is DiskError for outcome in told[-MAX_UNWRITTEN:])
+    assert "The disk has not taken 4 scans in a row" in caplog.text
 
 
 def test_what_cannot_be_opened_fails_every_scan_by_name(cluster: str) -> None:

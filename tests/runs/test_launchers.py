@@ -101,6 +101,44 @@ def test_every_task_of_an_array_finds_the_app_of_the_shell_that_submits_it(kind:
     assert len(calls.read_text().splitlines()) == n_tasks
 
 
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_path_with_a_new_line_is_one_word_and_no_command(kind: str, tmp_path: Path) -> None:
+    odd = f"/data/a\ntouch {tmp_path}/made\n#"
+    command = ("bids-hsf", odd, "/out", "participant")
+    script = launcher_of(kind, Launch(needs(), command, odd, "/out"))
+    # Words are told apart by null characters, calls by new lines.
+    calls = run(script, tmp_path, **{TASKS[kind]: "1"})
+    assert "\n".join("\0".join(call) for call in calls).split("\0")[0] == odd
+    assert not (tmp_path / "made").exists()
+
+
+# What plays the command that submits the group level: it runs what it is given, behind its own options.
+SUBMITTERS = {
+    "pbs": ("qsub", "bash"),
+    "sge": ("qsub", 'while [ "$1" != y ]; do shift; done; shift; "$@"'),
+    "lsf": ("bsub", 'shift 2; "$@"'),
+}
+
+
+GROUP_ENDS = {"pbs": ":mem=3gb", "sge": " /out group", "lsf": " /out group"}
+
+
+@pytest.mark.parametrize("kind", SUBMITTERS)
+@pytest.mark.parametrize("app", ["bids-hsf", "env bids-hsf --cleanenv"])
+def test_the_line_for_the_group_level_runs_it_in_a_container_as_well(kind: str, app: str, tmp_path: Path) -> None:
+    name, does = SUBMITTERS[kind]
+    for program, script in ((name, does), ("bids-hsf", 'printf "%s\\0" "$@" >>"$CALLS"')):
+        (tmp_path / program).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / program).chmod(0o755)
+    script = launcher_of(kind, launch())
+    (line,) = [line[2:] for line in script.splitlines() if line.startswith("# ") and line.endswith(GROUP_ENDS[kind])]
+    calls = tmp_path / "calls"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls), "array": "12[]"}
+    environment |= {"BIDS_HSF": app} if " " in app else {}
+    subprocess.run(["bash", "-c", line], check=True, env=environment)
+    assert calls.read_text().split("\0")[-4:] == ["/data/my study", "/out", "group", ""]
+
+
 @pytest.mark.parametrize(
     ("kind", "lines"),
     [

@@ -15,7 +15,7 @@ from bids_hsf.files import write_json
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.jobs import Job
 from bids_hsf.runs.planning import plan_jobs
-from bids_hsf.runs.states import State, changed, is_done_by_now, state_of, unfinished
+from bids_hsf.runs.states import State, changed, difference, is_done_by_now, state_of, unfinished
 
 
 def scan(name: str) -> Scan:
@@ -164,3 +164,32 @@ def test_a_name_that_no_disk_takes_has_failed_before_any_work(config: Config) ->
     assert job.name_fault is not None
     assert "expected at most 255" in job.name_fault
     assert state_of(job) is State.FAILED
+
+
+def test_names_that_differ_in_case_alone_are_refused_where_the_disk_does_not_tell_them_apart(config: Config) -> None:
+    several = plan(config, "sub-Ab_T1w", "sub-aB_T1w", "sub-02_T1w")
+    description = config.output_dir / "dataset_description.json"
+    description.write_text("{}")
+    assert len(unfinished(several, force=False)) == 3
+    description.with_name("DATASET_DESCRIPTION.JSON").write_text("{}")  # as exFAT shows it
+    for force in (False, True):
+        with pytest.raises(OutputError, match=r"sub-Ab_T1w and of sub-aB_T1w .* upper and lower case"):
+            unfinished(several, force)
+        # One page a participant.
+        with pytest.raises(OutputError, match="sub-Ab_T1w and of sub-aB_T2w"):
+            unfinished(plan(config, "sub-Ab_T1w", "sub-aB_T2w"), force)
+    assert len(unfinished(plan(config, "sub-Ab_ses-1_T1w", "sub-Ab_ses-2_T1w", "sub-02_T1w"), force=False)) == 3
+
+
+def test_results_of_another_scan_under_the_same_name_are_never_replaced(config: Config) -> None:
+    for name in ("dataset_description.json", "DATASET_DESCRIPTION.JSON"):
+        (config.output_dir / name).write_text("{}")
+    (job,) = plan(config, "sub-aB_T1w")
+    finish(job, Scan="sub-Ab_T1w")  # of a run on that participant alone
+    assert state_of(job) is State.DIFFERENT
+    assert difference(job) == "it is of sub-Ab_T1w, which is the same name to this disk"
+    for force in (False, True):
+        with pytest.raises(OutputError, match="Results of sub-Ab_T1w and of sub-aB_T1w would have the same names"):
+            unfinished([job], force)
+    with pytest.raises(OutputError, match="same names"):
+        is_done_by_now(job)

@@ -48,7 +48,8 @@ class Case:
     ) -> SideMeasures:
         entropy = np.where(ndimage.binary_erosion(self.inside), 0.02, 0.5).astype(np.float32)
         foreground = np.where(self.inside, self.sureness, 0.0)
-        segmentation = Segmentation(self.inside.astype(np.uint8), entropy, entropy, entropy, entropy, 1)
+        by_all_views = np.ones_like(entropy)
+        segmentation = Segmentation(self.inside.astype(np.uint8), *[by_all_views] * 4, 1, still_entropy=entropy)
         side = Hippocampus(
             hemisphere="L",
             crop=grid,

@@ -185,9 +185,9 @@ def test_of_two_that_are_unlike_the_one_that_does_not_fill_its_place_is_meant() 
 def test_a_side_of_which_the_networks_are_less_sure_is_told(unsure: float, weight: str | None) -> None:
     both = hippocampi()
     left, right = both.sides
-    entropy = right.segmentation.entropy.copy()
+    entropy = right.segmentation.still_entropy.copy()
     entropy[right.segmentation.labels > 0] += unsure
-    changed = replace(right, segmentation=replace(right.segmentation, entropy=entropy))
+    changed = replace(right, segmentation=replace(right.segmentation, still_entropy=entropy))
     scans = [AlignedScan("sub-01_T1w", IMAGE, GRID)]
     quality = judge(replace(both, sides=(left, changed)), scans, HERE, CARD)
     told = [each for each in quality.findings if each.code == "sides-apart"]
