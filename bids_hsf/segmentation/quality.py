@@ -21,6 +21,7 @@ from bids_hsf.segmentation.presence import doubts
 from bids_hsf.segmentation.volumes import Volumes, asymmetry_index
 
 DOUBTFUL = "localization-doubtful"
+CLIPPED = "intensities-clipped"
 
 
 @dataclass(frozen=True)
@@ -153,14 +154,14 @@ def judge(
 def confirmed(
     findings: Sequence[Finding], quality: Quality, settings: QualitySettings = QUALITY
 ) -> tuple[Finding, ...]:
-    """Make a note of a doubt about the localization where the segmentation shows that it was right.
+    """Make a note of a doubt about the localization or the range of intensities where the segmentation is sound.
 
-    Where it was right on one side, the doubt is about the other.
+    Where the location was right on one side, the doubt is about the other.
 
     Parameters
     ----------
     findings : sequence of Finding
-        Of the location.
+        Of the location, and of the images.
     quality : Quality
         Of what was segmented there.
     settings : QualitySettings
@@ -169,9 +170,11 @@ def confirmed(
     doubtful = [side for side in HEMISPHERES if side not in sound]
 
     def told(finding: Finding) -> Finding:
-        if finding.code != DOUBTFUL or not sound:
+        if finding.code not in (DOUBTFUL, CLIPPED) or not sound:
             return finding
-        return replace(finding, hemisphere=doubtful[0]) if doubtful else _noted(finding)
+        if not doubtful:
+            return _noted(finding)
+        return replace(finding, hemisphere=doubtful[0]) if finding.code == DOUBTFUL else finding
 
     return tuple(map(told, findings))
 

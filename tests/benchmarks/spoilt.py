@@ -137,7 +137,7 @@ SPOILS = (
     Spoil("every 2nd slice doubled", lost_slices(1, 2, "doubled")),
     Spoil("every 2nd slice moved", lost_slices(2, 2, "moved")),
     Spoil("8 bit", quantised(256)),
-    Spoil("6 grey levels", quantised(6)),
+    Spoil("16 grey levels", quantised(16)),
     Spoil("saturated above half", saturated(0.5)),
     Spoil("saturated above four fifths", saturated(0.8)),
     Spoil("negative", negative),

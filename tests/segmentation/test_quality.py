@@ -238,6 +238,15 @@ def test_a_doubt_about_the_place_is_settled_by_what_was_found_there() -> None:
     assert confirmed([doubt], replace(sound(), predicted_dice={"L": 0.79, "R": 0.79})) == (doubt,)
 
 
+def test_intensities_that_are_cut_off_are_a_note_where_both_sides_are_sound() -> None:
+    clipped = Finding("intensities-clipped", Weight.CHECK, "cut off", 0.3, 0.2)
+    assert [each.weight for each in confirmed([clipped], sound())] == ["note"]
+    assert confirmed([clipped], judged({"R": broken})) == (clipped,)
+    # A map of tissues has one value all through a hippocampus, however sure the networks are.
+    tissues = np.where(np.median(IMAGE) < IMAGE, 2.0, 1.0).astype(np.float32)
+    assert confirmed([clipped], judged(data=tissues)) == (clipped,)
+
+
 def test_no_size_of_a_head_lets_doubt_all_volumes() -> None:
     location = replace(HERE, etiv_mm3=None, etiv_reason="2.86 l is no size of a head", odd_size_mm3=2.86e6)
     (finding,) = judged(location=location).findings
