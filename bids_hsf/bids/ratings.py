@@ -33,7 +33,7 @@ class Rating:
     Attributes
     ----------
     rating : str
-        "good", "usable" or "exclude".
+        "good", "usable" or "exclude"; "" of a scan that has a comment alone.
     comment : str
     line : int
         Of the file.
@@ -69,7 +69,7 @@ class Ratings:
         """Fill the columns "qc", "qc_comment" and "qc_rated_at" of a table."""
         pairs = zip(table.texts("scan"), table.texts("model"), strict=True)
         ratings = [self.of(scan, model) for scan, model in pairs]
-        table.put("qc", [None if rating is None else rating.rating for rating in ratings])
+        table.put("qc", [None if rating is None else rating.rating or None for rating in ratings])
         table.put("qc_comment", [None if rating is None else no_formula(rating.comment) or None for rating in ratings])
         table.put("qc_rated_at", [None if rating is None else rating.at or None for rating in ratings])
 
@@ -156,15 +156,15 @@ def _read(path: Path, names: list[str], lines: Any) -> dict[tuple[str, str], Rat
         model = row.get("model", "").replace(MISSING, "")
         if scan in ("", MISSING):
             raise UsageError(f"{place}: the scan is missing", "Such as sub-01_T1w, as in group_volumes.tsv.")
-        if said in ("", MISSING.casefold()):  # a scan that has a comment alone, or none yet
-            continue
-        if said not in RATINGS:
+        said = "" if said == MISSING.casefold() else said
+        if said and said not in RATINGS:
             message = f"{place}: the rating of {scan} is {row['rating']!r:.80}, expected {', '.join(RATINGS)} or n/a"
             raise UsageError(message, near(said, RATINGS).strip() or None)
         comment, when = ("" if row.get(name) == MISSING else row.get(name, "") for name in ("comment", "rated_at"))
-        rating = Rating(said, comment_of(comment), lines.line_num, when)
-        other = found.setdefault((scan, model), rating)
-        if other.rating != said:
+        other = found.get((scan, model))
+        if (said or comment) and (other is None or not other.rating):
+            found[scan, model] = Rating(said, comment_of(comment), lines.line_num, when)
+        elif other is not None and said and other.rating != said:
             raise UsageError(
                 f"{place}: {scan} is rated {said}, and {other.rating} in line {other.line}", "Keep one of them."
             )
