@@ -152,7 +152,7 @@ class FetchError(ModelError):
 
     remedy = (
         "Fetch it where there is internet (hsf-hub fetch NAME --dest DIR) and set BIDS_HSF_CACHE=DIR; models "
-        "named subfields_* and longaxis_* need no download."
+        "named subfields_*, cobralab_* and longaxis_* need no download."
     )
 
 

@@ -99,12 +99,13 @@ def judged_result(
     """Put together what was found in a scan, and judge it; `loaded` are its images, the segmented one first."""
     location = located.location
     quality = judge(hippocampi, located.scans, location, card)
-    of_images = [
+    told = [
         finding if each is loaded[0] else replace(finding, text=f"{aligned.key}: {finding.text}")
         for each, aligned in zip(loaded, located.scans, strict=True)
         for finding in each.findings
     ]
-    findings = heaviest_first([*confirmed(location.findings, quality), *quality.findings, *of_images])
+    of_place, of_images = (confirmed(each, quality) for each in (location.findings, told))
+    findings = heaviest_first([*of_place, *quality.findings, *of_images])
     return ScanResult(key, loaded[0].image, located.scans, location, hippocampi, card, request, quality, findings)
 
 

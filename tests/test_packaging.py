@@ -118,7 +118,7 @@ def test_citation_zenodo_and_recipe_tell_what_the_package_tells():
     assert citation["url"] == project["urls"]["Documentation"]
 
 
-PACKAGED = ("longaxis", "subfields")  # families whose weights are in the package
+PACKAGED = ("cobralab", "longaxis", "subfields")  # families whose weights are in the package
 # What conda-forge calls otherwise than PyPI, or has one package for several.
 CONDA_NAMES = {"xxhash": "python-xxhash", "onnxruntime-openvino": "onnxruntime"}
 

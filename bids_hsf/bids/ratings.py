@@ -1,7 +1,8 @@
 """Ratings of scans by those who looked at them: ``qc.tsv``, as the review page exports it.
 
 A spreadsheet may have saved it since: then semicolons or commas may part the columns, and the letters be Windows's.
-`templates/ratings.js` reads the same files in the browser.
+It takes a comment that begins as a formula does for one, and computes it: such a comment stands behind an apostrophe in
+every file. `templates/ratings.js` reads and writes the same files in the browser.
 """
 
 import csv
@@ -21,6 +22,7 @@ COLUMNS = ("scan", "model", "rating", "comment", "rated_at")
 NEEDED = ("scan", "rating")
 GOOD, USABLE, EXCLUDE = RATINGS = ("good", "usable", "exclude")
 MAX_BYTES = 256 << 20
+FORMULA_SIGNS = ("=", "+", "-", "@")
 WORKBOOK = "PK\x03"  # a ZIP archive, as .xlsx and .ods are
 
 
@@ -31,7 +33,7 @@ class Rating:
     Attributes
     ----------
     rating : str
-        "good", "usable" or "exclude".
+        "good", "usable" or "exclude"; "" of a scan that has a comment alone.
     comment : str
     line : int
         Of the file.
@@ -67,9 +69,9 @@ class Ratings:
         """Fill the columns "qc", "qc_comment" and "qc_rated_at" of a table."""
         pairs = zip(table.texts("scan"), table.texts("model"), strict=True)
         ratings = [self.of(scan, model) for scan, model in pairs]
-        table.put("qc", [None if rating is None else rating.rating for rating in ratings])
-        for name, said in (("qc_comment", "comment"), ("qc_rated_at", "at")):
-            table.put(name, [getattr(rating, said, None) or None for rating in ratings])
+        table.put("qc", [None if rating is None else rating.rating or None for rating in ratings])
+        table.put("qc_comment", [None if rating is None else no_formula(rating.comment) or None for rating in ratings])
+        table.put("qc_rated_at", [None if rating is None else rating.at or None for rating in ratings])
 
     def strangers(self, table: GroupTable) -> list[str]:
         """Ratings of scans or models that a table does not have, by their lines."""
@@ -80,6 +82,24 @@ class Ratings:
             for (scan, model), rating in self.found.items()
             if (scan, model) not in known
         ]
+
+
+def no_formula(comment: str) -> str:
+    """Put an apostrophe before what a spreadsheet would compute.
+
+    >>> no_formula("=1+1"), no_formula("blurred")
+    ("'=1+1", 'blurred')
+    """
+    return f"'{comment}" if comment.startswith(FORMULA_SIGNS) else comment
+
+
+def comment_of(cell: str) -> str:
+    """Take a comment from its cell, without that apostrophe.
+
+    >>> comment_of("'=1+1"), comment_of("'tis blurred")
+    ('=1+1', "'tis blurred")
+    """
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_SIGNS) else cell
 
 
 def read_ratings(path: Path) -> Ratings:
@@ -136,15 +156,15 @@ def _read(path: Path, names: list[str], lines: Any) -> dict[tuple[str, str], Rat
         model = row.get("model", "").replace(MISSING, "")
         if scan in ("", MISSING):
             raise UsageError(f"{place}: the scan is missing", "Such as sub-01_T1w, as in group_volumes.tsv.")
-        if said in ("", MISSING.casefold()):  # a scan that has a comment alone, or none yet
-            continue
-        if said not in RATINGS:
+        said = "" if said == MISSING.casefold() else said
+        if said and said not in RATINGS:
             message = f"{place}: the rating of {scan} is {row['rating']!r:.80}, expected {', '.join(RATINGS)} or n/a"
             raise UsageError(message, near(said, RATINGS).strip() or None)
         comment, when = ("" if row.get(name) == MISSING else row.get(name, "") for name in ("comment", "rated_at"))
-        rating = Rating(said, comment, lines.line_num, when)
-        other = found.setdefault((scan, model), rating)
-        if other.rating != said:
+        other = found.get((scan, model))
+        if (said or comment) and (other is None or not other.rating):
+            found[scan, model] = Rating(said, comment_of(comment), lines.line_num, when)
+        elif other is not None and said and other.rating != said:
             raise UsageError(
                 f"{place}: {scan} is rated {said}, and {other.rating} in line {other.line}", "Keep one of them."
             )

@@ -193,15 +193,15 @@ def _place_names(points: Sequence[Point], x: float) -> tuple[Name, ...]:
     for left, point in enumerate(sorted(points, key=lambda p: p.y)):
         lowest = HEIGHT - BOTTOM - NAME_HEIGHT * (len(points) - 1 - left)
         y = min(max(point.y + 3.5, top), lowest)
-        placed.append(Name(round(x, 1), round(y, 1), point.x, point.y, _shorten(point.name)))
+        placed.append(Name(round(x, 1), round(y, 1), point.x, point.y, shorten(point.name)))
         top = y + NAME_HEIGHT
     return tuple(placed)
 
 
-def _shorten(name: str, longest: int = 17) -> str:
+def shorten(name: str, longest: int = 17) -> str:
     """Leave out the middle of a long name.
 
-    >>> _shorten("sub-0123_ses-baseline_T1w")
+    >>> shorten("sub-0123_ses-baseline_T1w")
     'sub-0123…line_T1w'
     """
     half = (longest - 1) // 2

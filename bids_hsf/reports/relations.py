@@ -19,6 +19,7 @@ from bids_hsf.reports.charts import (
     Point,
     axis_range,
     round_ticks,
+    shorten,
     thin_out,
 )
 from bids_hsf.reports.cohort import Cohort
@@ -26,6 +27,7 @@ from bids_hsf.text_table import natural_order
 
 MAX_COVARIATES = 6
 MAX_SESSIONS = 12  # that have room on an axis
+LETTER_WIDTH = 6.5  # of what is written below an axis, at the most on the mean
 RIGHT = 12.0
 
 Scale = Callable[[float], float]
@@ -94,7 +96,9 @@ def relations_of(cohort: Cohort, rows: Sequence[int], marks: Marks) -> tuple[Rel
     for name, values in list(cohort.covariates.items())[:MAX_COVARIATES]:
         x = values[list(rows)]
         words = name.replace("_", " ")
-        charts.append(_chart(f"By {words}", words, _axes(x, volumes), _courses(subjects, x), marks))
+        charts.append(
+            _chart(f"By {words}", _shortened(words, WIDTH - LEFT), _axes(x, volumes), _courses(subjects, x), marks)
+        )
     return tuple(chart for chart in charts if chart is not None)
 
 
@@ -123,9 +127,16 @@ def _by_session(
     axes = _axes(x, volumes, x_ends=(-0.5, len(names) - 0.5))
     if axes is None:
         return None
-    ticks = tuple((axes.across(place), name or "none") for place, name in enumerate(names))
+    room = (WIDTH - LEFT - RIGHT) / len(names)
+    ticks = tuple((axes.across(place), _shortened(name or "none", room)) for place, name in enumerate(names))
     named = Axes(axes.x, axes.y, axes.across, axes.up, ticks, axes.y_ticks)
     return _chart("By session", "", named, _courses(subjects, x), marks)
+
+
+def _shortened(text: str, room: float) -> str:
+    """Leave a session's "ses-" out, then the middle of what is still wider than its room below an axis."""
+    longest = max(3, int(room / LETTER_WIDTH))
+    return text if len(text) <= longest else shorten(text.removeprefix("ses-"), longest)
 
 
 def _axes(

@@ -13,7 +13,7 @@ import numpy as np
 
 from bids_hsf.bids.group_table import total_column
 from bids_hsf.bids.names import outputs_of_key
-from bids_hsf.bids.ratings import RATINGS
+from bids_hsf.bids.ratings import RATINGS, comment_of
 from bids_hsf.files import write_text
 from bids_hsf.findings import WEIGHTS, Weight
 from bids_hsf.labels import HEMISPHERES
@@ -138,7 +138,7 @@ def _ratings(cohort: Cohort, rows: Sequence[int]) -> Iterator[tuple[int, str, st
     for number, row in enumerate(rows):
         rating = ratings[row] if ratings[row] in RATINGS else ""
         if rating or comments[row]:
-            yield number, rating or "", comments[row] or "", times[row] or ""
+            yield number, rating or "", comment_of(comments[row] or ""), times[row] or ""
 
 
 def _coded(values: Sequence[str]) -> dict[str, Any]:

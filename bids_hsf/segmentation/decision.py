@@ -38,6 +38,9 @@ class Segmentation:
         Share of the votes that the winner got.
     n_passes : int
         Passes that voted.
+    still_entropy : array, (X, Y, Z) float32
+        Predictive entropy of the networks' own classes, over the passes that were shown the crop or its mirror image:
+        it tells how good the labels are, whatever was joined and whatever views were added.
     """
 
     labels: NDArray[np.uint8]
@@ -46,6 +49,7 @@ class Segmentation:
     mutual_information: Field
     vote_share: Field
     n_passes: int
+    still_entropy: Field
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +110,9 @@ def decide(votes: Votes, labels: Sequence[Label]) -> Segmentation:
     # A mean over the same passes: never above the entropy of the mean (Jensen), rounding apart.
     expected = np.minimum(np.where(inside, votes.entropy_sum / seen, 0), entropy)
     most = np.log(n_classes)
+    still_entropy = entropy / most
+    if votes.still_sum is not None:
+        still_entropy = entropy_of(votes.still_probabilities()) / np.log(len(votes.still_sum))
     return Segmentation(
         labels=indices[channels],
         entropy=_share(entropy / most),
@@ -113,6 +120,7 @@ def decide(votes: Votes, labels: Sequence[Label]) -> Segmentation:
         mutual_information=_share((entropy - expected) / most),
         vote_share=_share(np.where(inside, winner_votes / seen, 1)),
         n_passes=votes.n_passes,
+        still_entropy=_share(still_entropy),
     )
 
 

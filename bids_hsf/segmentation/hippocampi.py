@@ -212,7 +212,8 @@ def show(scan: AlignedScan, target: Grid, side: str) -> Crop:
 def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) -> list[Votes]:
     """Let the networks vote on all crops: together where all are open, else one after the other."""
     plan = options.sampling_of(model.card)
-    tallies = [Tally(crop.data, crop.grid, transforms_of(model.card.recipe)) for crop in crops]
+    merge = model.joined if model.merge else None
+    tallies = [Tally(crop.data, crop.grid, transforms_of(model.card.recipe), merge) for crop in crops]
     streams = [looks(model.card.recipe, len(model.members), crop.random_state(options.seed)) for crop in crops]
     n_passes = None if plan.tolerance else len(model.members) * (1 + plan.most) * len(crops)
     # Shown on a terminal alone, and where there is something to wait for.

@@ -23,6 +23,7 @@ NORMAL_MAD = 0.6745  # median of the distances from zero, of a normal distributi
 FINE_MM = 1.0  # voxels up to this size do not blur what the networks say; of larger ones fewer lie off the border
 MAX_SNR = 1000.0  # interpolated and synthetic images have next to no noise
 MIN_VOXELS = 4  # an axis
+MIN_SLICES = 12  # of fewer, what differs between them is chance
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class SideMeasures:
     main_share : float
         Of its voxels in the largest piece; 0 for an empty one.
     entropy : float
-        Mean normalised entropy over its voxels, of coarse ones over the surest share, 0-1; 1 for an empty one.
+        Mean normalised entropy over its voxels by the passes over the crop and its mirror image, of coarse ones over
+        the surest share, 0-1; 1 for an empty one.
     median_entropy : float
         Their median: that of the inside, since borders are always unsure; 1 for an empty one.
     snr : float or None
@@ -83,6 +85,10 @@ class SideMeasures:
         Label to the median of the normalised entropy over those voxels; labels without a voxel are absent.
     voxel_mm : float
         Mean of the voxel sizes of the scan.
+    alternation : float or None
+        Mean difference between neighbouring slices around it over that between slices two apart, along the axis where
+        it is largest; less than 1 in tissue, 1 in noise: more is two heads in turn, slice by slice. None where the
+        image is flat or has few slices.
     """
 
     volume_mm3: float
@@ -100,6 +106,7 @@ class SideMeasures:
     is_turned: bool = False
     structure_entropies: Mapping[int, float] = field(default_factory=dict)
     voxel_mm: float = 1.0
+    alternation: float | None = None
 
 
 def measure_side(
@@ -116,7 +123,7 @@ def measure_side(
         Where the hippocampi of the template lie in it; none in a ready-made crop.
     settings : MeasureSettings
     """
-    inside, entropy = side.segmentation.labels > 0, side.segmentation.entropy
+    inside, entropy = side.segmentation.labels > 0, side.segmentation.still_entropy
     grid = scan.grid
     spare = np.ceil(settings.reach_mm / grid.voxel_sizes).astype(int)
     near = tuple(
@@ -143,6 +150,7 @@ def measure_side(
         look=look_of(image, mask, grid.voxel_sizes),
         structure_entropies=_structure_entropies(side.segmentation.labels, entropy, off_border),
         voxel_mm=voxel_mm,
+        alternation=alternation(image),
     )
     return figures if location is None else _placed(figures, side, inside, grid, location)
 
@@ -228,3 +236,15 @@ def largest_step(image: NDArray[np.float32]) -> float | None:
         slices = np.moveaxis(image, axis, 0)[:, ::2, ::2]  # medians need no more
         steps.append(float(np.abs(np.diff(np.median(slices, axis=(1, 2)))).max(initial=0.0)))
     return max(steps) / float(high - low)
+
+
+def alternation(image: NDArray[np.float32]) -> float | None:
+    """How much more neighbouring slices of an image (X, Y, Z) differ than those two apart, see `SideMeasures`."""
+    low, high = np.percentile(image, [5, 95]).tolist()
+    shares = []
+    for axis in range(3):
+        slices = np.moveaxis(image, axis, 0).clip(low, high)
+        if len(slices) >= MIN_SLICES and high > low:
+            across = float(np.abs(slices[2:] - slices[:-2]).mean())
+            shares.append(float(np.abs(np.diff(slices, axis=0)).mean()) / max(across, 1e-6 * (high - low)))
+    return max(shares, default=None)

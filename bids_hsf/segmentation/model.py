@@ -7,10 +7,13 @@ from pathlib import Path
 from threading import Thread
 from types import TracebackType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bids_hsf.errors import UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import Ensemble
-from bids_hsf.labels import Label, Merge
+from bids_hsf.labels import Label, Merge, merge_channels
 from bids_hsf.libraries import release_libraries
 from bids_hsf.machine import allowed_cores, return_large_arrays
 from bids_hsf.networks.device import Device, choose_device, settings_to_try
@@ -18,7 +21,7 @@ from bids_hsf.networks.members import Members, member_files
 from bids_hsf.networks.rehearsal import rehearse
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.segmentation.sampling import import_libraries
-from bids_hsf.segmentation.votes import MergingPredictor, Predictor
+from bids_hsf.segmentation.votes import Predictor
 from bids_hsf.text_table import near
 
 logger = logging.getLogger(__name__)
@@ -177,17 +180,17 @@ class Model:
     def groups(self) -> Iterator[tuple[slice, list[Predictor]]]:
         """Yield the networks that are open at a time, all or one, and which of the members they are."""
         if self.members.all_open:
-            yield slice(0, len(self.members)), [self._voter(network) for network in self.members]
+            yield slice(0, len(self.members)), list(self.members)
             return
         networks = iter(self.members)
         for index in range(len(self.members)):  # enumerate would hold on to a network while the next is opened
             network = next(networks)
-            yield slice(index, index + 1), [self._voter(network)]
+            yield slice(index, index + 1), [network]
             del network  # so that it is closed before the next is opened
 
-    def _voter(self, network: Predictor) -> Predictor:
-        """Prepare a network for voting: with a merge, its classes are merged before it does."""
-        return MergingPredictor(network, self.merge, self.card.labels) if self.merge else network
+    def joined(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Join the classes of a pass, (N, X, Y, Z), that the merge joins."""
+        return np.asarray(merge_channels(probabilities, self.merge, self.card.labels), dtype=np.float32)
 
 
 def open_ensemble(

@@ -21,6 +21,7 @@ from bids_hsf.segmentation.presence import doubts
 from bids_hsf.segmentation.volumes import Volumes, asymmetry_index
 
 DOUBTFUL = "localization-doubtful"
+CLIPPED = "intensities-clipped"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class QualitySettings:
         Of a structure against the other side's.
     max_distance_mm, min_overlap : float
         Between what was found and where the hippocampus was located.
+    max_alternation : float
+        Of the image around it, see `SideMeasures`: the networks may be sure of a head that is a mixture of two.
     max_wild_share, max_step, min_snr, min_sharpness : tuple of float, (2,)
         Of the image around it, see `SideMeasures`: what is worth a note, and what is to be looked at.
     confirming_dice : float
@@ -62,6 +65,7 @@ class QualitySettings:
     tiny_share: float = 0.2
     max_distance_mm: float = 6.0
     min_overlap: float = 0.5
+    max_alternation: float = 1.1
     max_step: tuple[float, float] = (0.35, 1.2)
     max_wild_share: tuple[float, float] = (0.005, 0.05)
     min_snr: tuple[float, float] = (6.0, 3.45)
@@ -136,6 +140,7 @@ def judge(
             {side: dice for side, dice in predicted.items() if side in whole}, card.max_sides_apart, settings
         ),
         *_coregistration(scans),
+        *_alternation(measures, settings),
     ]
     sound = _sound_sides(predicted, of_result, settings)
     of_image = [*(() if is_placed else place), *_image(measures, settings)]
@@ -149,14 +154,14 @@ def judge(
 def confirmed(
     findings: Sequence[Finding], quality: Quality, settings: QualitySettings = QUALITY
 ) -> tuple[Finding, ...]:
-    """Make a note of a doubt about the localization where the segmentation shows that it was right.
+    """Make a note of a doubt about the localization or the range of intensities where the segmentation is sound.
 
-    Where it was right on one side, the doubt is about the other.
+    Where the location was right on one side, the doubt is about the other.
 
     Parameters
     ----------
     findings : sequence of Finding
-        Of the location.
+        Of the location, and of the images.
     quality : Quality
         Of what was segmented there.
     settings : QualitySettings
@@ -165,9 +170,11 @@ def confirmed(
     doubtful = [side for side in HEMISPHERES if side not in sound]
 
     def told(finding: Finding) -> Finding:
-        if finding.code != DOUBTFUL or not sound:
+        if finding.code not in (DOUBTFUL, CLIPPED) or not sound:
             return finding
-        return replace(finding, hemisphere=doubtful[0]) if doubtful else _noted(finding)
+        if not doubtful:
+            return _noted(finding)
+        return replace(finding, hemisphere=doubtful[0]) if finding.code == DOUBTFUL else finding
 
     return tuple(map(told, findings))
 
@@ -361,6 +368,18 @@ def _image(measures: Mapping[str, SideMeasures], settings: QualitySettings) -> I
             weight = Weight.CHECK if wild > check else Weight.NOTE
             text = f"{wild:.1%} of the voxels {around} have intensities that no tissue has"
             yield Finding("wild-voxels", weight, text, round(wild, 4), note, side)
+
+
+def _alternation(measures: Mapping[str, SideMeasures], settings: QualitySettings) -> Iterator[Finding]:
+    """Find images whose slices alternate between two places of the head."""
+    for side, each in measures.items():
+        value, limit = each.alternation, settings.max_alternation
+        if value is not None and value > limit:
+            text = (
+                f"around the {SIDE_NAMES[side]} hippocampus neighbouring slices differ {value:.2f} times as much as "
+                f"slices two apart (expected {limit:g} or less): did the head move between two interleaves?"
+            )
+            yield Finding("slices-alternate", Weight.CHECK, text, round(value, 3), limit, side)
 
 
 def _coregistration(scans: Sequence[AlignedScan]) -> Iterator[Finding]:

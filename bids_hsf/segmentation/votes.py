@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
-from bids_hsf.labels import Label, Merge, merge_channels
 from bids_hsf.segmentation.augmentation import Mirror, Warp, place
 from bids_hsf.segmentation.sampling import Look
 from bids_hsf.segmentation.transforms import WRITTEN_OUT, Sample, Transforms
@@ -40,32 +39,6 @@ class Predictor(Protocol):
     def __call__(self, crop: Field) -> Field:
         """Turn a crop (X, Y, Z) into class probabilities (C, X, Y, Z), background first."""
         ...
-
-
-@dataclass(frozen=True)
-class MergingPredictor:
-    """A network whose classes are merged before it votes.
-
-    Merged first, a pass votes for a merged label wherever its parts together are the most probable,
-    and its entropy is that of the merged classes.
-
-    Attributes
-    ----------
-    predictor : Predictor
-        The network.
-    merge : Merge
-        Which labels to join.
-    labels : tuple of Label
-        Those of the network, in the order of its channels.
-    """
-
-    predictor: Predictor
-    merge: Merge
-    labels: tuple[Label, ...]
-
-    def __call__(self, crop: Field) -> Field:
-        """Predict, then add up the channels that belong together."""
-        return np.asarray(merge_channels(self.predictor(crop), self.merge, self.labels), dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +60,10 @@ class Votes:
         are filled with the mean vote of the passes before it (the plain ones always come first).
     pass_looks : array, (n_passes,) int
         The look that each pass belongs to; 0 for the plain crop.
+    still_sum : array, (N, X, Y, Z) float32, or None
+        Sum of the probabilities that the networks gave their own classes where they were shown the crop or its mirror
+        image; None where this is `probability_sum`. How good a result is, is told from these: neither what random views
+        make unsure, nor what joined classes leave sure, says anything of that.
     """
 
     probability_sum: Field
@@ -95,6 +72,7 @@ class Votes:
     seen: Field
     pass_volumes: Field
     pass_looks: NDArray[np.intp]
+    still_sum: Field | None = None
 
     @property
     def n_passes(self) -> int:
@@ -117,6 +95,7 @@ class Votes:
             resample(self.seen),
             self.pass_volumes,
             self.pass_looks,
+            None if self.still_sum is None else resample(self.still_sum),
         )
 
     def __add__(self, other: "Votes") -> "Votes":
@@ -125,6 +104,7 @@ class Votes:
             raise ValueError(
                 f"votes on different grids or classes: {self.vote_counts.shape}, {other.vote_counts.shape}"
             )
+        every = self.still_sum is None and other.still_sum is None
         return Votes(
             self.probability_sum + other.probability_sum,
             self.vote_counts + other.vote_counts,
@@ -132,6 +112,7 @@ class Votes:
             self.seen + other.seen,
             np.concatenate([self.pass_volumes, other.pass_volumes]),
             np.concatenate([self.pass_looks, other.pass_looks]),
+            None if every else self._still() + other._still(),
         )
 
     def within(self, inside: NDArray[np.bool_], other: "Votes") -> "Votes":
@@ -150,10 +131,20 @@ class Votes:
 
     def mean_probabilities(self) -> Field:
         """Mean softmax over the passes that saw a voxel, (C, X, Y, Z) float32; background where none did."""
+        return self._mean(self.probability_sum)
+
+    def still_probabilities(self) -> Field:
+        """Tell the mean softmax, of the networks' own classes, over the crop and its mirror image, (N, X, Y, Z)."""
+        return self._mean(self._still())
+
+    def _still(self) -> Field:
+        return self.probability_sum if self.still_sum is None else self.still_sum
+
+    def _mean(self, sums: Field) -> Field:
         outside = self.seen < LEAST_SEEN
         # Interpolation may leave rounding errors in the sum over the classes: divide by that sum.
-        total = self.probability_sum.sum(axis=0)
-        mean = self.probability_sum / np.where(outside | (total <= 0), np.float32(1), total)
+        total = sums.sum(axis=0)
+        mean = sums / np.where(outside | (total <= 0), np.float32(1), total)
         mean[:, outside] = 0
         mean[0, outside] = 1
         return np.asarray(mean, dtype=np.float32)
@@ -196,13 +187,25 @@ class Tally:
         Of the crop.
     transforms : Transforms
         Who places samples on it.
+    merge : callable, optional
+        Joins the classes of a pass, (N, X, Y, Z) to (C, X, Y, Z), before it votes: it votes for a merged label wherever
+        the parts together are the most probable, and its entropy is that of the merged classes.
     """
 
-    def __init__(self, crop: Field, grid: Grid, transforms: Transforms = WRITTEN_OUT) -> None:
+    def __init__(
+        self,
+        crop: Field,
+        grid: Grid,
+        transforms: Transforms = WRITTEN_OUT,
+        merge: Callable[[Field], Field] | None = None,
+    ) -> None:
         self._crop = np.ascontiguousarray(crop, dtype=np.float32)
         self._grid = grid
         self._transforms = transforms
+        self._merge = merge
         self._sums: Votes | None = None
+        self._still: Field | None = None
+        self._is_still_apart = merge is not None
         self._volumes: list[NDArray[np.float64]] = []
         self._looks: list[int] = []
 
@@ -241,7 +244,9 @@ class Tally:
         with ThreadPoolExecutor(n_threads, thread_name_prefix="vote") as pool:
             view, warp = self._prepare(samples[0])
             for (number, predictor, sample), following in zip(passes, [*samples[1:], samples[-1]], strict=True):
-                probabilities = _checked(predictor(view), self._crop.shape)
+                answer = _checked(predictor(view), self._crop.shape)
+                self._keep_still(answer, warp)
+                probabilities = answer if self._merge is None else self._merge(answer)
                 upcoming = None if following is sample else pool.submit(self._prepare, following)
                 self._add_pass(probabilities, warp, pool)
                 self._looks.append(number)
@@ -252,7 +257,8 @@ class Tally:
         """Tell the sums, with the volumes of all passes."""
         assert self._sums is not None
         volumes, looks = np.array(self._volumes, dtype=np.float32), np.array(self._looks, dtype=np.intp)
-        return replace(self._sums, pass_volumes=volumes, pass_looks=looks)
+        still = self._still if self._is_still_apart else None
+        return replace(self._sums, pass_volumes=volumes, pass_looks=looks, still_sum=still)
 
     def _prepare(self, sample: Sample | None) -> tuple[Field, Warp | Mirror | None]:
         """Make the view of the crop that a sample shows, and the way back; None for the plain crop."""
@@ -281,6 +287,17 @@ class Tally:
         slabs = [slice(*pair) for pair in pairwise(ends)]
         parts = pool.map(lambda slab: _add_slab(sums, probabilities, warp, slab), slabs)
         self._volumes.append(np.sum(list(parts), axis=0) * self._grid.voxel_volume)
+
+    def _keep_still(self, answer: Field, warp: Warp | Mirror | None) -> None:
+        """Add what a network says of the crop or its mirror image, (N, X, Y, Z), before classes are joined."""
+        if isinstance(warp, Warp):
+            self._is_still_apart = True
+            return
+        still = answer if warp is None else warp.invert(answer)
+        if self._still is None:
+            self._still = np.zeros(still.shape, np.float32)
+        if self._still.shape == still.shape:  # else the members do not fit together, which the vote tells
+            self._still += still
 
     def _sums_for(self, shape: tuple[int, ...]) -> Votes:
         """Give the sums that a pass of a shape (C, X, Y, Z) can be added to."""

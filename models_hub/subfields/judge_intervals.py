@@ -1,8 +1,9 @@
 """How far off volumes are, for the card's `true_over_found`; onnxruntime and torch.
 
-    python judge_intervals.py POOL_DIR --networks NET.onnx ... [--draws 4]
+    python judge_intervals.py POOL_DIR --networks NET.onnx ... [--draws 4] [--left-out PART ...]
 
-POOL_DIR holds maps of pool.py that no network was trained on (another --seed). Of each, images are drawn as in training
+POOL_DIR holds maps of pool.py that no network was trained on (another --seed), or, with `--left-out`, those of all
+brains: a network for each part of their names, which it was trained without. Of each, images are drawn as in training
 with mild augmentation, thick slices, noise and bias field included; their volumes are known exactly. Prints, for each
 structure: the true over the found volume, as median and central 95 %, which the card holds; in how many of 100 cases
 the truth lies in the interval that the images of all other maps give; and in how many between the 2.5th and 97.5th
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("pool", type=Path)
     parser.add_argument("--networks", type=Path, nargs="+", required=True)
     parser.add_argument("--draws", type=int, default=4, help="images a map")
+    parser.add_argument("--left-out", nargs="*", help="what each network's brain has in the names of its maps")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     options = ort.SessionOptions()
@@ -83,7 +85,10 @@ def main() -> None:
     ratios, within = [], []
     for path in sorted(arguments.pool.glob("*.npz")):
         tissues = torch.from_numpy(np.load(path)["labels"])
-        drawn = [measured(tissues, sessions, generator) for _ in range(arguments.draws)]
+        asked = sessions
+        if arguments.left_out:
+            asked = [s for s, part in zip(sessions, arguments.left_out, strict=True) if part in path.stem]
+        drawn = [measured(tissues, asked, generator) for _ in range(arguments.draws)]
         ratios.append([truth / np.maximum(found, 1.0) for truth, found, _ in drawn])
         for truth, _, passes in drawn:
             low, high = np.percentile(passes, PERCENTILES, axis=0)

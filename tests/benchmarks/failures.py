@@ -196,7 +196,7 @@ def on_heads(brain: Brain, model: Model, left_out: set[str]) -> Iterator[Row]:
             continue
         found = segment(at.scans, at.location, model)
         quality = judge(found, at.scans, at.location, model.card)
-        others = (*confirmed(at.location.findings, quality), *scan.findings)
+        others = confirmed([*at.location.findings, *scan.findings], quality)
         yield from rows_of(name, copy, spoil, found, (quality, others))
 
 

@@ -8,8 +8,12 @@ from brains import Brain, Change
 from spoilt_heads import (
     cavity,
     cut,
+    cut_at_side,
+    defaced,
     metal,
     mirrored,
+    nearest,
+    one_sided,
     stretched,
     stripped,
     swapped_axes,
@@ -17,6 +21,7 @@ from spoilt_heads import (
     turned,
     upside_down,
     vessels,
+    warped,
     wrapped,
 )
 from spoilt_images import (
@@ -24,18 +29,25 @@ from spoilt_images import (
     blur,
     coarse,
     dark_slices,
+    fat_shift,
     ghosts,
     inverted,
     like_ct,
+    lost_slices,
     mapped,
+    negative,
     noise,
     outliers,
+    quantised,
+    ringing,
+    saturated,
     scaled,
     slices,
     spike,
     stripe,
     then,
     unchanged,
+    zipper,
 )
 
 
@@ -118,6 +130,26 @@ SPOILS = (
         for name, level in (("grey", 0.5), ("as bright as grey matter", 0.65), ("moderately bright", 0.8))
     ),
     Spoil("mirrored", mirrored, whole_heads=True, is_untold=True),
+    Spoil("zipper", zipper(2.0)),
+    Spoil("Gibbs ringing, half", ringing(0.5)),
+    Spoil("Gibbs ringing, a quarter", ringing(0.25)),
+    Spoil("every 4th slice black", lost_slices(2, 4, "black")),
+    Spoil("every 2nd slice doubled", lost_slices(1, 2, "doubled")),
+    Spoil("every 2nd slice moved", lost_slices(2, 2, "moved")),
+    Spoil("8 bit", quantised(256)),
+    Spoil("16 grey levels", quantised(16)),
+    Spoil("saturated above half", saturated(0.5)),
+    Spoil("saturated above four fifths", saturated(0.8)),
+    Spoil("negative", negative),
+    Spoil("fat shift 5 mm", fat_shift(5.0), whole_heads=True),
+    Spoil("warped by 8 mm", warped(8.0), whole_heads=True),
+    Spoil("cut at the side, 10 mm", cut_at_side(10.0), whole_heads=True),
+    Spoil("defaced, 5 mm", defaced(5.0), whole_heads=True),
+    Spoil("defaced, 15 mm", defaced(15.0), whole_heads=True),
+    Spoil("nearest neighbour, 10 degrees", nearest(10.0), whole_heads=True),
+    Spoil("one side: ghosts, severe", one_sided(ghosts(6.0, 8.0, 0.45)), whole_heads=True),
+    Spoil("one side: blur 8 mm", one_sided(blur(8.0)), whole_heads=True),
+    Spoil("one side: noise 35 %", one_sided(noise(0.35)), whole_heads=True),
 )
 UNTOLD = frozenset(spoil.name for spoil in SPOILS if spoil.is_untold)
 

@@ -101,7 +101,7 @@ def stretched(factor: float, axis: int) -> Change:
     return change
 
 
-def turned(degrees: float) -> Change:
+def turned(degrees: float, order: int = 1) -> Change:
     """The head turned within the scanner."""
 
     def change(brain: Brain, rng: np.random.Generator) -> Brain:
@@ -109,10 +109,68 @@ def turned(degrees: float) -> Change:
         matrix = np.array([[1, 0, 0], [0, np.cos(turn), -np.sin(turn)], [0, np.sin(turn), np.cos(turn)]])
         centre = (np.array(brain.data.shape) - 1) / 2
         offset = centre - matrix @ centre
-        data = ndimage.affine_transform(brain.data, matrix, offset, order=1)
+        data = ndimage.affine_transform(brain.data, matrix, offset, order=order)
         return replace(brain, data=data, truth=ndimage.affine_transform(brain.truth, matrix, offset, order=0))
 
     return change
+
+
+def warped(strength_mm: float) -> Change:
+    """Nonlinear gradients: what lies 80 mm from the middle is moved by so much; the truth goes with it."""
+
+    def change(brain: Brain, rng: np.random.Generator) -> Brain:
+        sizes, middle = (
+            each[:, None, None, None] for each in (brain.voxel_sizes, (np.array(brain.data.shape) - 1) / 2)
+        )
+        away = (np.indices(brain.data.shape) - middle) * sizes
+        places = (away + strength_mm * (away**2).sum(axis=0) / 80.0**2 * away / 80.0) / sizes + middle
+        data = ndimage.map_coordinates(brain.data, places, order=1)
+        return replace(brain, data=data, truth=ndimage.map_coordinates(brain.truth, places, order=0))
+
+    return change
+
+
+def cut_at_side(margin_mm: float) -> Change:
+    """The field of view ends on the right, so far within the right hippocampus."""
+
+    def change(brain: Brain, rng: np.random.Generator) -> Brain:
+        extent = np.argwhere(brain.mask("R"))[:, 0]
+        return brain.kept(0, 0, int(extent.max() - margin_mm / brain.voxel_sizes[0]))
+
+    return change
+
+
+def defaced(depth_mm: float) -> Change:
+    """All is 0 in front of a plane that goes so deep into the hippocampi."""
+
+    def change(brain: Brain, rng: np.random.Generator) -> Brain:
+        data = brain.data.copy()
+        data[:, int(np.argwhere(brain.truth > 0)[:, 1].max() - depth_mm / brain.voxel_sizes[1]) :] = 0
+        return brain.with_data(data)
+
+    return change
+
+
+def nearest(degrees: float) -> Change:
+    """Half of the voxels left out along two axes, then turned without interpolation: every edge is a staircase."""
+
+    def change(brain: Brain, rng: np.random.Generator) -> Brain:
+        coarse = brain.data[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)
+        whole = replace(brain, data=coarse[: brain.data.shape[0], : brain.data.shape[1]])
+        return turned(degrees, order=0)(whole, rng)
+
+    return change
+
+
+def one_sided(change: Change) -> Change:
+    """What another change does, on the right alone."""
+
+    def half(brain: Brain, rng: np.random.Generator) -> Brain:
+        middle = round((brain.middle("L")[0] + brain.middle("R")[0]) / 2)
+        is_right = (np.arange(brain.data.shape[0]) >= middle)[:, None, None]
+        return brain.with_data(np.where(is_right, change(brain, rng).data, brain.data))
+
+    return half
 
 
 def vessels(brain: Brain, rng: np.random.Generator) -> Brain:

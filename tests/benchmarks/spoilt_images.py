@@ -185,6 +185,87 @@ def _blocks(values: NDArray[np.float32], steps: list[int]) -> NDArray[np.float32
     return np.asarray(whole.mean(axis=(1, 3, 5)), dtype=np.float32)
 
 
+def zipper(strength: float) -> Change:
+    """Lines of radio interference through the hippocampi: bright and dark voxels, drawn by lot."""
+
+    def change(brain: Brain, rng: np.random.Generator) -> Brain:
+        data = brain.data.copy()
+        y, z = (int(place) for place in brain.middle()[1:])
+        for row in (y, y + 3):
+            signs = rng.choice([-1.0, 1.0], (data.shape[0], 5))
+            data[:, row, z - 2 : z + 3] += strength * brain.span * signs
+        return brain.with_data(data)
+
+    return change
+
+
+def ringing(share: float) -> Change:
+    """Gibbs: of k-space only this share was measured along each axis."""
+
+    def change(brain: Brain, rng: np.random.Generator) -> Brain:
+        space = np.fft.fftshift(np.fft.fftn(brain.data))
+        for axis, n in enumerate(brain.data.shape):
+            inner = np.abs(np.arange(n) - n // 2) <= share * n / 2
+            space *= inner.reshape([-1 if i == axis else 1 for i in range(3)])
+        return brain.with_data(np.abs(np.fft.ifftn(np.fft.ifftshift(space))))
+
+    return change
+
+
+def lost_slices(axis: int, every: int, way: str) -> Change:
+    """Slices are "black", "doubled" (the one before once more), or "moved" by 4 mm, as between two interleaves."""
+
+    def change(brain: Brain, rng: np.random.Generator) -> Brain:
+        data = brain.data.copy()
+        for index in range(every, data.shape[axis], every):
+            where = tuple(index if i == axis else slice(None) for i in range(3))
+            before = tuple(index - 1 if i == axis else slice(None) for i in range(3))
+            if way == "moved":
+                data[where] = ndimage.shift(data[where], 4.0 / np.delete(brain.voxel_sizes, axis), order=1)
+            else:
+                data[where] = data[before] if way == "doubled" else 0
+        return brain.with_data(data)
+
+    return change
+
+
+def quantised(levels: int) -> Change:
+    """As few grey levels as a screenshot has, or fewer."""
+
+    def change(brain: Brain, rng: np.random.Generator) -> Brain:
+        low, high = float(brain.data.min()), float(np.percentile(brain.data, 99.9))
+        steps = np.round(np.clip((brain.data - low) / (high - low), 0, 1) * (levels - 1))
+        return brain.with_data(steps / (levels - 1) * 255)
+
+    return change
+
+
+def saturated(share: float) -> Change:
+    """All that is brighter than a share of the tissue's range is equally bright."""
+
+    def change(brain: Brain, rng: np.random.Generator) -> Brain:
+        low, high = np.percentile(brain.data[brain.around(12.0)], [2, 98])
+        return brain.with_data(np.minimum(brain.data, low + share * (high - low)))
+
+    return change
+
+
+def negative(brain: Brain, rng: np.random.Generator) -> Brain:
+    """Every intensity with the wrong sign, as a wrong slope makes it."""
+    return brain.with_data(-brain.data)
+
+
+def fat_shift(shift_mm: float) -> Change:
+    """Chemical shift: the brightest tissue lies beside itself."""
+
+    def change(brain: Brain, rng: np.random.Generator) -> Brain:
+        fat = np.where(brain.data > np.percentile(brain.data, 97), brain.data, 0)
+        moved = ndimage.shift(fat, [0, shift_mm / brain.voxel_sizes[1], 0], order=1)
+        return brain.with_data(brain.data - fat + moved)
+
+    return change
+
+
 def scaled(factor: float, offset: float) -> Change:
     def change(brain: Brain, rng: np.random.Generator) -> Brain:
         return brain.with_data(brain.data * factor + offset)

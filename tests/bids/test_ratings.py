@@ -24,12 +24,29 @@ def test_what_the_page_exports_and_what_editors_make_of_it(tmp_path: Path) -> No
         assert ratings.of("a_T1w", "m").rating == "good"
         assert ratings.of("a_T1w", "n") is None
         assert ratings.of("b_T1w", "anything").comment == "moved"
-        assert ratings.of("c_T1w", "m") is None
-    table = GroupTable([GroupRow("a", "a_T1w", "m"), GroupRow("b", "b_T1w", "n")])
+        assert (ratings.of("c_T1w", "m").rating, ratings.of("c_T1w", "m").comment) == ("", "later")
+    table = GroupTable([GroupRow("a", "a_T1w", "m"), GroupRow("b", "b_T1w", "n"), GroupRow("c", "c_T1w", "m")])
     ratings.put_into(table)
-    assert (table.texts("qc"), table.texts("qc_comment")) == (["good", "exclude"], [None, "moved"])
-    assert table.texts("qc_rated_at") == ["2026", None]
-    assert ratings.strangers(table.chosen([True, False])) == ["b_T1w in line 3"]
+    assert table.texts("qc") == ["good", "exclude", None]
+    assert table.texts("qc_comment") == [None, "moved", "later"]
+    assert table.texts("qc_rated_at") == ["2026", None, None]
+    assert ratings.strangers(table.chosen([True, False, True])) == ["b_T1w in line 3"]
+
+
+def test_of_a_comment_and_a_rating_of_one_scan_the_rating_stays(tmp_path: Path) -> None:
+    lines = ["a_T1w\tm\tn/a\tlook again\t", "a_T1w\tm\tgood\tfine\t"]
+    for order in (lines, lines[::-1]):
+        rating = read_ratings(written(tmp_path, TITLE + "\n".join(order))).of("a_T1w", "m")
+        assert (rating.rating, rating.comment) == ("good", "fine")
+
+
+@pytest.mark.parametrize("written_as", ["=HYPERLINK(1)", "'=HYPERLINK(1)"])
+def test_no_comment_becomes_a_formula(tmp_path: Path, written_as: str) -> None:
+    ratings = read_ratings(written(tmp_path, TITLE + f"a_T1w\tm\tgood\t{written_as}\t\n"))
+    assert ratings.of("a_T1w", "m").comment == "=HYPERLINK(1)"
+    table = GroupTable([GroupRow("a", "a_T1w", "m")])
+    ratings.put_into(table)
+    assert table.texts("qc_comment") == ["'=HYPERLINK(1)"]
 
 
 @pytest.mark.parametrize("separator", ["\t", ";", ","])

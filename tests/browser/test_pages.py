@@ -155,6 +155,31 @@ def test_every_row_of_a_long_table_is_found(open_page, tmp_path):
     assert "1500 of 1500 rows, of which the first 300 are shown" in page.locator("main").inner_text()
 
 
+@pytest.mark.parametrize("width", [1400, 420])
+def test_long_names_leave_the_findings_in_sight(open_page, tmp_path, width):
+    scan = f"sub-{'Long' * 12}_ses-{'Visit' * 6}_acq-{'mprage' * 5}"
+    write_scan(tmp_path, scan, Findings=[{"Code": "a", "Weight": "check", "Text": "It is noisy."}])
+    write_group(tmp_path, 9, participant_id=scan.split("_")[0], scan=f"{scan}_T1w", findings="It is noisy.")
+    write_group_report(tmp_path)
+    write_subject_report(tmp_path, scan.split("_")[0].removeprefix("sub-"))
+    for name, cell in (("group_volumes.html", "#table td"), (f"{scan.split('_')[0]}.html", ".overview .findings")):
+        page = open_page(tmp_path / name, width)
+        begin = page.locator(cell).filter(has_text="It is noisy.").first.bounding_box()
+        frame = page.locator(".scroll").filter(has=page.locator(cell)).first.bounding_box()
+        assert begin["x"] + 60 <= frame["x"] + frame["width"], name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_paper_is_white_whatever_the_screen(open_page, output_dir, scheme):
+    page = open_page(output_dir / "sub-01.html")
+    page.emulate_media(color_scheme=scheme, media="print")
+    colors = page.locator("body, .banner, .findings .bad").evaluate_all(
+        "all => all.map((each) => getComputedStyle(each).backgroundColor.match(/[0-9]+/g).map(Number))"
+    )
+    assert len(colors) > 2
+    assert min(min(color[:3]) for color in colors) > 200
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_texts_with_markup_stay_texts(open_page, output_dir, name):
     page = open_page(output_dir / name)

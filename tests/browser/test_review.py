@@ -106,6 +106,20 @@ def test_ratings_by_click_are_kept_and_exported(by_name, output_dir, open_page):
     assert card(again, "sub-03_ses-2_T1w").get_by_label("Comment on").input_value() == "'moved', a lot and again"
 
 
+@pytest.mark.parametrize("comment", ["=cmd|'/c calc'!A1", "+1 look again", "-2 mm too low", "@home"])
+def test_no_comment_becomes_a_formula(by_name, output_dir, open_page, comment):
+    card(by_name, "sub-10_ses-1_T1w").get_by_role("button", name="good").click()
+    card(by_name, "sub-10_ses-1_T1w").get_by_label("Comment on").fill(comment)
+    assert [row["comment"] for row in exported(by_name, output_dir)] == [f"'{comment}"]
+    assert read_ratings(output_dir / "exported" / "qc.tsv").of("sub-10_ses-1_T1w", "bagging").comment == comment
+    by_name.evaluate("localStorage.clear()")
+    again = open_page(output_dir / "review.html")
+    again.get_by_label("Order").select_option("by name")
+    again.locator("#file").set_input_files(output_dir / "exported" / "qc.tsv")
+    again.get_by_text("1 rating(s) taken").wait_for()
+    assert card(again, "sub-10_ses-1_T1w").get_by_label("Comment on").input_value() == comment
+
+
 def test_ratings_by_key(page, output_dir):
     for key in ("g", "x", "ArrowRight", "u", "k"):
         page.keyboard.press(key)

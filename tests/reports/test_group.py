@@ -138,6 +138,19 @@ def test_volumes_are_charted_by_covariate_side_and_session(tmp_path):
     assert "By site" not in text
 
 
+def test_long_names_of_sessions_and_covariates_have_room_below_their_axes(tmp_path):
+    write_group(tmp_path, 20)
+    rows = read_tsv(tmp_path / "group_volumes.tsv")
+    covariate = "years_" * 15 + "old"
+    for index, row in enumerate(rows):
+        session = ("ses-1", "ses-SecondVisitAfterManyYears", "ses-baseline24", "ses-x")[index % 4]
+        row |= {"participant_id": f"sub-{index // 4:02d}", "session_id": session, covariate: str(30 + index)}
+    write_judged(tmp_path, rows)
+    ticks = re.findall('<text class="x-tick"[^>]*>([^<]*)</text>', group_page(tmp_path))
+    assert {"ses-1", "baseline24", "Secon…Years"} <= set(ticks)
+    assert max(map(len, ticks)) <= 55
+
+
 @pytest.mark.parametrize("content", [b"", b"participant_id\tscan\n\xff\n", b"scan\tL_x_mm3\nsub-1_T1w\tmuch\n", None])
 def test_a_table_that_is_not_whole_is_told_and_shows_no_scan(tmp_path, caplog, content):
     if content is not None:

@@ -13,7 +13,7 @@ from bids_hsf.localization.location import Location
 from bids_hsf.localization.template import load_template
 from bids_hsf.segmentation.decision import Segmentation
 from bids_hsf.segmentation.hippocampi import Hippocampus
-from bids_hsf.segmentation.measures import SideMeasures, largest_step, measure_side, noise_and_blur
+from bids_hsf.segmentation.measures import SideMeasures, alternation, largest_step, measure_side, noise_and_blur
 
 ONE_MM = np.ones(3)
 TEMPLATE = load_template()
@@ -48,7 +48,8 @@ class Case:
     ) -> SideMeasures:
         entropy = np.where(ndimage.binary_erosion(self.inside), 0.02, 0.5).astype(np.float32)
         foreground = np.where(self.inside, self.sureness, 0.0)
-        segmentation = Segmentation(self.inside.astype(np.uint8), entropy, entropy, entropy, entropy, 1)
+        by_all_views = np.ones_like(entropy)
+        segmentation = Segmentation(self.inside.astype(np.uint8), *[by_all_views] * 4, 1, still_entropy=entropy)
         side = Hippocampus(
             hemisphere="L",
             crop=grid,
@@ -134,6 +135,20 @@ def test_a_stripe_is_a_step_and_tissue_is_none() -> None:
     assert calm is not None
     assert step is not None
     assert calm < 0.25 < 0.5 < step
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_head_that_moved_between_two_interleaves_alternates_and_tissue_and_noise_do_not(axis: int) -> None:
+    still, noise = edges(5, 1.0), np.random.default_rng(3).normal(0, 9, SHAPE).astype(np.float32)
+    moved = np.moveaxis(still.copy(), axis, 0)
+    moved[::2] = np.roll(moved[::2], 3, axis=1)
+    calm, most, found = alternation(still), alternation(noise), alternation(np.moveaxis(moved, 0, axis))
+    assert calm is not None
+    assert most is not None
+    assert found is not None
+    assert calm < most < 1.03 < 1.3 < found
+    assert alternation(still[:, :8, :8][:9]) is None
+    assert alternation(np.ones((20, 20, 20), np.float32)) is None
 
 
 def test_wild_voxels_are_counted() -> None:

@@ -78,8 +78,9 @@ def test_figures_stay_within_limits(share: float) -> None:
 
 
 def test_packaged_families_tell_poor_results_from_sound_ones() -> None:
-    typical = {"longaxis": SOUND, "subfields": replace(SOUND, median_entropy=0.37, overlap=0.84)}
-    bad = {"longaxis": POOR, "subfields": replace(POOR, median_entropy=0.6)}
+    subfields = replace(SOUND, median_entropy=0.37, overlap=0.84)
+    typical = {"longaxis": SOUND, "subfields": subfields, "cobralab": subfields}
+    bad = {"longaxis": POOR} | dict.fromkeys(("subfields", "cobralab"), replace(POOR, median_entropy=0.6))
     cards = [card for card in list_cards([]) if card.family in typical]
     assert {card.family for card in cards} == set(typical)
     for card in cards:

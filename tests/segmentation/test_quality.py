@@ -143,6 +143,15 @@ def test_images_that_show_little_are_told() -> None:
     assert found(judged(data=wild))["wild-voxels"].weight == "note"
 
 
+def test_slices_in_turn_of_two_places_are_told_however_sure_the_networks_are() -> None:
+    moved = IMAGE.copy()
+    moved[:, :, ::2] = np.roll(moved[:, :, ::2], 5, axis=1)
+    told = found(judged(data=moved))["slices-alternate"]
+    assert (told.weight, told.threshold) == ("check", 1.1)
+    assert "did the head move between two interleaves?" in told.text
+    assert "slices-alternate" not in found(judged())
+
+
 def test_a_bad_image_is_no_flag_on_a_sound_result() -> None:
     striped = IMAGE.copy()
     striped[:, :, 25:27] += 300
@@ -176,9 +185,9 @@ def test_of_two_that_are_unlike_the_one_that_does_not_fill_its_place_is_meant() 
 def test_a_side_of_which_the_networks_are_less_sure_is_told(unsure: float, weight: str | None) -> None:
     both = hippocampi()
     left, right = both.sides
-    entropy = right.segmentation.entropy.copy()
+    entropy = right.segmentation.still_entropy.copy()
     entropy[right.segmentation.labels > 0] += unsure
-    changed = replace(right, segmentation=replace(right.segmentation, entropy=entropy))
+    changed = replace(right, segmentation=replace(right.segmentation, still_entropy=entropy))
     scans = [AlignedScan("sub-01_T1w", IMAGE, GRID)]
     quality = judge(replace(both, sides=(left, changed)), scans, HERE, CARD)
     told = [each for each in quality.findings if each.code == "sides-apart"]
@@ -227,6 +236,15 @@ def test_a_doubt_about_the_place_is_settled_by_what_was_found_there() -> None:
     assert confirmed([doubt], judged({"L": broken, "R": broken})) == (doubt,)
     assert confirmed([doubt], replace(sound(), predicted_dice={})) == (doubt,)
     assert confirmed([doubt], replace(sound(), predicted_dice={"L": 0.79, "R": 0.79})) == (doubt,)
+
+
+def test_intensities_that_are_cut_off_are_a_note_where_both_sides_are_sound() -> None:
+    clipped = Finding("intensities-clipped", Weight.CHECK, "cut off", 0.3, 0.2)
+    assert [each.weight for each in confirmed([clipped], sound())] == ["note"]
+    assert confirmed([clipped], judged({"R": broken})) == (clipped,)
+    # A map of tissues has one value all through a hippocampus, however sure the networks are.
+    tissues = np.where(np.median(IMAGE) < IMAGE, 2.0, 1.0).astype(np.float32)
+    assert confirmed([clipped], judged(data=tissues)) == (clipped,)
 
 
 def test_no_size_of_a_head_lets_doubt_all_volumes() -> None:

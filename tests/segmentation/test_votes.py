@@ -18,14 +18,18 @@ from bids_hsf import geometry
 from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
 from bids_hsf.hub.cards import AugmentationRecipe
-from bids_hsf.labels import Label, Merge
+from bids_hsf.labels import Label, Merge, merge_channels
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
-from bids_hsf.segmentation.votes import MergingPredictor, Votes, entropy_of
+from bids_hsf.segmentation.sampling import Look
+from bids_hsf.segmentation.votes import Tally, Votes, entropy_of
 
 SHAPE = (24, 28, 22)
 VOXEL_SIZES = np.array([1.0, 0.9, 1.2])
 GRID = Grid(SHAPE, np.diag([*VOXEL_SIZES, 1.0]))
 RECIPE = AugmentationRecipe()
+MIRROR = AugmentationRecipe(
+    flip_probability=1, affine_probability=1, scales=(1, 1), rotation_degrees=0, translation_mm=0
+)
 LABELS = (Label(1, "Head", "HEAD", "#ff0000"), Label(2, "Tail", "TAIL", "#00ff00"))
 
 
@@ -74,6 +78,30 @@ class TestSpread:
         assert (decided.vote_share == 1).all()
         assert decided.mutual_information.max() < 1e-6
         assert decided.entropy.max() > 0.5  # unsure, but of one mind
+
+    @pytest.mark.parametrize("opened", ["together", "one after the other"])
+    def test_how_sure_the_networks_are_of_a_result_does_not_depend_on_random_views_of_it(self, opened):
+        members = [network(2.0), network(3.0, 0.5), network(1.0)]
+        plain = decide(vote_on(members), LABELS)
+        samples = draw(RECIPE, 6, np.random.default_rng(0))
+        tally = Tally(field(), GRID)
+        for group in [members] if opened == "together" else [[each] for each in members]:
+            tally.add(group, [Look(number, (sample,) * len(group)) for number, sample in enumerate([None, *samples])])
+        augmented = decide(tally.votes(), LABELS)
+        np.testing.assert_allclose(augmented.still_entropy, plain.entropy, atol=1e-5)
+        assert np.abs(augmented.entropy - plain.entropy).max() > 0.05
+        np.testing.assert_array_equal(plain.still_entropy, plain.entropy)
+
+    def test_a_mirror_image_counts_among_what_tells_how_sure_the_networks_are(self):
+        mirrored = decide(vote_on([network(2.0)], n_augmentations=1, recipe=MIRROR), LABELS)
+        np.testing.assert_array_equal(mirrored.still_entropy, mirrored.entropy)
+
+    def test_votes_of_two_contrasts_join_what_was_said_of_the_crops_themselves(self):
+        first, second = (vote_on([network(2.0)], n, crop=field(seed)) for n, seed in ((0, 1), (4, 2)))
+        alone = vote_on([network(2.0)], crop=field(2))
+        expected = decide(first + alone, LABELS).entropy
+        np.testing.assert_allclose(decide(first + second, LABELS).still_entropy, expected, atol=1e-5)
+        np.testing.assert_allclose(decide(second + first, LABELS).still_entropy, expected, atol=1e-5)
 
     def test_uniform_probabilities_have_entropy_one(self):
         decided = decide(vote_on([constant([1 / 3] * 3)], n_augmentations=3), LABELS)
@@ -400,9 +428,13 @@ class TestVotes:
         merge = Merge("whole", "whole", (Label(1, "Hippocampus", "HIPP", "#ffffff"),), {2: 1})
         divided = constant([0.4, 0.3, 0.3])
         assert (decide(vote_on([divided]), LABELS).labels == 0).all()
-        merged = decide(vote_on([MergingPredictor(divided, merge, LABELS)]), merge.labels)
+        tally = Tally(field(), GRID, merge=lambda answer: merge_channels(answer, merge, LABELS))
+        tally.add([divided], [Look(0, (None,))])
+        merged = decide(tally.votes(), merge.labels)
         assert (merged.labels == 1).all()
         np.testing.assert_allclose(merged.entropy, -(0.4 * np.log2(0.4) + 0.6 * np.log2(0.6)), atol=1e-5)
+        # How sure the networks were is told of the classes that they know.
+        np.testing.assert_array_equal(merged.still_entropy, decide(vote_on([divided]), LABELS).entropy)
 
 
 class TestErrors:

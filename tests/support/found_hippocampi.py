@@ -55,7 +55,7 @@ def hippocampi(changed: dict[str, Change] | None = None, sureness: float = 0.96,
         corners = np.argwhere(body(side))
         starts, stops = corners.min(axis=0) - 10, corners.max(axis=0) + 11
         box = tuple(slice(int(a), int(b)) for a, b in zip(starts, stops, strict=True))
-        segmentation = Segmentation(labels[box], *[entropy[box]] * 4, 1)
+        segmentation = Segmentation(labels[box], *[entropy[box]] * 4, 1, entropy[box])
         n_components = int(ndimage.label(inside, np.ones((3, 3, 3)))[1])
         passes = np.zeros((1, 3), np.float32)
         sides.append(

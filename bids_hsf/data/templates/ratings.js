@@ -7,6 +7,9 @@ const keyOf = (scan, model) => `${scan}\t${model}`;
 const scanOf = (key) => key.split("\t")[0];
 // Without what a reader of tables would take for the end of a cell, or for quotes around it.
 const plain = (text) => text.replace(/\s+/g, " ").replaceAll('"', "'").trim();
+// A spreadsheet computes what begins as a formula does, unless an apostrophe stands before it.
+const noFormula = (text) => text.replace(/^(?=[=+\-@])/, "'");
+const commentOf = (cell) => cell.replace(/^'(?=[=+\-@])/, "");
 // To the second, in one form, so that times can be compared; "" for what is none.
 const timeOf = (text) => {
   const time = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : NaN;
@@ -105,7 +108,7 @@ class Ratings {
       const { rating, comment, at } = this.get(key);
       const isCleared = !rating && !comment;
       if (isCleared && !this.given.has(key)) continue;
-      lines.push([key, rating || NONE, plain(comment) || NONE, at || NONE].join("\t"));
+      lines.push([key, rating || NONE, noFormula(plain(comment)) || NONE, at || NONE].join("\t"));
     }
     return `${lines.join("\n")}\n`;
   }
@@ -138,7 +141,7 @@ class Ratings {
       }
       if (!rating && !cell("comment") && !cell("rated_at")) continue; // not rated yet
       const all = model ? [keyOf(scan, model)] : models.get(scan) ?? [keyOf(scan, "")];
-      for (const key of all) this.take(key, { rating, comment: cell("comment"), at: timeOf(cell("rated_at")) }, told);
+      for (const key of all) this.take(key, { rating, comment: commentOf(cell("comment")), at: timeOf(cell("rated_at")) }, told);
       if (!all.some((key) => known.has(key))) told.elsewhere += 1;
     }
     return told;
