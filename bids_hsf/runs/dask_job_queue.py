@@ -149,8 +149,8 @@ def _advice(cluster: Any, path: Path) -> str:
         f"What its jobs have written says why ({', '.join([*jobs[:NAMED_JOBS], *more])}): often" if jobs else "Often"
     )
     return (
-        f"{named} that they cannot reach this machine, whose network {path} names by 'interface', or memory and "
-        f"walltime. The same command goes on; --dask-wait waits longer."
+        f"{named} that they cannot reach this machine, whose network {path} names by 'interface', or memory, walltime, "
+        f"or a full disk of the node. The same command goes on; --dask-wait waits longer."
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 MAX_TASKS = 1000  # Slurm's MaxArraySize is 1001 on most clusters, and its numbers end one below
 AT_ONCE = 50
+MAPPED_GB = 1.5  # that a process maps beside the memory that it takes: libraries, stacks, room for arrays
 TASK_SECONDS = 2 * 3600.0  # so long that to start says nothing, so short that a node that fails costs little
 START_SECONDS = 60.0
 SAFETY = 2.0  # an estimate may be half of what a slow node takes; who is killed by the clock loses more than queueing
@@ -64,6 +65,11 @@ class Needs:
     def task_gb(self) -> int:
         """Memory limit of one task, in whole GB, a quarter above what it is thought to need."""
         return max(2, math.ceil(self.memory_mb * 1.25 / 1024))
+
+    @property
+    def task_virtual_gb(self) -> float:
+        """Virtual memory of all processes of one task, with the one that hands out scans."""
+        return self.task_gb + MAPPED_GB * (self.at_once + 1)
 
     @property
     def told(self) -> str:
@@ -189,7 +195,8 @@ def _sge(launch: Launch) -> str:
         f"#$ -t 1-{needs.n_tasks}",
         f"#$ -tc {AT_ONCE}",
         f"#$ -pe smp {needs.cores}",
-        f"#$ -l h_vmem={math.ceil(needs.task_gb / needs.cores)}G",
+        # Of a slot, and of what its processes map: beyond it they are killed.
+        f"#$ -l h_vmem={math.ceil(needs.task_virtual_gb / needs.cores)}G",
         f"#$ -l h_rt={_clock(needs.task_minutes)}",
     ]
     submit = ["qsub launcher.sh", f"qsub -V -hold_jid bids-hsf -b y {_group_line(launch)}"]

@@ -148,7 +148,7 @@ def test_the_line_for_the_group_level_runs_it_in_a_container_as_well(kind: str, 
         ),
         ("pbs", ["#PBS -J 1-209%50", "#PBS -l select=1:ncpus=2:mem=3gb", "#PBS -l walltime=04:10:00"]),
         ("lsf", ['#BSUB -J "bids-hsf[1-209]%50"', "#BSUB -n 2", "#BSUB -W 4:10"]),
-        ("sge", ["#$ -t 1-209", "#$ -tc 50", "#$ -pe smp 2", "#$ -l h_vmem=2G", "#$ -l h_rt=04:10:00"]),
+        ("sge", ["#$ -t 1-209", "#$ -tc 50", "#$ -pe smp 2", "#$ -l h_vmem=4G", "#$ -l h_rt=04:10:00"]),
     ],
 )
 def test_time_and_memory_are_those_of_the_estimate(kind: str, lines: list[str]) -> None:
