@@ -167,7 +167,7 @@ def confirmed(
     settings : QualitySettings
     """
     sound = _sound_sides(quality.predicted_dice, quality.findings, settings)
-    doubtful = [side for side in HEMISPHERES if side not in sound]
+    doubtful = [side for side in quality.measures if side not in sound]
 
     def told(finding: Finding) -> Finding:
         if finding.code not in (DOUBTFUL, CLIPPED) or not sound:

@@ -245,6 +245,10 @@ def test_intensities_that_are_cut_off_are_a_note_where_both_sides_are_sound() ->
     # A map of tissues has one value all through a hippocampus, however sure the networks are.
     tissues = np.where(np.median(IMAGE) < IMAGE, 2.0, 1.0).astype(np.float32)
     assert confirmed([clipped], judged(data=tissues)) == (clipped,)
+    # A crop holds one side.
+    both = sound()
+    crop = replace(both, **{name: {"L": getattr(both, name)["L"]} for name in ("measures", "predicted_dice")})
+    assert [each.weight for each in confirmed([clipped], crop)] == ["note"]
 
 
 def test_no_size_of_a_head_lets_doubt_all_volumes() -> None:
