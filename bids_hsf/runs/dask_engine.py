@@ -154,7 +154,7 @@ class _Crowd:
             self.count()
         if future.status == "error" and _is_kill(future.exception()):
             raise ClusterError("The workers of Dask are killed when they import the app", ENVIRONMENT)
-        _result(future)
+        _check_ended_well(future)
 
     def work(
         self, waiting: deque[Bundle], lost: MutableSequence[Bundle], window: int | None
@@ -192,11 +192,11 @@ class _Crowd:
                     for future, bundle in zip(self._send(bundles), bundles, strict=True):
                         running[future] = bundle
                         future.add_done_callback(done.put)
-                future = _ended(done)
-                if future is None:
+                ended = _ended(done)
+                if ended is None:
                     continue
-                bundle = running.pop(future)
-                outcomes = self._outcomes(future)
+                bundle = running.pop(ended.future)
+                outcomes = self._outcomes(ended)
                 if outcomes is None:
                     kills += 1
                     lost.append(bundle)
@@ -225,23 +225,52 @@ class _Crowd:
         futures: list[Any] = self._client.map(function, bundles, key=names, pure=False)
         return futures
 
-    def _outcomes(self, future: Any) -> list[Outcome] | None:
+    def _outcomes(self, ended: "_Ended") -> list[Outcome] | None:
         """Give what has come back, after what was logged there; None where the worker was killed."""
-        if future.status == "error" and _is_kill(future.exception()):
+        if ended.future.status == "error" and _is_kill(ended.future.exception()):
             return None
-        done: Done = _result(future)
+        _check_ended_well(ended.future)
+        done: Done = ended.result
         for record in done.records:
             logging.getLogger(record.name).handle(record)
         return done.outcomes
 
 
-def _ended(done: SimpleQueue[Any]) -> Any:
-    """Give a future that has ended; None where none has within a second."""
+@dataclass(frozen=True, eq=False)
+class _Ended:
+    """A task that has ended.
+
+    Attributes
+    ----------
+    future : Future
+        Of Dask.
+    result : object
+        What has come back from the worker; None of one that did not end well.
+    """
+
+    future: Any
+    result: Any
+
+
+def _ended(done: SimpleQueue[Any]) -> _Ended | None:
+    """Give a task that has ended; None where none has within a second, or the last was lost with its worker."""
+    from distributed import TimeoutError as NotThere
+
     with suppress(Empty):
         future = done.get(timeout=1.0)
-        if future.status not in ("pending", "lost"):
-            return future
-        future.add_done_callback(done.put)  # lost with its worker: it is computed again
+        try:
+            # A worker that goes before it has handed over what it did takes it along; without a limit of time one
+            # would wait for it to be computed again, by a worker that may never come.
+            if future.status == "finished":
+                return _Ended(future, future.result(timeout=COUNTING_SECONDS))
+        except NotThere:
+            logger.debug("What %s came to is not to be had from its worker", future.key)
+        except Exception:
+            if future.status == "finished":  # there, but not to be read here
+                raise
+        if future.status not in ("pending", "lost", "finished"):
+            return _Ended(future, None)
+        future.add_done_callback(done.put)  # it is computed again
     return None
 
 
@@ -252,8 +281,8 @@ def _is_kill(error: BaseException) -> bool:
     return isinstance(error, KilledWorker)
 
 
-def _result(future: Any) -> Any:
-    """Give what has come back.
+def _check_ended_well(future: Any) -> None:
+    """Refuse what speaks against the whole run.
 
     Raises
     ------
@@ -268,7 +297,6 @@ def _result(future: Any) -> Any:
         raise ClusterError(f"The scheduler or the workers of Dask cannot run the app ({reason})", ENVIRONMENT)
     if future.status != "finished":
         raise ClusterError("The scheduler of Dask is gone", "Finished scans are kept; the same command goes on.")
-    return future.result()
 
 
 def _distributed() -> Any:

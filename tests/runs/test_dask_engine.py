@@ -13,7 +13,7 @@ from pathlib import Path
 
 import dask
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
 from fake_tasks import FakeFunction, FakeTask, Unopenable
 from fast_app import write_card, write_dataset
 from toy_runs import HANG_SECONDS, Place, wait_for, wait_until
@@ -200,6 +200,34 @@ def test_a_cluster_without_workers_ends_the_run_with_the_reason() -> None:
         list(DaskEngine(empty.scheduler_address, patience=1.0).run([FakeTask("a")], FakeFunction, False))
     assert end.value.exit_code == 69
     assert empty.scheduler_address in str(end.value.hint)
+
+
+@pytest.mark.usefixtures("few_seconds")
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_worker_that_goes_before_it_has_handed_over_what_it_did(
+    monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    with LocalCluster(
+        n_workers=1, processes=False, protocol="tcp", dashboard_address=":0", silence_logs=logging.CRITICAL
+    ) as own:
+        take, taken = Future.result, []
+
+        def result(future: Future, timeout: float | None = None) -> object:
+            taken.append(future.key)
+            if len(taken) == 2:  # the first one says that the worker can import the app
+                own.scale(0)
+                wait_until(lambda: not own.scheduler.workers)
+                own.scale(int(comes_back))
+            return take(future, timeout=timeout)
+
+        monkeypatch.setattr(Future, "result", result)
+        engine = DaskEngine(own.scheduler_address, patience=30.0 if comes_back else 1.0)
+        tasks = engine.run([FakeTask("a"), FakeTask("b")], FakeFunction, False)
+        if comes_back:
+            assert sorted(outcome.key for outcome in tasks) == ["a", "b"]
+        else:
+            with pytest.raises(ClusterError, match="No worker of Dask has been there"):
+                list(tasks)
 
 
 @pytest.mark.usefixtures("few_seconds")
