@@ -150,11 +150,12 @@ class _Crowd:
         done: SimpleQueue[Any] = SimpleQueue()
         future = self._client.submit(exec, CHECK, key=f"bids-hsf-{self._run}", pure=False)
         future.add_done_callback(done.put)
-        while _ended(done) is None:
+        while (ended := _ended(done)) is None:
             self.count()
-        if future.status == "error" and _is_kill(future.exception()):
+        if ended.was_killed:
             raise ClusterError("The workers of Dask are killed when they import the app", ENVIRONMENT)
-        _check_ended_well(future)
+        if not ended.came_back:
+            raise _refusal(future)
 
     def work(
         self, waiting: deque[Bundle], lost: MutableSequence[Bundle], window: int | None
@@ -227,9 +228,10 @@ class _Crowd:
 
     def _outcomes(self, ended: "_Ended") -> list[Outcome] | None:
         """Give what has come back, after what was logged there; None where the worker was killed."""
-        if ended.future.status == "error" and _is_kill(ended.future.exception()):
+        if ended.was_killed:
             return None
-        _check_ended_well(ended.future)
+        if not ended.came_back:
+            raise _refusal(ended.future)
         done: Done = ended.result
         for record in done.records:
             logging.getLogger(record.name).handle(record)
@@ -244,16 +246,27 @@ class _Ended:
     ----------
     future : Future
         Of Dask.
+    came_back : bool
+        Whether it ended well, and what it came to is here.
     result : object
-        What has come back from the worker; None of one that did not end well.
+        That.
     """
 
     future: Any
-    result: Any
+    came_back: bool
+    result: Any = None
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether the scheduler gave it up, whose workers did not live through it."""
+        from distributed import KilledWorker
+
+        return self.future.status == "error" and isinstance(self.future.exception(), KilledWorker)
 
 
 def _ended(done: SimpleQueue[Any]) -> _Ended | None:
     """Give a task that has ended; None where none has within a second, or the last was lost with its worker."""
+    from distributed import CancelledError
     from distributed import TimeoutError as NotThere
 
     with suppress(Empty):
@@ -262,41 +275,27 @@ def _ended(done: SimpleQueue[Any]) -> _Ended | None:
             # A worker that goes before it has handed over what it did takes it along; without a limit of time one
             # would wait for it to be computed again, by a worker that may never come.
             if future.status == "finished":
-                return _Ended(future, future.result(timeout=COUNTING_SECONDS))
+                return _Ended(future, True, future.result(timeout=COUNTING_SECONDS))
         except NotThere:
             logger.debug("What %s came to is not to be had from its worker", future.key)
-        except Exception:
+        except (Exception, CancelledError):
             if future.status == "finished":  # there, but not to be read here
                 raise
         if future.status not in ("pending", "lost", "finished"):
-            return _Ended(future, None)
+            return _Ended(future, came_back=False)
         future.add_done_callback(done.put)  # it is computed again
     return None
 
 
-def _is_kill(error: BaseException) -> bool:
-    """Whether the scheduler gave a task up, whose workers did not live through it."""
-    from distributed import KilledWorker
-
-    return isinstance(error, KilledWorker)
-
-
-def _check_ended_well(future: Any) -> None:
-    """Refuse what speaks against the whole run.
-
-    Raises
-    ------
-    ClusterError
-        The scheduler is gone, or it or its workers cannot run the app.
-    """
+def _refusal(future: Any) -> ClusterError:
+    """Say why a run cannot go on: the scheduler is gone, or it or its workers cannot run the app."""
     if future.status == "error":
         error = future.exception()
         while error.__cause__ is not None:  # Dask's own words about it say less
             error = error.__cause__
         reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise ClusterError(f"The scheduler or the workers of Dask cannot run the app ({reason})", ENVIRONMENT)
-    if future.status != "finished":
-        raise ClusterError("The scheduler of Dask is gone", "Finished scans are kept; the same command goes on.")
+        return ClusterError(f"The scheduler or the workers of Dask cannot run the app ({reason})", ENVIRONMENT)
+    return ClusterError("The scheduler of Dask is gone", "Finished scans are kept; the same command goes on.")
 
 
 def _distributed() -> Any:
