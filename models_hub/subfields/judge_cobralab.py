@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from fitting import carried, filled, fit, grid_points
 from judge_crops import Confidence, Networks
-from judge_scans import dice, hippunfold_labels, mosaic
+from judge_scans import dice, hippunfold_labels, mosaic, renumbered
 from pool import ATLAS_MM, MARGIN_MM, POOL_MM, cut_around, put, shape_field
 from scipy import ndimage
 from synthesis import T1W, T2W, known_means, rendered
@@ -57,13 +57,6 @@ def image_of(labels: np.ndarray, kind: str, seed: int) -> torch.Tensor:
     table, blur_mm = KINDS[kind]
     generator = torch.Generator().manual_seed(seed)
     return rendered(torch.from_numpy(labels), known_means(table, kind == "T2w", generator), blur_mm, generator)
-
-
-def renumbered(data: np.ndarray, table: dict[int, int]) -> np.ndarray:
-    numbers = np.zeros(data.shape, dtype=np.uint8)
-    for theirs, ours in table.items():
-        numbers[data == theirs] = ours
-    return numbers
 
 
 def at_atlas_mm(numbers: np.ndarray, voxel_mm: float, side: str) -> np.ndarray:

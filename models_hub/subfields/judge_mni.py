@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from judge_scans import dice, mosaic, sides
+from judge_scans import dice_by_group, mosaic, renumbered, row, sides
 
 GROUPS = {"Sub": (1,), "CA1": (2,), "CA23": (3,), "DG": (4,), "SRLM": (5,), "whole": range(1, 6)}
 GOALS = {"Sub": (0.77, 0.65), "CA1": (0.80, 0.74), "CA23": (0.59, 0.46), "DG": (0.81, 0.79), "SRLM": (0.68, 0.58)}
@@ -32,19 +32,7 @@ LIKE_SUBFIELDS = np.array([0, 1, 2, 4, 5, 6])  # for the colors of the mosaics
 def truth_of(path: Path) -> dict[str, np.ndarray]:
     """MAGeT's labels of each side, numbered as the family's."""
     data = np.asarray(nib.load(path).dataobj).round().astype(int)
-    return {
-        side: sum(np.where(data == theirs, ours, 0) for theirs, ours in table.items())
-        for side, table in FROM_MAGET.items()
-    }
-
-
-def dice_by_group(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    return {name: dice(np.isin(first, members), np.isin(second, members)) for name, members in GROUPS.items()}
-
-
-def row(title: str, pair: list[dict[str, float]], form: str) -> None:
-    left, right = pair
-    print(f"{title:24}", *(f"{left[g]:{form}}/{right[g]:{form}}".rjust(11) for g in GROUPS))
+    return {side: renumbered(data, table) for side, table in FROM_MAGET.items()}
 
 
 def main() -> None:
@@ -63,13 +51,13 @@ def main() -> None:
             path = next(Path(folder).glob(f"sub-{subject}/**/*space-{contrast}_seg-cobralab*_dseg.nii.gz"))
             found[subject, contrast] = sides(np.asarray(nib.load(path).dataobj))
     print(f"{arguments.model:24}", *(name.rjust(11) for name in GROUPS))
-    row("goal", [{name: goal[k] for name, goal in GOALS.items()} for k in (0, 1)], ".2f")
+    row("goal", *({name: GOALS[name][k] for name in GROUPS} for k in (0, 1)), ".2f")
     for (subject, contrast), labels in found.items():
         truth = truth_of(arguments.labels / SCANS[subject, contrast])
-        row(f"{subject} {contrast}, Dice", [dice_by_group(labels[s], truth[s]) for s in "LR"], ".2f")
+        row(f"{subject} {contrast}, Dice", *(dice_by_group(labels[s], truth[s], GROUPS) for s in "LR"), ".2f")
         for title, maps in (("MAGeT", truth), ("found", labels)):
             volumes = [{g: float(np.isin(maps[s], m).sum()) for g, m in GROUPS.items()} for s in "LR"]
-            row(f"    {title}, mm3", volumes, ".0f")
+            row(f"    {title}, mm3", *volumes, ".0f")
         if arguments.figures:
             arguments.figures.mkdir(parents=True, exist_ok=True)
             scan = arguments.bids_dir / f"sub-{subject}" / "anat" / f"sub-{subject}_{contrast}.nii.gz"
@@ -78,7 +66,7 @@ def main() -> None:
                 shown = (LIKE_SUBFIELDS[each[s]] for each in (labels, truth))
                 mosaic(arguments.figures / f"{subject}_{contrast}_{s}.png", image, *shown)
     pair = found["icbm152", "T1w"], found["icbm152", "T2w"]
-    row("T1w against T2w, Dice", [dice_by_group(pair[0][s], pair[1][s]) for s in "LR"], ".2f")
+    row("T1w against T2w, Dice", *(dice_by_group(pair[0][s], pair[1][s], GROUPS) for s in "LR"), ".2f")
 
 
 if __name__ == "__main__":

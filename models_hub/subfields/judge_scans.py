@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -42,8 +42,23 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * float((first & second).sum()) / max(1.0, float(first.sum() + second.sum()))
 
 
-def dice_by_group(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    return {name: dice(np.isin(first, members), np.isin(second, members)) for name, members in GROUPS.items()}
+def dice_by_group(
+    first: np.ndarray, second: np.ndarray, groups: Mapping[str, Sequence[int]] = GROUPS
+) -> dict[str, float]:
+    return {name: dice(np.isin(first, members), np.isin(second, members)) for name, members in groups.items()}
+
+
+def renumbered(data: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
+    """Labels by their new numbers; those that `table` does not name become 0."""
+    numbers = np.zeros(data.shape, dtype=np.uint8)
+    for theirs, ours in table.items():
+        numbers[data == theirs] = ours
+    return numbers
+
+
+def row(title: str, left: Mapping[str, float], right: Mapping[str, float], form: str) -> None:
+    """Print a figure of each group, of both sides."""
+    print(f"{title:24}", *(f"{left[g]:{form}}/{right[g]:{form}}".rjust(11) for g in left))
 
 
 def sides(label_map: np.ndarray) -> dict[str, np.ndarray]:
@@ -161,9 +176,6 @@ def main() -> None:
         seconds, cpu_seconds = segment(arguments.bids_dir, arguments.model, out)
         found = {contrast: sides(found_labels(out, contrast)) for contrast in ("T1w", "T2w")}
     print(f"{arguments.model}: {seconds:.1f} s for both scans, {cpu_seconds:.1f} s of the processor")
-
-    def row(title: str, left: dict[str, float], right: dict[str, float], form: str) -> None:
-        print(f"{title:24}", *(f"{left[g]:{form}}/{right[g]:{form}}".rjust(11) for g in left))
 
     print(f"{'':24}", *(name.rjust(11) for name in GROUPS))
     print(f"{'goal':24}", *(f"{GOALS[name]:.2f}".rjust(11) if name in GOALS else " " * 11 for name in GROUPS))
