@@ -60,9 +60,15 @@ def write_image(
     image.header.write_to(beginning)
     # Slice by slice, the first axis fastest: a whole copy would be the most memory that a scan takes.
     slices = data.reshape(*data.shape[:2], -1, order="F").T
-    parts = (np.ascontiguousarray(part if decimals is None else np.round(part, decimals)) for part in slices)
+    parts = (_stored(part, decimals) for part in slices)
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        stream.writelines(gzipped(chain([beginning.getvalue()], map(np.ndarray.tobytes, parts))))
+        stream.writelines(gzipped(chain([beginning.getvalue()], parts)))
+
+
+def _stored(part: NDArray[Any], decimals: int | None) -> bytes:
+    """Bytes of a slice, rounded if there is anything in it: most are empty."""
+    part = np.ascontiguousarray(part)
+    return (np.round(part, decimals) if decimals is not None and part.any() else part).tobytes()
 
 
 def _usable_qform(like: nib.Nifti1Image) -> tuple[NDArray[np.float64], int]:

@@ -16,13 +16,13 @@ from bids_hsf.geometry import Matrix
 from bids_hsf.localization.features import load_features
 from bids_hsf.localization.intensities import smooth
 from bids_hsf.localization.reduced_scan import ReducedScan
-from bids_hsf.localization.refinement import RefinementSettings, fit_affine
+from bids_hsf.localization.refinement import RefinementSettings, darkened, fit_affine
 from bids_hsf.localization.search import scaled
 from bids_hsf.localization.template import BRAIN_CENTER
 from bids_hsf.threads import spread
 
 EDGE_REFINEMENT = RefinementSettings(
-    first_step_mm=2.0, last_step_mm=0.05, max_iterations=60, sampled_share=0.04, gradient_images=False
+    first_step_mm=2.0, last_step_mm=0.05, max_iterations=60, sampled_share=0.02, gradient_images=False
 )
 
 
@@ -86,11 +86,11 @@ def brain_size(
     Each fit keeps to one thread, so that the answer does not depend on their number.
     """
     features = load_features()
-    view = smooth(scan.fine, features.settings.fine_sigma)
+    view = darkened(smooth(scan.fine, features.settings.fine_sigma), settings.refinement)
 
     def fitted(scale: float, start: Matrix) -> tuple[float, Matrix]:
         matrix, information = fit_affine(
-            features.fine,
+            features.brain,
             features.brain_edge_mask,
             view,
             scaled(start, BRAIN_CENTER, scale),

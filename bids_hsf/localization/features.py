@@ -10,7 +10,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_hsf.geometry import Grid, Matrix
+from bids_hsf.geometry import Grid, Matrix, box_around
 from bids_hsf.localization.intensities import (
     Intensities,
     gradients_at,
@@ -65,6 +65,7 @@ class FeatureSettings:
 
 
 FEATURES = FeatureSettings()
+BORDER = 2  # voxels around what is compared: enough for differences of neighbours
 _LOCK = Lock()
 
 
@@ -98,10 +99,10 @@ class TemplateFeatures:
         The template at 4 mm.
     affine_mask : array, (49, 58, 49) bool
         Where in `coarse` an affine has to fit.
-    fine : Intensities
-        The template at 2 mm.
-    brain_edge_mask : array, (97, 115, 97) bool
-        Where in `fine` the size of a brain shows.
+    brain : Intensities
+        The template at 2 mm around its brain.
+    brain_edge_mask : array, of its shape, bool
+        Where in `brain` its size shows.
     brain_gradients : TemplateSamples
         Gradients in the whole brain.
     hippocampus_intensities, hippocampus_gradients : mapping of str to TemplateSamples
@@ -112,7 +113,7 @@ class TemplateFeatures:
     head: tuple[TemplateSamples, ...]
     coarse: Intensities
     affine_mask: NDArray[np.bool_]
-    fine: Intensities
+    brain: Intensities
     brain_edge_mask: NDArray[np.bool_]
     brain_gradients: TemplateSamples
     hippocampus_intensities: Mapping[str, TemplateSamples]
@@ -141,13 +142,15 @@ def _features(settings: FeatureSettings) -> TemplateFeatures:
         around[side] = TemplateSamples(near, values_at(fine, near))
         near = _points((away_mm <= settings.gradient_surroundings) & inside, settings.hippocampus_spacing, grid)
         gradients[side] = TemplateSamples(near, gradients_at(soft, near))
+    at_edge = outside_mm <= settings.edge_surroundings
+    near_brain = box_around(np.argwhere(at_edge), np.full(3, BORDER), grid.shape, "")
     return TemplateFeatures(
         settings=settings,
         head=_head_samples(template, outside_mm, settings),
         coarse=_every(fine, settings.coarse_spacing),
         affine_mask=outside_mm[_lattice(settings.coarse_spacing)] <= settings.affine_surroundings,
-        fine=fine,
-        brain_edge_mask=outside_mm <= settings.edge_surroundings,
+        brain=Intensities(fine.values[near_brain.slices], grid.subgrid(near_brain.start, near_brain.stop)),
+        brain_edge_mask=at_edge[near_brain.slices],
         brain_gradients=TemplateSamples(brain_points, gradients_at(soft, brain_points)),
         hippocampus_intensities=around,
         hippocampus_gradients=gradients,

@@ -13,6 +13,9 @@ from bids_hsf.localization.intensities import Intensities, foreground_threshold,
 # Scores compare so many transforms at a time: more do not fit the cache.
 BATCH = 8
 
+# OpenBLAS multiplies matrices of up to 2^18 products alone; its threads would cost more than they save.
+PRODUCT = 2**18 // (9 * BATCH)
+
 # With fewer of the template's gradients in view their mean says nothing.
 MIN_GRADIENTS = 50
 
@@ -57,9 +60,10 @@ class MutualInformation:
     grid: Grid
 
     @cached_property
-    def _rows(self) -> FloatArray:
-        """The points, (3, N) float32."""
-        return np.asarray(self.points.T.astype(np.float32))
+    def _parts(self) -> list[FloatArray]:
+        """The points as rows (3, n) float32, so few a part that OpenBLAS wakes no threads for a product with them."""
+        rows = self.points.T.astype(np.float32)
+        return [rows[:, first : first + PRODUCT].copy() for first in range(0, len(self.points), PRODUCT)]
 
     def scores(self, matrices: Matrix) -> Matrix:
         """Mutual information in nats, summed over `binned`, times the share of points in view; (B,)."""
@@ -69,13 +73,16 @@ class MutualInformation:
     def _batch_scores(self, matrices: Matrix) -> Matrix:
         """Scores of so few transforms that all points of all fit the cache."""
         to_voxels = (np.linalg.inv(self.grid.affine) @ matrices).astype(np.float32)
-        indices = to_voxels[:, :3, :3] @ self._rows
+        # One product for all transforms: one for each takes twice as long.
+        rows = to_voxels[:, :3, :3].reshape(-1, 3)
+        indices = np.concatenate([rows @ part for part in self._parts], axis=1).reshape(len(matrices), 3, -1)
         indices += to_voxels[:, :3, 3:]
         indices += np.float32(1.5)
+        nearest = indices.astype(np.int32)
         flat = np.zeros((len(matrices), len(self.points)), dtype=np.int32)
         for axis, length in enumerate(self.binned[0].observed.shape):
             flat *= length
-            flat += np.clip(indices[:, axis], 0, length - 1).astype(np.int32)
+            flat += np.clip(nearest[:, axis], 0, length - 1)
         return np.asarray(sum(_information(binned, flat) for binned in self.binned))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
-from bids_hsf.geometry import FloatArray, Grid, Matrix
+from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.libraries import release_libraries
 from bids_hsf.localization.intensities import Intensities
 
@@ -95,7 +95,7 @@ def refine_affine(
     array, (4, 4) float64
         `start` itself where hardly anything of the mask lies in the scan.
     """
-    return fit_affine(template, mask, scan, start, center, settings)[0]
+    return fit_affine(template, mask, darkened(scan, settings), start, center, settings)[0]
 
 
 def fit_affine(
@@ -106,7 +106,10 @@ def fit_affine(
     center: Matrix,
     settings: RefinementSettings = AFFINE_REFINEMENT,
 ) -> tuple[Matrix, float]:
-    """Do as `refine_affine`, and give the mutual information in the end too; 0 where `start` is given back."""
+    """Do as `refine_affine` with a scan that is `darkened`, and give the mutual information in the end too.
+
+    It is 0 where `start` is given back.
+    """
     import_simpleitk()
     import SimpleITK as sitk
 
@@ -114,7 +117,7 @@ def fit_affine(
     sizes = scan.grid.voxel_sizes
     scan_from_work = scan.grid.affine @ np.diag([*(1 / sizes), 1.0])
     work_grid = Grid(scan.grid.shape, np.diag([*sizes, 1.0]))
-    moving = Intensities(_darkened(scan.values, settings), work_grid)
+    moving = Intensities(scan.values, work_grid)
     transform = sitk.AffineTransform(3)
     _give(transform, np.linalg.inv(scan_from_work) @ start, center)
     registration = _mattes_registration(template, mask, settings)
@@ -138,8 +141,8 @@ def refine_rigid(
 
     transform = sitk.Euler3DTransform()
     _give(transform, start, center)
-    darkened = [Intensities(_darkened(scan.values, settings), scan.grid) for scan in (fixed, moving)]
-    found = _optimized(_mattes_registration(fixed, mask, settings), transform, darkened[0], darkened[1])
+    registration = _mattes_registration(fixed, mask, settings)
+    found = _optimized(registration, transform, darkened(fixed, settings), darkened(moving, settings))
     return start if found is None else found
 
 
@@ -190,11 +193,11 @@ def _give(transform: "sitk.Transform", matrix: Matrix, center: Matrix) -> None:
     transform.SetTranslation((apply_affine(matrix, center) - center).tolist())
 
 
-def _darkened(values: FloatArray, settings: RefinementSettings) -> FloatArray:
+def darkened(scan: Intensities, settings: RefinementSettings) -> Intensities:
     """Cut off the brightest voxels."""
-    bright = values[values > 0]
+    bright = scan.values[scan.values > 0]
     ceiling = np.float32(np.percentile(bright, settings.ceiling_percentile) if bright.size else 1.0)
-    return np.minimum(values, ceiling)
+    return Intensities(np.minimum(scan.values, ceiling), scan.grid)
 
 
 def _itk_image(values: NDArray[Any], grid: Grid) -> "sitk.Image":

@@ -266,7 +266,7 @@ def join_rasters(rasters: Sequence[tuple[str, Place]], size: tuple[int, int]) ->
 def webp(picture: Image.Image) -> str:
     """Encode a picture as a data address, half as long as JPEG's."""
     stream = io.BytesIO()
-    picture.convert("RGB").save(stream, "WEBP", quality=60, method=6)
+    picture.convert("RGB").save(stream, "WEBP", quality=60, method=4)
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

@@ -95,16 +95,10 @@ class Frame:
 
 def labelled_voxels(label_map: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
     """Hemisphere to the indices (N, 3) of the labelled voxels of a bilateral map; those without any are missing."""
-    boxes = ndimage.find_objects(label_map)  # of each label: the map itself is mostly empty, and large
-    found = {}
-    for side, first in (("L", 1), ("R", RIGHT_OFFSET + 1)):
-        own = [box for box in boxes[first - 1 : first + RIGHT_OFFSET - 2] if box is not None]
-        if own:
-            start = [min(box[axis].start for box in own) for axis in range(3)]
-            stop = [max(box[axis].stop for box in own) for axis in range(3)]
-            part = label_map[tuple(map(slice, start, stop))]
-            found[side] = np.argwhere((part >= first) & (part < first + RIGHT_OFFSET - 1)) + start
-    return found
+    labelled = np.flatnonzero(label_map != 0)  # a map is mostly empty, and large
+    found, indices = np.column_stack(np.unravel_index(labelled, label_map.shape)), label_map.ravel()[labelled]
+    sides = {side: found[(indices > RIGHT_OFFSET) == (side == "R")] for side in HEMISPHERES}
+    return {side: voxels for side, voxels in sides.items() if len(voxels)}
 
 
 def mosaic(

@@ -161,9 +161,10 @@ def measure(
     """
     size = RIGHT_OFFSET + 100
     # Of the labelled voxels alone: counting takes eight bytes a voxel, and most of a head is background.
-    labelled = label_map > 0
-    voxels = np.bincount(label_map[labelled], minlength=size)
-    entropies = np.bincount(label_map[labelled], weights=entropy[labelled], minlength=size)
+    labelled = np.flatnonzero(label_map > 0)
+    found = label_map.ravel()[labelled]
+    voxels = np.bincount(found, minlength=size)
+    entropies = np.bincount(found, weights=entropy.ravel()[labelled], minlength=size)
     structures = []
     for hemisphere, label in bilateral(labels):
         count = int(voxels[label.index])

@@ -54,6 +54,7 @@ class Panel:
     pixels: np.ndarray
     lines: list[tuple[ET.Element, list[np.ndarray]]]
     caption: str
+    scale: float  # pixels a unit of the picture
 
     def filled(self, **wanted):
         """Mask of what the lines with these attributes enclose (even-odd)."""
@@ -85,7 +86,7 @@ def parse_panels(svg):
             if (float(place[1]), float(place[2])) == (x, y):
                 lines.append((path, [line / 10 * scale for line in parse_path(path.get("d"))]))
         caption = captions.get((round(x), round(y)), "")
-        panels.append(Panel(pixels, lines, caption))
+        panels.append(Panel(pixels, lines, caption, scale))
     return root, panels
 
 
@@ -149,8 +150,10 @@ def test_millimetres_are_right_in_both_directions():
     bars = [float(bar.get("width")) for bar in root.iter(SVG + "rect") if bar.get("class") == "scale-bar"]
     largest = max(range(len(panels)), key=lambda i: panels[i].filled().sum() if "mm" in panels[i].caption else 0)
     rows, columns = panels[largest].filled().nonzero()
-    assert np.ptp(columns) == pytest.approx(np.ptp(rows), rel=0.06)
-    assert np.ptp(columns) / bars[largest] == pytest.approx(3.0, rel=0.06)  # 30 mm against a bar of 10 mm
+    pixel_mm = 10 / (bars[largest] * panels[largest].scale)
+    # Voxels are 1.2 mm high, and the cut need not run through the middle of the ball.
+    assert np.ptp(columns) * pixel_mm == pytest.approx(30, abs=2)
+    assert np.ptp(rows) * pixel_mm == pytest.approx(30, abs=2)
 
 
 def test_sheets_of_one_voxel_are_drawn():
@@ -260,3 +263,14 @@ def test_brain_and_boxes_lie_where_they_are(rotation):
         assert min(dice(panel.filled(data_box=side), panel.pixels > 127) for panel in panels[1:3]) > 0.9
     other = [panels[0].filled(data_box="R"), panels[3].filled(data_box="L")]
     assert not any(mask.any() for mask in other)  # a sagittal cut shows its own box alone
+
+
+@pytest.mark.parametrize("voxel_mm", [0.4, 1.0])
+def test_pictures_have_two_pixels_a_voxel_and_no_more_than_units(voxel_mm):
+    grid = make_grid((voxel_mm,) * 3, extent_mm=(80, 80, 60))
+    label_map = make_label_map(grid)
+    _, panels = parse_panels(draw_segmentation(cut_mosaic(np.ones(grid.shape), label_map, grid), LABELS))
+    assert max(panel.scale for panel in panels) <= 1.02
+    for (plane, _), panel in zip(cut_mosaic(np.ones(grid.shape), label_map, grid).panels, panels, strict=True):
+        pixel_mm = plane.width_mm / panel.pixels.shape[1]
+        assert pixel_mm == pytest.approx(voxel_mm / 2, rel=0.02) or panel.scale == pytest.approx(1, rel=0.02)
