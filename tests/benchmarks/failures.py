@@ -209,7 +209,7 @@ def on_crops(brain: Brain, model: Model, left_out: set[str]) -> Iterator[Row]:
         side = segment_crop(aligned, scan.grid if size is None else isotropic_grid(scan.grid, size), model)
         found = join_sides([side], scan.grid, model.labels, DEFAULTS)
         quality = judge(found, [aligned], None, model.card)
-        yield from rows_of(name, copy, spoil, found, (quality, scan.findings))
+        yield from rows_of(name, copy, spoil, found, (quality, confirmed(scan.findings, quality)))
 
 
 def fitted(rows: list[Row]) -> dict[str, float]:
