@@ -35,6 +35,8 @@ MODELS = (
     "subfields_single_fast",
     "subfields_single_accurate",
     "subfields_bagging_sq",
+    "cobralab_single_fast",
+    "cobralab_bagging_sq",
     "single_fast",
     "bagging_accurate",
     "bagging_sq",
