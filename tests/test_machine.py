@@ -1,5 +1,6 @@
 """Cores, memory, instructions and builds, as other machines would show them."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from bids_hsf import machine
 from bids_hsf.errors import BidsHsfError
-from bids_hsf.machine import check_threads
+from bids_hsf.machine import check_threads, without_search_for_cycles
 
 V2_ROOT_GROUP = "0::/job/task\n"
 
@@ -192,3 +193,17 @@ def test_threads_that_the_system_does_not_start_are_named(monkeypatch: pytest.Mo
     with pytest.raises(BidsHsfError, match="starts no further process or thread"):
         check_threads(3)
     assert not any(thread.is_alive() for thread in started)
+
+
+def test_the_search_for_cycles_is_taken_up_again_whatever_happens() -> None:
+    with pytest.raises(ValueError, match="stop"), without_search_for_cycles():
+        assert not gc.isenabled()
+        raise ValueError("stop")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with without_search_for_cycles():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
