@@ -29,7 +29,7 @@ from bids_hsf.labels import Merge
 from bids_hsf.libraries import release_libraries
 from bids_hsf.localization.locate import locate, make_ready
 from bids_hsf.localization.locator import Locator
-from bids_hsf.machine import allowed_cores, release_memory
+from bids_hsf.machine import allowed_cores, release_memory, without_search_for_cycles
 from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.neighbours import Neighbours, in_order, linked_neighbours, order_of
@@ -250,6 +250,7 @@ def status(config: Config, terminal: Terminal) -> int:
     return SOME_FAILED if config.behaviour.require_complete and not all(part.is_complete for part in parts) else 0
 
 
+@without_search_for_cycles()
 def group(config: Config, terminal: Terminal) -> int:
     """Collect what there is of all scans, judge them by each other, and write it down; the raw data are not needed."""
     # A tenth of what a task of the participant level imports.

@@ -161,7 +161,7 @@ def _rows(path: Path, text: str, key: str) -> Iterator[Row]:
     """Rows by the names of their columns; spreadsheets part them by semicolons or commas, and end lines with more."""
     separator = separator_of(text)
     lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
-    if any("\n" in cell or "\r" in cell for cells in lines for cell in cells):
+    if '"' in text and any("\n" in cell or "\r" in cell for cells in lines for cell in cells):
         # No value has a line of its own: a quotation mark that is never closed would swallow all below it.
         lines = [line.split(separator) for line in text.splitlines()]
     names = [_name(cell, key) for cell in lines[0]] if lines else []

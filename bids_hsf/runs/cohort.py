@@ -21,7 +21,6 @@ from bids_hsf.bids.provenance import read_failure
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import BidsHsfError, NoInputError, NothingSelectedError
 from bids_hsf.hub.models import find_card
-from bids_hsf.machine import without_search_for_cycles
 from bids_hsf.runs import logs, overview
 from bids_hsf.runs.beginnings import is_at_work, read_beginning
 from bids_hsf.runs.config import Config
@@ -116,11 +115,10 @@ def collect(config: Config) -> Cohort:
     if asked.names_labels:
         asked.check([name for name in map(parse_stem, names.stems()) if name is not None])
     cohort = Cohort(GroupTable(), LongTable(), read_covariates(config.bids_dir))
-    with without_search_for_cycles():
-        told = _add_results(cohort, names, asked, config.output_dir)
-        for row in _others(names, told):
-            if asked.takes(row.participant_id, row.session_id, row.suffix):
-                cohort.append(row)
+    told = _add_results(cohort, names, asked, config.output_dir)
+    for row in _others(names, told):
+        if asked.takes(row.participant_id, row.session_id, row.suffix):
+            cohort.append(row)
     if not len(cohort.table):
         raise NothingSelectedError(f"No scan in {config.output_dir} matches", "Check labels and -m/--modalities.")
     return cohort
