@@ -5,7 +5,6 @@ and every affine maps voxel indices to RAS+ millimetres (what ANTs calls "LPI" o
 """
 
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import nibabel as nib
@@ -19,9 +18,6 @@ FloatArray = NDArray[np.floating]
 Matrix = NDArray[np.float64]  # affines, points, steps
 
 Pads = tuple[tuple[int, int], ...]
-
-MANY_CHANNELS = 4  # from so many on, places and weights are worth finding once for all
-SAMPLES_AT_ONCE = 1 << 18  # that are interpolated linearly: of all at once, each of eight sums would be a copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,9 +191,11 @@ def resample(data: FloatArray, source: Grid, target: Grid, order: int = 1, fill:
     if offset is None:
         # Processors differ in the last digits of such products, and then in those of what is interpolated.
         between = np.round(np.linalg.inv(source.affine) @ target.affine, 9)
-        resampled = _interpolate(channels, between, target.shape, antialias_sigmas(source, target), order, fill)
+        sigmas = antialias_sigmas(source, target)
+        fields = [_interpolate(channel, between, target.shape, sigmas, order, fill) for channel in channels]
     else:
-        resampled = np.stack([_copy_overlap(channel, offset, target.shape, fill) for channel in channels])
+        fields = [_copy_overlap(channel, offset, target.shape, fill) for channel in channels]
+    resampled = np.stack(fields)
     return resampled if data.ndim == 4 else resampled[0]
 
 
@@ -212,63 +210,34 @@ def antialias_sigmas(source: Grid, target: Grid) -> NDArray[np.float64]:
 
 
 def _interpolate(
-    channels: FloatArray,
+    channel: FloatArray,
     between: NDArray[np.float64],
     shape: tuple[int, int, int],
     sigmas: NDArray[np.float64],
     order: int,
     fill: float,
 ) -> NDArray[np.float32]:
-    """Sample channels (C, X, Y, Z) at the voxels of a grid of `shape`; `between` maps these to their indices."""
+    """Sample one channel at the voxels of a grid of `shape`; `between` maps them to its indices."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
     reach = apply_affine(between, corners)
     spare = np.ceil(4 * sigmas).astype(int) + 12  # spline poles and the Gaussian decay within it
-    start = np.clip(np.floor(reach.min(axis=0)).astype(int) - spare, 0, np.array(channels.shape[1:]) - 1)
-    stop = np.clip(np.ceil(reach.max(axis=0)).astype(int) + spare + 1, start + 1, channels.shape[1:])
-    part = channels[:, *(slice(a, b) for a, b in zip(start, stop, strict=True))].astype(np.float32)
+    start = np.clip(np.floor(reach.min(axis=0)).astype(int) - spare, 0, np.array(channel.shape) - 1)
+    stop = np.clip(np.ceil(reach.max(axis=0)).astype(int) + spare + 1, start + 1, channel.shape)
+    part = channel[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].astype(np.float32)
     if (sigmas > 0.2).any():
-        part = ndimage.gaussian_filter(part, (0, *sigmas), mode="nearest")
-    matrix, shift = between[:3, :3], between[:3, 3] - start
-    if order == 1 and len(part) >= MANY_CHANNELS:
-        return _linear(part, matrix, shift, shape, fill)
-    return np.stack(
-        [
-            ndimage.affine_transform(
-                channel, matrix, shift, output_shape=shape, order=order, mode="constant", cval=fill
-            )
-            for channel in part
-        ]
+        part = ndimage.gaussian_filter(part, sigmas, mode="nearest")
+    return np.asarray(
+        ndimage.affine_transform(
+            part,
+            between[:3, :3],
+            between[:3, 3] - start,
+            output_shape=shape,
+            order=order,
+            mode="constant",
+            cval=fill,
+        ),
+        dtype=np.float32,
     )
-
-
-def _linear(
-    channels: NDArray[np.float32],
-    matrix: NDArray[np.float64],
-    shift: NDArray[np.float64],
-    shape: tuple[int, int, int],
-    fill: float,
-) -> NDArray[np.float32]:
-    """Interpolate channels (C, X, Y, Z) linearly; SciPy would find the places and weights of each channel anew."""
-    sizes = np.array(channels.shape[1:])[:, None]
-    steps = np.array([channels[0, 0].size, channels.shape[3], 1])[:, None]
-    rows = np.ascontiguousarray(channels.reshape(len(channels), -1).T)
-    sampled = np.empty((len(channels), *shape), dtype=np.float32)
-    slab = max(1, SAMPLES_AT_ONCE // (len(channels) * shape[1] * shape[2]))
-    for first in range(0, shape[0], slab):
-        last = min(first + slab, shape[0])
-        voxels = np.mgrid[first:last, : shape[1], : shape[2]].reshape(3, -1)
-        places = matrix @ voxels + shift[:, None]
-        below = np.clip(np.floor(places), 0, np.maximum(sizes - 2, 0)).astype(np.intp)
-        above, rows_below = (places - below).astype(np.float32), (below * steps).sum(axis=0)
-        total = np.zeros((voxels.shape[1], len(channels)), dtype=np.float32)
-        for corner in product((0, 1), repeat=3):
-            x, y, z = (share if far else 1 - share for share, far in zip(above, corner, strict=True))
-            row = rows_below + int(np.dot(corner, steps[:, 0]))
-            # Beyond the last voxel there is nothing to take: the weight is zero there.
-            total += rows.take(row, axis=0, mode="clip") * (x * y * z)[:, None]
-        total[((places < 0) | (places > sizes - 1)).any(axis=0)] = fill
-        sampled[:, first:last] = total.T.reshape(len(channels), last - first, *shape[1:])
-    return sampled
 
 
 def _copy_overlap(

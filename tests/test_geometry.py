@@ -129,17 +129,3 @@ def test_padding_comes_off_again(shape: tuple[int, int, int], multiple: int, n_c
     padded, pads = pad_to_shape(data, tuple(next_multiple(n, multiple) for n in shape))
     assert all(n % multiple == 0 for n in padded.shape[1:])
     np.testing.assert_array_equal(unpad(padded, pads), data)
-
-
-@pytest.mark.parametrize("shape", [(9, 8, 7), (1, 8, 7), (2, 2, 2)])
-def test_many_channels_are_interpolated_as_one_is(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bids_hsf.geometry.SAMPLES_AT_ONCE", 1000)  # in several slabs
-    source = Grid(shape, oblique_affine(25, (0.7, 1.0, 1.3)))
-    target = Grid((11, 10, 12), source.affine @ nib.affines.from_matvec(np.diag([0.7, -0.8, 0.6]), [0, 6.5, 0]))
-    data = np.random.default_rng(0).normal(size=(6, *shape)).astype(np.float32)
-    together = resample(data, source, target, fill=-2.0)
-    alone = np.stack([resample(channel, source, target, fill=-2.0) for channel in data])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
-    outside = together == -2.0
-    assert outside.any()
-    assert not outside.all()

@@ -85,22 +85,17 @@ class Votes:
         Parameters
         ----------
         resample : callable
-            Linear, zero outside; takes and returns (C, X, Y, Z) float32. Such as
+            Linear, zero outside; takes and returns (C, X, Y, Z) or (X, Y, Z) float32. Such as
             ``lambda sums: geometry.resample(sums, crop_grid, box_grid)``.
         """
-        fields = [self.probability_sum, self.vote_counts, self.entropy_sum[None], self.seen[None]]
-        if self.still_sum is not None:
-            fields.append(self.still_sum)
-        ends = np.cumsum([len(field) for field in fields])[:-1]
-        # All at once: where voxels lie on the other grid is found once.
-        probabilities, counts, entropies, seen, *still = np.split(resample(np.concatenate(fields)), ends)
-        return replace(
-            self,
-            probability_sum=probabilities,
-            vote_counts=counts,
-            entropy_sum=entropies[0],
-            seen=seen[0],
-            still_sum=still[0] if still else None,
+        return Votes(
+            resample(self.probability_sum),
+            resample(self.vote_counts),
+            resample(self.entropy_sum),
+            resample(self.seen),
+            self.pass_volumes,
+            self.pass_looks,
+            None if self.still_sum is None else resample(self.still_sum),
         )
 
     def __add__(self, other: "Votes") -> "Votes":
