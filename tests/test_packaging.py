@@ -62,6 +62,16 @@ def test_locked_versions_are_those_of_the_constraints():
     }
 
 
+def test_groups_bring_no_second_build_of_onnx_runtime():
+    """Two builds in one environment overwrite each other: a group has to ask for that of the package."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    wanted = {each for each in project["project"]["dependencies"] if each.startswith("onnxruntime")}
+    groups = [*project["dependency-groups"].values(), *project["project"]["optional-dependencies"].values()]
+    for group in groups:
+        builds = {each for each in group if each.startswith("onnxruntime")}
+        assert builds in (set(), wanted)
+
+
 def test_descriptor_and_bundles_have_the_version_of_the_package():
     assert DESCRIPTOR["tool-version"] == __version__
     assert DESCRIPTOR["container-image"]["image"].endswith(f":{__version__}")
