@@ -15,8 +15,9 @@ where there is one, else through itself, the slab's contrast being inverted. "an
 templates lack.
 
 A row says in how many cases every voxel of the reference lies in the box (`holds`), how large the box is against the
-reference's own bounding box on the same grid (median, largest), how far apart the middles lie, the quality figure
-(lowest, median), how many cases were flagged, how many failures were not (`miss`), and the seconds of processor time.
+reference's own bounding box on the same grid (median, largest), how far apart the middles lie (`error`), how far copies
+of one brain have theirs from the mean of all copies (`spread`, median), the quality figure (lowest, median), how many
+cases were flagged, how many failures were not (`miss`), and the seconds of processor time.
 
 With --calibrate, right answers are displaced on purpose, and the quality figure is shown by the error that is left
 (0 where the app would refuse to answer).
@@ -29,6 +30,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -92,6 +94,8 @@ class Disturbed:
     grid: Grid
     hippocampi: dict[str, NDArray]
     header: bool
+    at_rest: dict[str, NDArray]
+    """Where the same voxel centres lay before."""
     guide: "Disturbed | None" = None
 
 
@@ -239,10 +243,12 @@ def disturb(brain: Brain, recipe: Recipe, stripped: bool, rng: np.random.Generat
         image = image * np.exp(recipe.shading * shading / np.abs(shading).max())
     if recipe.noise:
         image = np.abs(image + recipe.noise * np.percentile(brain.data, 98) * rng.standard_normal(image.shape))
-    return stored(image, target, hippocampi, recipe)
+    return stored(image, target, hippocampi, recipe, brain.hippocampi)
 
 
-def stored(image: NDArray, grid: Grid, hippocampi: dict[str, NDArray], recipe: Recipe) -> Disturbed:
+def stored(
+    image: NDArray, grid: Grid, hippocampi: dict[str, NDArray], recipe: Recipe, at_rest: dict[str, NDArray]
+) -> Disturbed:
     """Write in another order, drop the header, read as the app does."""
     wanted = nib.orientations.axcodes2ornt(recipe.orientation)
     change = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), wanted)
@@ -254,10 +260,11 @@ def stored(image: NDArray, grid: Grid, hippocampi: dict[str, NDArray], recipe: R
         sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)) * [np.sign(np.linalg.det(affine[:3, :3])), 1, 1]
         affine = np.diag([*sizes, 1.0])
     canonical, seen = to_canonical(data.astype(np.float32), affine)
-    return Disturbed(canonical, seen, {side: apply_affine(affine, v) for side, v in voxels.items()}, recipe.header)
+    found = {side: apply_affine(affine, v) for side, v in voxels.items()}
+    return Disturbed(canonical, seen, found, recipe.header, at_rest)
 
 
-def judge(case: Disturbed, margin_mm: float | None) -> dict[str, float | bool]:
+def judge(case: Disturbed, margin_mm: float | None) -> dict[str, Any]:
     """Locate and compare with the reference."""
     start = time.process_time()
     try:
@@ -268,6 +275,7 @@ def judge(case: Disturbed, margin_mm: float | None) -> dict[str, float | bool]:
             "holds": False,
             "ratio": np.nan,
             "error_mm": np.nan,
+            "offsets_mm": np.full((2, 3), np.nan).tolist(),
             "quality": 0.0,
             "flagged": True,
             "seconds": seconds,
@@ -287,6 +295,7 @@ def judge(case: Disturbed, margin_mm: float | None) -> dict[str, float | bool]:
         "holds": holds,
         "ratio": float(np.nanmax(ratios)) if len(ratios) > 1 else np.nan,
         "error_mm": error_mm(location, case),
+        "offsets_mm": offsets_mm(location, case).tolist(),
         "quality": location.quality,
         "flagged": location.doubtful,
         "seconds": seconds,
@@ -311,6 +320,25 @@ def error_mm(location: Location, case: Disturbed) -> float:
         float(np.linalg.norm(hippocampus_points(location, side).mean(axis=0) - points.mean(axis=0)))
         for side, points in case.hippocampi.items()
     )
+
+
+def offsets_mm(location: Location, case: Disturbed) -> NDArray:
+    """From the reference's middles to those that were found, (2, 3), carried back to the brain at rest."""
+    rows = []
+    for side, points in case.hippocampi.items():
+        middle, before = points.mean(axis=0), case.at_rest[side]
+        back = np.linalg.lstsq(points - middle, before - before.mean(axis=0), rcond=None)[0]
+        rows.append((hippocampus_points(location, side).mean(axis=0) - middle) @ back)
+    return np.array(rows)
+
+
+def spread_mm(results: list[dict]) -> float:
+    """Median distance of what was found in copies of one brain from their mean."""
+    distances = [np.nan]
+    for brain in {result["brain"] for result in results}:
+        offsets = np.array([result["offsets_mm"] for result in results if result["brain"] == brain])
+        distances += np.linalg.norm(offsets - np.nanmean(offsets, axis=0), axis=-1).ravel().tolist()
+    return float(np.nanmedian(distances))
 
 
 def draw_cases(brains: list[Brain], per_kind: int, seed: int, kinds: list[str]) -> Iterator[tuple[str, str, Disturbed]]:
@@ -372,7 +400,7 @@ def row(name: str, results: list[dict]) -> str:
     unnoticed = int(((values("holds") == 0) & (values("flagged") == 0)).sum())
     return (
         f"{name:<16} {len(results):4d} {values('holds').mean():7.1%} {ratio} "
-        f"{np.nanmedian(values('error_mm')):6.1f} {values('quality').min():6.2f} "
+        f"{np.nanmedian(values('error_mm')):6.1f} {spread_mm(results):7.2f} {values('quality').min():6.2f} "
         f"{np.median(values('quality')):6.2f} {int(values('flagged').sum()):5d} {unnoticed:5d} "
         f"{np.median(values('seconds')):6.2f} {values('seconds').max():6.2f}"
     )
@@ -409,7 +437,7 @@ def main() -> None:
         cases = draw_cases(brains, args.per_kind, args.seed, args.kinds)
         print_calibration([pair for _, _, case in cases for pair in calibrate(case, rng)])
         return
-    print(f"{'kind':<16}    n   holds  ratio    max  error  q min  q med flags  miss   s med  s max")
+    print(f"{'kind':<16}    n   holds  ratio    max  error  spread  q min  q med flags  miss   s med  s max")
     results: list[dict] = []
     for kind in args.kinds:
         found = [
