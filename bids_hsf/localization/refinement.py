@@ -36,7 +36,8 @@ class RefinementSettings:
     n_bins : int
         Of the joint histogram, an axis.
     sampled_share : float or None
-        Of the voxels within the mask, on a regular lattice; None for all.
+        Of the voxels within the mask, each moved at random by a part of its size, so that the two images' voxels do not
+        coincide; None for all, where they are.
     sampling_seed : int
         A fixed one makes the answer repeatable.
     ceiling_percentile : float
@@ -57,7 +58,11 @@ class RefinementSettings:
     gradient_images: bool = True
 
 
-AFFINE_REFINEMENT = RefinementSettings(first_step_mm=2.0, last_step_mm=0.05, max_iterations=30)
+# Copies of a head that were turned and resampled are found closer to one place by a quarter of the points, with steps
+# that shrink less at a turn, than by all points with steps that shrink sooner; and in half the time.
+AFFINE_REFINEMENT = RefinementSettings(
+    first_step_mm=2.0, last_step_mm=0.05, max_iterations=40, relaxation=0.75, sampled_share=0.25
+)
 RIGID_REFINEMENT = RefinementSettings(first_step_mm=1.0, last_step_mm=0.01, max_iterations=80, sampled_share=1 / 16)
 
 

@@ -32,7 +32,7 @@ def test_native_crop_is_a_part_of_the_scan() -> None:
     crop, box = crop_grid(location, grid, "R", None), native_box(location, grid, "R")
     assert crop.shape == tuple(b - a for a, b in zip(box.start, box.stop, strict=True))
     np.testing.assert_allclose(grid.to_voxels(crop.to_mm(np.zeros((1, 3))))[0], box.start, atol=1e-9)
-    wider = native_box(location, grid, "R", 7.0)
+    wider = native_box(location, grid, "R", default_margin_mm(location) + 3.0)
     assert np.subtract(box.start, wider.start).tolist() == [3, 3, 3]
     assert np.subtract(wider.stop, box.stop).tolist() == [3, 3, 3]
 
