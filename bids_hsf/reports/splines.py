@@ -10,7 +10,7 @@ from scipy import ndimage
 from bids_hsf.geometry import Grid, antialias_sigmas, box_around, resample
 
 ORDER = 3
-REACH = 12  # voxels within which a spline forgets its surroundings
+REACH = 8  # voxels within which a spline forgets its surroundings, but for less than a grey value
 MAX_VOXELS = 4_000_000  # of 8 bytes; of more, each cut fits its own surroundings
 SMOOTHED = 0.2  # voxels: where a cut is so much coarser than the scan, this is smoothed first
 

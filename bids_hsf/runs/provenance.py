@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,19 @@ def package_versions(sampling: str | None) -> dict[str, str]:
     """Versions of the packages that the numbers depend on, with views sampled like this, or without any."""
     versions = {}
     for name in (*PACKAGES, *(TORCHIO if sampling == "random" else ()), *RUNTIMES):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        version = _version(name)
+        if version is not None:
+            versions[name] = version
     return versions
+
+
+@cache
+def _version(package: str) -> str | None:
+    """Version of a package, or None where it is not installed: each scan asks, and the environment is searched."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def peak_memory_mb() -> int:
