@@ -15,12 +15,16 @@ cannot stand for it: networks are as sure of a hippocampus in fluid (0.90 to 0.9
 
 import argparse
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
 from example_data import BIDS_DIR
 from numpy.typing import NDArray
 from scipy import ndimage
