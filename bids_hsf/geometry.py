@@ -220,7 +220,8 @@ def _interpolate(
     """Sample one channel at the voxels of a grid of `shape`; `between` maps them to its indices."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
     reach = apply_affine(between, corners)
-    spare = np.ceil(4 * sigmas).astype(int) + 12  # spline poles and the Gaussian decay within it
+    # Within it the Gaussian decays, and the poles of a spline, which a linear one has not.
+    spare = np.ceil(4 * sigmas).astype(int) + (12 if order > 1 else 1)
     start = np.clip(np.floor(reach.min(axis=0)).astype(int) - spare, 0, np.array(channel.shape) - 1)
     stop = np.clip(np.ceil(reach.max(axis=0)).astype(int) + spare + 1, start + 1, channel.shape)
     part = channel[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].astype(np.float32)

@@ -27,7 +27,7 @@ VOXEL_SIZE_RANGE_MM = (0.05, 20.0)
 
 MIN_AXIS_VOXELS = 8
 MAX_BAD_SHARE = 0.98  # of NaN and infinite voxels: a brain fills at least as much of its own box
-SLICES_AT_ONCE = 8
+PLANES_AT_ONCE = 8
 AGAIN = "Copy, fetch or convert it again."
 LARGE_VOXELS = 1 << 26  # of these, memory is set aside only once all have been seen
 SURROUNDED = 0.5  # a bad voxel is a hole in tissue where at least so many of those around it are sound
@@ -257,13 +257,17 @@ def _read_voxels(image: nib.Nifti1Image, path: Path) -> tuple[NDArray[np.float32
 def _for_canonical_order(image: nib.Nifti1Image) -> NDArray[np.float32]:
     """Voxels (X, Y, Z) in storage order that lie in memory as RAS+ has them: turned to it they are copied no more."""
     proxy = image.dataobj
-    stored = proxy.get_unscaled().reshape(image.shape[:3], order="F")
-    data = empty_for_canonical(stored.shape, np.asarray(image.affine, dtype=float))
-    # Scaled a few slices at a time, by nibabel as ever: all at once takes as much again, or twice.
-    for first in range(0, stored.shape[2], SLICES_AT_ONCE):
-        part = stored[..., first : first + SLICES_AT_ONCE]
-        again = ArrayProxy(io.BytesIO(part.tobytes("F")), (part.shape, part.dtype, 0, proxy.slope, proxy.inter))
-        data[..., first : first + SLICES_AT_ONCE] = np.asarray(again, dtype=np.float32)
+    data = empty_for_canonical(image.shape[:3], np.asarray(image.affine, dtype=float))
+    # From plane to plane of what is read into: turned as stored, in few bytes, voxels take half the time.
+    order = np.argsort(np.abs(data.strides))[::-1]
+    stored = proxy.get_unscaled().reshape(image.shape[:3], order="F").transpose(order)
+    turned = data.transpose(order)
+    # Scaled a few planes at a time, by nibabel as ever: all at once takes as much memory again, or twice.
+    for first in range(0, len(stored), PLANES_AT_ONCE):
+        part = stored[first : first + PLANES_AT_ONCE]
+        spec = (part.shape, part.dtype, 0, proxy.slope, proxy.inter)
+        again = ArrayProxy(io.BytesIO(part.tobytes()), spec, order="C")
+        turned[first : first + PLANES_AT_ONCE] = np.asarray(again, dtype=np.float32)
     return data
 
 

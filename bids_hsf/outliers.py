@@ -21,7 +21,7 @@ BLACK = 0.25  # of a fill, below the 10th percentile: about where air lies
 # A value that so many voxels share is no measurement, if a gap parts it from all others.
 FILL_SHARE = 0.01
 FURTHEST = float(np.finfo(np.float32).max)  # that a voxel can hold
-SAMPLES = 400_000  # voxels that are looked at: percentiles need no more
+SAMPLES = 100_000  # voxels that are looked at: percentiles need no more
 # Of a brain in much air the percentiles above are those of the air. What lies beyond is no outlier if there is more of
 # it than that (a newborn's brain is 1 to 3 % of a large field of view), if it hangs together, and if it is motley.
 BODY_SHARE = 0.005

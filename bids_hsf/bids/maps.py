@@ -1,7 +1,7 @@
 """Label maps and soft maps, on a scan's own grid."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,19 @@ def write_image(
     image.header.write_to(beginning)
     # Slice by slice, the first axis fastest: a whole copy would be the most memory that a scan takes.
     slices = data.reshape(*data.shape[:2], -1, order="F").T
-    parts = (_stored(part, decimals) for part in slices)
+    parts = _stored(slices, decimals)
     with replacing(path) as temporary, temporary.open("wb") as stream:
         stream.writelines(gzipped(chain([beginning.getvalue()], parts)))
 
 
-def _stored(part: NDArray[Any], decimals: int | None) -> bytes:
-    """Bytes of a slice, rounded if there is anything in it: most are empty."""
-    part = np.ascontiguousarray(part)
-    return (np.round(part, decimals) if decimals is not None and part.any() else part).tobytes()
+def _stored(slices: NDArray[Any], decimals: int | None) -> Iterator[bytes]:
+    """Bytes of slices (Z, Y, X), rounded; most are empty, and these are not collected from all over the map."""
+    empty = bytes(slices[0].nbytes)
+    for part, is_filled in zip(slices, np.asarray(slices.any(axis=(1, 2))), strict=True):
+        if not is_filled:
+            yield empty
+        else:
+            yield (part if decimals is None else np.round(part, decimals)).tobytes()
 
 
 def _usable_qform(like: nib.Nifti1Image) -> tuple[NDArray[np.float64], int]:

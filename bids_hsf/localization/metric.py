@@ -16,6 +16,9 @@ BATCH = 8
 # OpenBLAS multiplies matrices of up to 2^18 products alone; its threads would cost more than they save.
 PRODUCT = 2**18 // (9 * BATCH)
 
+# The whole numbers up to here are float32, each of them.
+EXACT = 2**24
+
 # With fewer of the template's gradients in view their mean says nothing.
 MIN_GRADIENTS = 50
 
@@ -78,15 +81,20 @@ class MutualInformation:
         indices = np.concatenate([rows @ part for part in self._parts], axis=1).reshape(len(matrices), 3, -1)
         indices += to_voxels[:, :3, 3:]
         indices += np.float32(1.5)
-        nearest = indices.astype(np.int32)
-        flat = np.zeros((len(matrices), len(self.points)), dtype=np.int32)
-        for axis, length in enumerate(self.binned[0].observed.shape):
-            flat *= length
-            flat += np.clip(nearest[:, axis], 0, length - 1)
-        return np.asarray(sum(_information(binned, flat) for binned in self.binned))
+        shape = np.array(self.binned[0].observed.shape, dtype=np.float32)
+        np.floor(np.clip(indices, 0, shape[:, None] - 1, out=indices), out=indices)
+        # Places are counted in floats, which takes less time than in integers; in wider ones where there are so many.
+        indices = indices.astype(np.float64 if self.binned[0].observed.size > EXACT else np.float32, copy=False)
+        flat, y, z = np.moveaxis(indices, 1, 0)
+        flat *= shape[1]
+        flat += y
+        flat *= shape[2]
+        flat += z
+        places = flat.astype(np.intp)
+        return np.asarray(sum(_information(binned, places) for binned in self.binned))
 
 
-def _information(binned: BinnedIntensities, flat: NDArray[np.int32]) -> Matrix:
+def _information(binned: BinnedIntensities, flat: NDArray[np.intp]) -> Matrix:
     """Mutual information times the share in view, for each row of voxel indices (B, N)."""
     n_bins = binned.n_bins
     # All indices are within: "clip" only spares take's check of each, and a copy.

@@ -1,9 +1,12 @@
 """Mutual information and the normalised gradient field, on phantoms whose answers are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from blobs import CENTER, blob, metric_of, moved
 
+from bids_hsf.geometry import Grid
 from bids_hsf.localization.intensities import Intensities, gradients_at
 from bids_hsf.localization.metric import foreground_edges, normalised_gradient_field, quantile_edges
 from bids_hsf.localization.search import turned
@@ -29,6 +32,20 @@ def test_points_out_of_view_lower_the_score() -> None:
     away = np.eye(4)
     away[0, 3] = 1000.0
     assert metric.scores(away[None])[0] == 0
+
+
+def test_score_is_that_of_the_nearest_voxels_however_many_there_are() -> None:
+    template = blob()
+    metric = metric_of(template, template)
+    binned = metric.binned[0]
+    # Of 3e7 voxels in all: the last of them have numbers that float32 does not tell apart.
+    observed = np.full((300, 310, 320), binned.n_bins, dtype=np.int16)
+    observed[-50:, -50:, -50:] = binned.observed
+    far = template.grid.affine.copy()
+    far[:3, 3] -= far[:3, :3] @ (np.array(observed.shape) - 50)
+    wide = replace(metric, binned=(replace(binned, observed=observed),), grid=Grid((298, 308, 318), far))
+    step = turned(np.eye(4)[None], CENTER, np.array([[9.0, 4.0, -7.0, 8.0, 0.0, 3.0, 0.05]]))
+    assert wide.scores(step)[0] == metric.scores(step)[0]
 
 
 def test_edges_are_alike_whatever_contrast_and_pose() -> None:
