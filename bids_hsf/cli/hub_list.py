@@ -77,6 +77,7 @@ def _row(card: "ModelCard", reasons: Mapping[str, str]) -> dict[str, Any]:
     from bids_hsf.hub.models import is_packaged, member_path
     from bids_hsf.machine import allowed_cores
     from bids_hsf.runs import estimates
+    from bids_hsf.runs.pace import slowness
 
     paths = [member_path(member, card) for member in card.members]
     here = [path.is_file() for path in paths]
@@ -85,7 +86,7 @@ def _row(card: "ModelCard", reasons: Mapping[str, str]) -> dict[str, Any]:
         for path, there, member in zip(paths, here, card.members, strict=True)
     ]
     state = "yes" if all(here) else "no" if not any(here) else f"{sum(here)}/{len(here)}"
-    seconds = estimates.seconds(USUAL_SCAN_VOXELS, card, card.n_augmentations, allowed_cores())
+    seconds = slowness() * estimates.seconds(USUAL_SCAN_VOXELS, card, card.n_augmentations, allowed_cores())
     marks = {"default": card.name == DEFAULT_MODEL, "recommended": card.name in reasons}
     return {
         "model": card.name,

@@ -16,6 +16,7 @@ from bids_hsf.networks.device import candidates
 from bids_hsf.networks.memory import HSF_FILE_BYTES, USUAL_CROP_VOXELS, NetworkMemory, peak_bytes
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.jobs import Job
+from bids_hsf.runs.pace import slowness
 from bids_hsf.runs.planning import options_of
 
 # Headers that are read before a run: those of ten thousand scans would take minutes.
@@ -23,14 +24,17 @@ SAMPLED_SCANS = 20
 SAMPLED_RECORDS = 500  # of what finished scans took
 USUAL_VOXELS = 8_000_000  # a head of 1 mm
 FLOP_PER_VOXEL_AND_WEIGHT_BYTE = 0.018
-# Processor seconds beside the networks, of a head of 1 mm: localization, files, figures, the report.
-SECONDS_BESIDE_THE_NETWORK = 1.5
-SECONDS_A_RANDOM_VIEW = 0.04  # to draw one of a hippocampus, and to carry its votes back
+# Processor seconds beside the networks, of a head of 1 mm: localization, files, figures, the report; and for each label
+# that it is carried, measured and drawn. All seconds are those of a machine whose `pace.slowness` is 1.
+SECONDS_BESIDE_THE_NETWORK = 1.2
+SECONDS_A_LABEL = 0.22
+SECONDS_A_RANDOM_VIEW = 0.03  # to draw one of a hippocampus, and to carry its votes back
 # What networks of this kind get out of one core with AVX2 or more, or of a whole graphics processor.
-FLOP_PER_SECOND = {"cpu": 140e9, "openvino": 250e9}
+FLOP_PER_SECOND = {"cpu": 130e9, "openvino": 250e9}
 FLOP_PER_SECOND_ON_GPU = 5e12
-# A weight of an int8 network takes a byte instead of four; its passes on a CPU with VNNI are 1.2 to 2 times as fast.
-INT8_WEIGHTS, INT8_GAIN = 4, 1.5
+# A weight of an int8 network takes a byte instead of four; how many times as fast its passes are with VNNI or AMX.
+INT8_WEIGHTS = 4
+INT8_GAIN = {"cpu": 1.2, "openvino": 2.0}
 
 
 def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int, probabilities: bool = False) -> int:
@@ -48,7 +52,7 @@ def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int, probabilitie
 def seconds(
     n_voxels: int, card: ModelCard, n_augmentations: int, n_threads: int, voxel_mm3: float = 1.0, device: str = "cpu"
 ) -> float:
-    """Seconds of one scan, both hippocampi, once the networks are open.
+    """Seconds of one scan, both hippocampi, once the networks are open, on the machine that they were measured on.
 
     Parameters
     ----------
@@ -65,11 +69,11 @@ def seconds(
     flop = flop_of(card, n_augmentations, voxel_mm3)
     rate = FLOP_PER_SECOND.get(device)
     if rate is not None and card.precision == "int8":
-        rate *= INT8_GAIN
+        rate *= INT8_GAIN[device]
     network = flop / FLOP_PER_SECOND_ON_GPU if rate is None else flop / (rate * n_threads)
     n_random = 0 if card.recipe.mirrors_alone else n_augmentations
     size = max(1.0, n_voxels / USUAL_VOXELS)
-    beside = SECONDS_BESIDE_THE_NETWORK * math.sqrt(size)
+    beside = (SECONDS_BESIDE_THE_NETWORK + SECONDS_A_LABEL * len(card.labels)) * math.sqrt(size)
     return beside + network + 2 * n_random * SECONDS_A_RANDOM_VIEW / n_threads
 
 
@@ -91,13 +95,13 @@ def usual_device(request: str) -> str:
 def mean_seconds(
     kinds: Iterable[tuple[int, float]], card: ModelCard, n_augmentations: int, n_threads: int, device: str
 ) -> float:
-    """Mean of the seconds of scans, told by the number of their voxels and the volume of one in mm3."""
+    """Mean of the seconds that scans take on this machine, told by the number of their voxels and their mm3."""
     counts = Counter(kinds) or Counter([(USUAL_VOXELS, 1.0)])  # most scans of a dataset are alike
     total = sum(
         count * seconds(n_voxels, card, n_augmentations, n_threads, voxel_mm3, device)
         for (n_voxels, voxel_mm3), count in counts.items()
     )
-    return total / counts.total()
+    return slowness() * total / counts.total()
 
 
 def seconds_so_far(provenances: Sequence[Path]) -> float | None:

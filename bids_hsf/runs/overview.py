@@ -203,7 +203,7 @@ def _costs(rows: Sequence[Row], sampled: Sequence[Row], plan: Plan, config: Conf
     device = estimates.usual_device(config.resources.device)
     kinds = [(row.header.n_voxels, row.header.voxel_mm3) for row in sampled if row.todo and row.header is not None]
     seconds = measured or estimates.mean_seconds(kinds, plan.card, n_augmentations, n_threads, device)
-    source = "as the scans that are done" if measured else f"a rough guess, for {device} as here"
+    source = "as the scans that are done" if measured else f"a rough guess, for {device} at the pace of this machine"
     return [
         f"Time: about {estimates.readable(seconds)} a scan, "
         f"{estimates.readable(seconds * len(todo) / n_processes)} in all ({source}), "

@@ -26,6 +26,7 @@ from measuring import make_dataset, table, watch, write_rows
 
 from bids_hsf.hub.models import find_card
 from bids_hsf.runs import estimates
+from bids_hsf.runs.pace import slowness
 from bids_hsf.segmentation.model import Options
 
 REPOSITORY = Path(__file__).parents[2]
@@ -100,7 +101,10 @@ class Trial:
         header = nib.load(self.scan).header
         n_voxels = math.prod(int(n) for n in header.get_data_shape()[:3])
         volume = math.prod(float(mm) for mm in header.get_zooms()[:3])
-        return estimates.seconds(n_voxels, find_card(self.model), self.n_augmentations, 1, volume, self.device)
+        # The pace of a shared machine changes from minute to minute.
+        slowness.cache_clear()
+        kinds, card = [(n_voxels, volume)], find_card(self.model)
+        return estimates.mean_seconds(kinds, card, self.n_augmentations, 1, self.device)
 
 
 def main() -> None:
@@ -121,7 +125,9 @@ def main() -> None:
         if what in seen:
             continue
         seen.add(what)
-        measured, estimate = trial.measured(arguments.scans), trial.estimated()
+        before = trial.estimated()
+        measured = trial.measured(arguments.scans)
+        estimate = (before + trial.estimated()) / 2
         rows.append(
             {
                 "model": trial.model,
