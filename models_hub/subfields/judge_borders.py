@@ -108,6 +108,11 @@ def own_axes(hippocampus: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([along, middle, up * np.sign(up[2])])
 
 
+def distance_to(hippocampus: np.ndarray) -> np.ndarray:
+    """Signed distance in mm to the outline of a mask (x, y, z) at POOL_MM, without the steps of its voxels."""
+    return ndimage.gaussian_filter(signed_distance(hippocampus, POOL_MM, clip_mm=8.0), 0.7)
+
+
 def measured(found: np.ndarray) -> np.ndarray:
     """Measures (x, y, z, 10) of voxels by what networks gave: probabilities (7, x, y, z) at POOL_MM.
 
@@ -117,7 +122,7 @@ def measured(found: np.ndarray) -> np.ndarray:
     """
     outline = found[0] < 0.5
     axes = own_axes(outline, found.argmax(0))
-    distance = ndimage.gaussian_filter(signed_distance(outline, POOL_MM, clip_mm=8.0), 0.7)
+    distance = distance_to(outline)
     # Blurred, or it would be the direction of the grid's steps.
     outwards = -np.stack(np.gradient(ndimage.gaussian_filter(distance, 2.0)), axis=-1)
     outwards /= np.maximum(np.linalg.norm(outwards, axis=-1, keepdims=True), 1e-3)
@@ -224,7 +229,7 @@ class Longaxis:
 
 def evenly(hippocampus: np.ndarray, n_voxels: float) -> np.ndarray:
     """Grow or cut a hippocampus at POOL_MM evenly to a number of voxels."""
-    distance = ndimage.gaussian_filter(signed_distance(hippocampus, POOL_MM, clip_mm=8.0), 0.7)
+    distance = distance_to(hippocampus)
     return distance > level_for_volume(distance, POOL_MM, n_voxels * POOL_MM**3)
 
 
