@@ -16,7 +16,7 @@ BATCH = 8
 # OpenBLAS multiplies matrices of up to 2^18 products alone; its threads would cost more than they save.
 PRODUCT = 2**18 // (9 * BATCH)
 
-# The whole numbers up to here are float32, each of them.
+# float32 holds every whole number up to here.
 EXACT = 2**24
 
 # With fewer of the template's gradients in view their mean says nothing.
