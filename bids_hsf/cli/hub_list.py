@@ -11,7 +11,6 @@ from bids_hsf.text_table import text_table
 if TYPE_CHECKING:
     from bids_hsf.hub.cards import ModelCard
 
-USUAL_SCAN_VOXELS = 8_000_000  # 1 mm
 SPARSE_DEFAULT_MODEL = "bagging_sq"  # the default's labels and contrasts, int8
 UNMEASURED = "not measured here"
 
@@ -77,7 +76,6 @@ def _row(card: "ModelCard", reasons: Mapping[str, str]) -> dict[str, Any]:
     from bids_hsf.hub.models import is_packaged, member_path
     from bids_hsf.machine import allowed_cores
     from bids_hsf.runs import estimates
-    from bids_hsf.runs.pace import slowness
 
     paths = [member_path(member, card) for member in card.members]
     here = [path.is_file() for path in paths]
@@ -86,7 +84,7 @@ def _row(card: "ModelCard", reasons: Mapping[str, str]) -> dict[str, Any]:
         for path, there, member in zip(paths, here, card.members, strict=True)
     ]
     state = "yes" if all(here) else "no" if not any(here) else f"{sum(here)}/{len(here)}"
-    seconds = slowness() * estimates.seconds(USUAL_SCAN_VOXELS, card, card.n_augmentations, allowed_cores())
+    seconds = estimates.mean_seconds([], card, card.n_augmentations, allowed_cores(), "cpu")
     marks = {"default": card.name == DEFAULT_MODEL, "recommended": card.name in reasons}
     return {
         "model": card.name,

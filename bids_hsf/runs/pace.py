@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-# Processor seconds of `_work` where the seconds of `estimates` hold.
+# What `_seconds_of_work` gives where the seconds of `estimates` hold.
 USUAL_SECONDS = 0.025
 TRIALS = 5
 SIDE = 96  # voxels of a cube that does not fit the caches

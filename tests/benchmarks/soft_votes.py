@@ -30,7 +30,7 @@ from bids_hsf.segmentation.hippocampi import Crop
 from bids_hsf.segmentation.model import open_ensemble
 from bids_hsf.segmentation.sampling import Look
 from bids_hsf.segmentation.transforms import WRITTEN_OUT
-from bids_hsf.segmentation.votes import Field, Predictor
+from bids_hsf.segmentation.votes import Field, Predictor, _with_background
 
 POWERS = (None, 1.0, 1.5, 2.0)
 PLAIN_WEIGHTS = (1.0, 0.4)
@@ -49,8 +49,7 @@ def passes(crop: Crop, network: Predictor, looks: Iterator[Look]) -> Iterator[Fi
             continue
         warp = place(sample, image.shape, crop.grid.voxel_sizes, WRITTEN_OUT)
         structures = warp.invert(network(warp.apply(image))[1:], slice(None))
-        background = np.maximum(warp.seen.astype(np.float32) - structures.sum(axis=0), 0)
-        yield np.concatenate([background[None], structures])
+        yield _with_background(structures, warp.seen.astype(np.float32))
 
 
 def voted(probabilities: Field, power: float | None) -> Field:
