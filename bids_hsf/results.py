@@ -120,6 +120,7 @@ def request_of(card: ModelCard, merge: Merge | None, options: Options) -> dict[s
         "TestTimeAugmentations": "auto" if sampling.tolerance else sampling.most,
         **({"VolumeTolerance": sampling.tolerance} if sampling.tolerance else {}),
         **({"Sampling": card.recipe.sampling} if sampling.most and not card.recipe.mirrors_alone else {}),
+        **({"Votes": card.recipe.votes} if sampling.most and card.recipe.votes != "plurality" else {}),
         "Seed": options.seed,
         "BoxMarginMm": options.margin_mm,
         "KeepIslands": options.keep_islands,

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
 
 from bids_hsf.hub.marked_yaml import MarkedYaml, Place
 
+OF_FAMILY = ("schema", "family", "orientation", "hemispheres", "labels", "merges")  # fields that no model has
 MAX_MODEL_BYTES = 2**31  # a protobuf message, thus an ONNX file without external data, cannot be larger
 
 
@@ -138,9 +139,12 @@ class AugmentationRecipe:
     """An axis."""
     elastic_displacement_mm: Millimetres = 4.0
     """Largest displacement an axis."""
-    sampling: Literal["sobol", "random"] = "sobol"
+    sampling: Annotated[Literal["sobol", "random"], Expected("sobol or random")] = "sobol"
     """How samples are spread over all that: by a low-discrepancy sequence with samples of its own for each network,
     which needs fewer of them; or drawn one by one, the same for all networks, as HSF does."""
+    votes: Annotated[Literal["plurality", "shares"], Expected("plurality or shares")] = "plurality"
+    """How a pass votes in a voxel: for its most probable class, as HSF does; or for all classes by their probabilities
+    to the power 1.5, the plain crop with .4 of a vote, which needs fewer samples of a single network."""
 
     @property
     def mirrors_alone(self) -> bool:
@@ -188,6 +192,7 @@ def _refuse_unknown(known: Sequence[str], content: Any) -> Any:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             meant = f"did you mean {near[0]}?" if near else f"expected one of: {', '.join(known)}"
+            meant = "it stands above `models`, once for all of them" if key in OF_FAMILY else meant
             facts = {"key": key, "shown": _shown(key), "meant": meant}
             raise PydanticCustomError("unknown", "unknown field {shown}; {meant}", facts)
     return content

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from bids_hsf.reports.pages import render
 from bids_hsf.reports.references import REFERENCES
+from bids_hsf.segmentation.ballots import PLURALITY, Ballot
 
 NOTICE = (
     "This text was made from what was run; it may be copied and changed freely. The results are for research use only."
@@ -44,6 +45,8 @@ class Methods:
         The one sample is the mirrored crop.
     sampling : str
         "sobol" or "random": how samples are spread, as the card's recipe has it.
+    ballot : Ballot
+        How a pass votes.
     volume_tolerance : float or None
         Samples were taken until volumes were this exact, as a share; None where their number was given.
     provider : str or None
@@ -71,6 +74,7 @@ class Methods:
     voxel_size_mm: float | None = None
     mirrors_alone: bool = False
     sampling: str = "sobol"
+    ballot: Ballot = PLURALITY
     volume_tolerance: float | None = None
     provider: str | None = None
     reduced_precision: bool = False

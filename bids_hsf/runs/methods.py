@@ -14,6 +14,7 @@ from bids_hsf.runs.config import Config
 from bids_hsf.runs.jobs import Job, Plan
 from bids_hsf.runs.planning import options_of
 from bids_hsf.runs.provenance import package_versions
+from bids_hsf.segmentation.ballots import BALLOTS
 
 SAMPLED_HEADERS = 500  # the first whole head decides: a dataset of slabs alone is not read to its end
 
@@ -32,6 +33,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         n_augmentations=sampling.most,
         mirrors_alone=card.recipe.mirrors_alone,
         sampling=card.recipe.sampling,
+        ballot=BALLOTS[card.recipe.votes],
         volume_tolerance=sampling.tolerance,
         contrasts=tuple(sorted({scan.suffix for job in plan.jobs for scan in job.scans})),
         with_etiv=any(may_show_a_head(job) for job in plan.jobs[:SAMPLED_HEADERS]),

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from bids_hsf.errors import ModelError
 from bids_hsf.labels import Label
-from bids_hsf.segmentation.votes import LEAST_SEEN, Field, Votes, entropy_of
+from bids_hsf.segmentation.votes import LEAST_SEEN, Field, Votes, entropy_of, shares_of
 
 # Votes nearer than this share of all are a tie: far above rounding, far below one vote of a thousand.
 TIE_TOLERANCE = 1e-4
@@ -90,7 +90,7 @@ def decide(votes: Votes, labels: Sequence[Label]) -> Segmentation:
     ModelError
         Where there is not one channel for background and one for each label.
     """
-    n_classes = len(votes.vote_counts)
+    n_classes = len(votes.vote_sum)
     if n_classes != len(labels) + 1:
         raise ModelError(
             f"the network has {n_classes} output channels, its card {len(labels)} labels; "
@@ -99,12 +99,12 @@ def decide(votes: Votes, labels: Sequence[Label]) -> Segmentation:
         )
     inside = votes.seen >= LEAST_SEEN
     seen = np.where(inside, votes.seen, np.float32(1))
-    best = votes.vote_counts.max(axis=0)
-    contenders = votes.vote_counts >= best - TIE_TOLERANCE * seen
+    best = votes.vote_sum.max(axis=0)
+    contenders = votes.vote_sum >= best - TIE_TOLERANCE * seen
     channels = np.where(contenders, votes.probability_sum, np.float32(-1)).argmax(axis=0)
     channels[~inside] = 0
     indices = np.array([0, *(label.index for label in labels)], dtype=np.uint8)
-    winner_votes = np.take_along_axis(votes.vote_counts, channels[None], axis=0)[0]
+    vote_share = np.take_along_axis(shares_of(votes.vote_sum), channels[None], axis=0)[0]
 
     entropy = entropy_of(votes.mean_probabilities())
     # A mean over the same passes: never above the entropy of the mean (Jensen), rounding apart.
@@ -118,7 +118,7 @@ def decide(votes: Votes, labels: Sequence[Label]) -> Segmentation:
         entropy=_share(entropy / most),
         expected_entropy=_share(expected / most),
         mutual_information=_share((entropy - expected) / most),
-        vote_share=_share(np.where(inside, winner_votes / seen, 1)),
+        vote_share=_share(np.where(inside, vote_share, 1)),
         n_passes=votes.n_passes,
         still_entropy=_share(still_entropy),
     )

@@ -23,6 +23,7 @@ from bids_hsf.localization.crops import crop_grid
 from bids_hsf.localization.location import Location
 from bids_hsf.machine import release_memory
 from bids_hsf.outliers import tissue_range, without_outliers
+from bids_hsf.segmentation.ballots import BALLOTS
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
 from bids_hsf.segmentation.model import DEFAULTS, Model, Options
 from bids_hsf.segmentation.sampling import looks, transforms_of
@@ -213,7 +214,8 @@ def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) ->
     """Let the networks vote on all crops: together where all are open, else one after the other."""
     plan = options.sampling_of(model.card)
     merge = model.joined if model.merge else None
-    tallies = [Tally(crop.data, crop.grid, transforms_of(model.card.recipe), merge) for crop in crops]
+    transforms, ballot = transforms_of(model.card.recipe), BALLOTS[model.card.recipe.votes]
+    tallies = [Tally(crop.data, crop.grid, transforms, merge, ballot) for crop in crops]
     streams = [looks(model.card.recipe, len(model.members), crop.random_state(options.seed)) for crop in crops]
     n_passes = None if plan.tolerance else len(model.members) * (1 + plan.most) * len(crops)
     # Shown on a terminal alone, and where there is something to wait for.
@@ -258,7 +260,7 @@ def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> 
         decided,
         probabilities,
         votes.pass_volumes,
-        sampling_error(votes.pass_volumes, votes.pass_looks),
+        sampling_error(votes.pass_volumes, votes.pass_looks, votes.plain_weight),
         n_components,
     )
 

@@ -207,4 +207,5 @@ def _describe_files(ensemble: Ensemble) -> str:
 
 def _told(error: BidsHsfError) -> str:
     """Put an error and its hint on one line."""
-    return f"{error.message}. {error.hint}" if error.hint else error.message
+    end = "" if error.message.endswith("?") else "."
+    return f"{error.message}{end} {error.hint}" if error.hint else error.message

@@ -14,7 +14,7 @@ LEAST_GROUPS = 4
 LEAST_SHARE = 0.1
 
 
-def sampling_error(pass_volumes: Field, pass_looks: NDArray[np.intp]) -> NDArray[np.float64]:
+def sampling_error(pass_volumes: Field, pass_looks: NDArray[np.intp], plain_weight: float = 1.0) -> NDArray[np.float64]:
     """Estimate the standard error of the mean volume of each class that comes of the number of random views.
 
     What more views would change, not what the networks do not know. Groups of looks are taken for independent, as they
@@ -26,6 +26,8 @@ def sampling_error(pass_volumes: Field, pass_looks: NDArray[np.intp]) -> NDArray
         In mm3.
     pass_looks : array, (n_passes,) int
         The look that each pass belongs to; 0 for the plain crop.
+    plain_weight : float
+        What the vote of the plain crop counts, where that of a random view counts 1.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def sampling_error(pass_volumes: Field, pass_looks: NDArray[np.intp]) -> NDArray
     n_looks = int(pass_looks.max())
     of_views = means.std(axis=0, ddof=1) / np.sqrt(len(means))
     # The plain crop votes as well, and is no matter of chance.
-    return np.asarray(of_views * n_looks / (1 + n_looks))
+    return np.asarray(of_views * n_looks / (plain_weight + n_looks))
 
 
 def _means_of_groups(pass_volumes: Field, pass_looks: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -56,7 +58,7 @@ def _means_of_groups(pass_volumes: Field, pass_looks: NDArray[np.intp]) -> NDArr
 
 def is_steady(votes: Votes, tolerance: float) -> bool:
     """Whether more random views would leave every volume within a tolerance, a share, in 19 of 20 cases."""
-    error = sampling_error(votes.pass_volumes, votes.pass_looks)[1:]
+    error = sampling_error(votes.pass_volumes, votes.pass_looks, votes.plain_weight)[1:]
     # Student's t: four groups may look steady by chance.
     n_groups = len(_means_of_groups(votes.pass_volumes, votes.pass_looks))
     reach = stdtrit(max(1, n_groups - 1), 0.975) * error

@@ -6,9 +6,10 @@ voxels; `decide` turns them into a label map with its uncertainty; `remove_islan
 
 What a vote is. The probabilities of each pass are carried back from the random view to the crop by
 linear interpolation; there each voxel gets one vote, for its most probable class (shared out where
-classes tie exactly), as in HSF. A voxel outside the field of view of a pass gets none. From the crop to
-the scan's own voxels votes are carried like probabilities, so that a voxel between two takes a part of
-each. Sums alone are kept: memory does not depend on the number of passes.
+classes tie exactly), as in HSF, or for all classes by shares (`Ballot`). A voxel outside the field of
+view of a pass gets none. From the crop to the scan's own voxels votes are carried like probabilities, so
+that a voxel between two takes a part of each. Sums alone are kept: memory does not depend on the number
+of passes.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
 from bids_hsf.segmentation.augmentation import Mirror, Warp, place
+from bids_hsf.segmentation.ballots import PLURALITY, Ballot, winners
 from bids_hsf.segmentation.sampling import Look
 from bids_hsf.segmentation.transforms import WRITTEN_OUT, Sample, Transforms
 
@@ -49,17 +51,19 @@ class Votes:
     ----------
     probability_sum : array, (C, X, Y, Z) float32
         Sum of the probabilities of the passes that saw the voxel.
-    vote_counts : array, (C, X, Y, Z) float32
-        Sum of their votes; fractions come from ties and, off the crop's own grid, from interpolation.
+    vote_sum : array, (C, X, Y, Z) float32
+        Sum of their votes; fractions come from shares, weights, ties and, off the crop's own grid, interpolation.
     entropy_sum : array, (X, Y, Z) float32
         Sum of the entropies of their probabilities, in nats.
     seen : array, (X, Y, Z) float32
         Number of passes whose field of view held the voxel.
     pass_volumes : array, (n_passes, C) float32
-        Volume in mm3 that each pass gives each class; the parts of the crop that a pass did not see
-        are filled with the mean vote of the passes before it (the plain ones always come first).
+        Volume in mm3 of the voxels in which each class is the most probable one of a pass; the parts of the crop
+        that it did not see are filled with the mean vote of the passes before it (the plain ones always come first).
     pass_looks : array, (n_passes,) int
         The look that each pass belongs to; 0 for the plain crop.
+    plain_weight : float
+        What the vote of a plain crop counts, where that of a random view counts 1.
     still_sum : array, (N, X, Y, Z) float32, or None
         Sum of the probabilities that the networks gave their own classes where they were shown the crop or its mirror
         image; None where this is `probability_sum`. How good a result is, is told from these: neither what random views
@@ -67,11 +71,12 @@ class Votes:
     """
 
     probability_sum: Field
-    vote_counts: Field
+    vote_sum: Field
     entropy_sum: Field
     seen: Field
     pass_volumes: Field
     pass_looks: NDArray[np.intp]
+    plain_weight: float = 1.0
     still_sum: Field | None = None
 
     @property
@@ -88,30 +93,28 @@ class Votes:
             Linear, zero outside; takes and returns (C, X, Y, Z) or (X, Y, Z) float32. Such as
             ``lambda sums: geometry.resample(sums, crop_grid, box_grid)``.
         """
-        return Votes(
-            resample(self.probability_sum),
-            resample(self.vote_counts),
-            resample(self.entropy_sum),
-            resample(self.seen),
-            self.pass_volumes,
-            self.pass_looks,
-            None if self.still_sum is None else resample(self.still_sum),
+        return replace(
+            self,
+            probability_sum=resample(self.probability_sum),
+            vote_sum=resample(self.vote_sum),
+            entropy_sum=resample(self.entropy_sum),
+            seen=resample(self.seen),
+            still_sum=None if self.still_sum is None else resample(self.still_sum),
         )
 
     def __add__(self, other: "Votes") -> "Votes":
         """Join the votes of two contrasts, or of two parts of an ensemble, on the same grid."""
-        if self.vote_counts.shape != other.vote_counts.shape:
-            raise ValueError(
-                f"votes on different grids or classes: {self.vote_counts.shape}, {other.vote_counts.shape}"
-            )
+        if self.vote_sum.shape != other.vote_sum.shape:
+            raise ValueError(f"votes on different grids or classes: {self.vote_sum.shape}, {other.vote_sum.shape}")
         every = self.still_sum is None and other.still_sum is None
         return Votes(
             self.probability_sum + other.probability_sum,
-            self.vote_counts + other.vote_counts,
+            self.vote_sum + other.vote_sum,
             self.entropy_sum + other.entropy_sum,
             self.seen + other.seen,
             np.concatenate([self.pass_volumes, other.pass_volumes]),
             np.concatenate([self.pass_looks, other.pass_looks]),
+            self.plain_weight,
             None if every else self._still() + other._still(),
         )
 
@@ -122,10 +125,7 @@ class Votes:
         """
         outside = ~inside
         voxel_volume = self.pass_volumes[0].sum() / outside.size
-        theirs, ours = [
-            (votes.vote_counts[:, outside] / np.maximum(votes.seen[outside], 1)).sum(axis=1) * voxel_volume
-            for votes in (other, self)
-        ]
+        theirs, ours = [shares_of(votes.vote_sum[:, outside]).sum(axis=1) * voxel_volume for votes in (other, self)]
         kept = self.carried(lambda sums: sums * inside)
         return replace(kept, pass_volumes=np.maximum(self.pass_volumes + (theirs - ours), 0).astype(np.float32))
 
@@ -190,6 +190,8 @@ class Tally:
     merge : callable, optional
         Joins the classes of a pass, (N, X, Y, Z) to (C, X, Y, Z), before it votes: it votes for a merged label wherever
         the parts together are the most probable, and its entropy is that of the merged classes.
+    ballot : Ballot
+        How a pass votes.
     """
 
     def __init__(
@@ -198,11 +200,13 @@ class Tally:
         grid: Grid,
         transforms: Transforms = WRITTEN_OUT,
         merge: Callable[[Field], Field] | None = None,
+        ballot: Ballot = PLURALITY,
     ) -> None:
         self._crop = np.ascontiguousarray(crop, dtype=np.float32)
         self._grid = grid
         self._transforms = transforms
         self._merge = merge
+        self._ballot = ballot
         self._sums: Votes | None = None
         self._still: Field | None = None
         self._is_still_apart = merge is not None
@@ -285,7 +289,7 @@ class Tally:
         n_slabs = min(n_planes, max(1, probabilities[0].size // SLAB_VOXELS))
         ends = np.linspace(0, n_planes, n_slabs + 1).astype(int).tolist()
         slabs = [slice(*pair) for pair in pairwise(ends)]
-        parts = pool.map(lambda slab: _add_slab(sums, probabilities, warp, slab), slabs)
+        parts = pool.map(lambda slab: _add_slab(sums, probabilities, warp, self._ballot, slab), slabs)
         self._volumes.append(np.sum(list(parts), axis=0) * self._grid.voxel_volume)
 
     def _keep_still(self, answer: Field, warp: Warp | Mirror | None) -> None:
@@ -304,8 +308,8 @@ class Tally:
         if self._sums is None:
             probability, counts, entropy, seen = (np.zeros(n, np.float32) for n in (shape, shape, shape[1:], shape[1:]))
             volumes, looks = np.zeros((0, shape[0]), np.float32), np.zeros(0, np.intp)
-            self._sums = Votes(probability, counts, entropy, seen, volumes, looks)
-        n_known = len(self._sums.vote_counts)
+            self._sums = Votes(probability, counts, entropy, seen, volumes, looks, self._ballot.plain_weight)
+        n_known = len(self._sums.vote_sum)
         if n_known != shape[0]:
             raise ModelError(
                 f"the members of the ensemble have {n_known} and {shape[0]} classes; expected as many",
@@ -314,7 +318,9 @@ class Tally:
         return self._sums
 
 
-def _add_slab(sums: Votes, probabilities: Field, warp: Warp | Mirror | None, slab: slice) -> NDArray[np.float64]:
+def _add_slab(
+    sums: Votes, probabilities: Field, warp: Warp | Mirror | None, ballot: Ballot, slab: slice
+) -> NDArray[np.float64]:
     """Add what a pass says of a slab to the sums; returns the voxels that each class gets, (C,).
 
     Voxels that the pass did not see count as in the mean vote of those before it.
@@ -326,15 +332,16 @@ def _add_slab(sums: Votes, probabilities: Field, warp: Warp | Mirror | None, sla
         seen = warp.seen[slab].astype(np.float32)
         # Background is what the structures leave, so it need not be carried.
         probabilities = _with_background(warp.invert(probabilities[1:], slab), seen)
-    votes = _winners(probabilities, seen)
-    n_voxels = votes.sum(axis=(1, 2, 3), dtype=np.float64)
+    votes = ballot.cast(probabilities, seen)
+    won = votes if ballot.power is None else winners(probabilities, seen)
+    n_voxels = won.sum(axis=(1, 2, 3), dtype=np.float64)
     if not seen.all():
-        before = sums.vote_counts[:, slab].reshape(len(votes), -1)
+        before = sums.vote_sum[:, slab].reshape(len(votes), -1)
         # A product with weights: picking the voxels, often a third of the crop, would take longer.
-        n_voxels += np.einsum("cn,n->c", before, ((1 - seen) / sums.seen[slab]).ravel())
+        n_voxels += np.einsum("cn,n->c", before, (1 - seen).ravel() / before.sum(axis=0))
     for total, values in (
         (sums.probability_sum[:, slab], probabilities),
-        (sums.vote_counts[:, slab], votes),
+        (sums.vote_sum[:, slab], votes if warp is not None else votes * np.float32(ballot.plain_weight)),
         (sums.entropy_sum[slab], entropy_of(probabilities)),
         (sums.seen[slab], seen),
     ):
@@ -342,12 +349,10 @@ def _add_slab(sums: Votes, probabilities: Field, warp: Warp | Mirror | None, sla
     return np.asarray(n_voxels)
 
 
-def _winners(probabilities: Field, seen: Field) -> Field:
-    """One vote (C, X, Y, Z) for the most probable class of each voxel that was seen, shared out between ties."""
-    winners = probabilities == probabilities.max(axis=0)
-    n_winners = winners.sum(axis=0, dtype=np.uint8)
-    # A voxel that was not seen has nothing but zeros, which tie.
-    return np.asarray(winners * (seen / n_winners), dtype=np.float32)
+def shares_of(votes: Field) -> Field:
+    """Votes (C, ...) as shares of all of a voxel; 0 where there are none."""
+    total = votes.sum(axis=0)
+    return np.asarray(votes / np.where(total > 0, total, np.float32(1)))
 
 
 def _with_background(structures: Field, total: Field) -> Field:

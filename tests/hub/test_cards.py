@@ -1,6 +1,7 @@
 import json
 import re
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +328,24 @@ def test_schema_finds_what_the_app_refuses(schema: dict[str, Any], path: Path, o
     with pytest.raises(CardError):
         load(path, text)
     assert list(jsonschema.Draft202012Validator(schema).iter_errors(yaml.safe_load(text)))
+
+
+RECIPE = [each.name for each in fields(AugmentationRecipe)]
+
+
+@pytest.mark.parametrize("name", RECIPE)
+def test_a_wrong_word_in_a_recipe_is_answered_with_what_is_expected_there(path: Path, name: str) -> None:
+    with pytest.raises(CardError, match="expected (?!a mapping).*, got 'nonsense'"):
+        load(path, re.sub(r"augmentation: \{.*\}", f"augmentation: {{{name}: nonsense}}", CARD))
+
+
+@pytest.mark.parametrize("votes", ["plurality", "shares"])
+def test_a_card_says_how_passes_vote(path: Path, votes: str) -> None:
+    fast, accurate = load(path, CARD.replace("elastic_control_points: 7", f"votes: {votes}"))
+    assert (fast.recipe.votes, accurate.recipe.votes) == ("plurality", votes)
+
+
+@pytest.mark.parametrize("line", ["schema: 1", "family: lab", "orientation: RAS", "hemispheres: shared", "merges: {}"])
+def test_a_field_of_the_family_that_stands_in_a_model_is_sent_to_its_place(path: Path, line: str) -> None:
+    with pytest.raises(CardError, match="it stands above `models`, once for all of them"):
+        load(path, CARD.replace("  lab_fast:\n", f"  lab_fast:\n    {line}\n"))

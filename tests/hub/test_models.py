@@ -20,7 +20,7 @@ def test_packaged_cards_are_whole() -> None:
     earlier = [f"{name}_3.0.0" for name in hsf[:4]]
     assert {*hsf, *earlier, "longaxis_single_fast", "longaxis_single_accurate"} <= found.keys()
     assert [len(found[name].members) for name in hsf] == [1, 1, 5, 5, 1, 5]
-    assert [found[name].n_augmentations for name in hsf] == [0, 16, 0, 7, 16, 7]
+    assert [found[name].n_augmentations for name in hsf] == [0, 8, 0, 7, 8, 7]
     assert [len(found[name].members) for name in earlier] == [1, 1, 5, 5]
     default = found["bagging_accurate"].members[0]
     assert default.source.endswith("poiretclement/hsf/resolve/main/onnx/arunet_4.0.0b0_1706633574.onnx")

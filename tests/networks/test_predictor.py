@@ -301,4 +301,4 @@ def winners(predictor: OnnxPredictor, crop: np.ndarray) -> np.ndarray:
     """Vote on a crop, without random samples; which class won each voxel."""
     grid = Grid(crop.shape, np.eye(4))
     votes = vote(crop, [predictor], grid)
-    return votes.vote_counts.argmax(axis=0).astype(np.uint8)
+    return votes.vote_sum.argmax(axis=0).astype(np.uint8)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bids_hsf.reports.methods import Methods, methods_bibtex, methods_html, methods_markdown
+from bids_hsf.segmentation.ballots import SHARES
 
 METHODS = Methods(
     model="bagging_accurate",
@@ -60,6 +61,14 @@ def test_text_says_where_views_are_those_of_torchio_itself():
     assert "deformed by TorchIO 1.2.1" in text
     assert "drawn independently, the same copies for all networks" in text
     assert "Sobol" not in text
+
+
+def test_text_says_how_passes_voted():
+    by_shares = methods_markdown(replace(METHODS, ballot=SHARES))
+    assert "Each of the 105 passes gave every class of a voxel its probability to the power 1.5" in by_shares
+    assert "that over the crop as it is weighted by 0.4" in by_shares
+    assert "votes" not in by_shares
+    assert "shares" not in methods_markdown(METHODS)
 
 
 def test_text_says_where_fewer_bits_were_allowed():

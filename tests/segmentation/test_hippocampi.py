@@ -63,9 +63,9 @@ def test_members_that_vote_in_turn_are_the_ensemble(
         tally.add(networks, list(islice(looks(card.recipe, 3, crop.random_state(Options().seed)), 3)))
         together = tally.votes()
         assert found.n_passes == together.n_passes == 9
-        np.testing.assert_allclose(found.vote_counts, together.vote_counts, atol=1e-4)
+        np.testing.assert_allclose(found.vote_sum, together.vote_sum, atol=1e-4)
         np.testing.assert_allclose(found.probability_sum, together.probability_sum, atol=1e-4)
-    assert not np.allclose(votes[0].vote_counts, votes[1].vote_counts[:, ::-1])  # other random samples
+    assert not np.allclose(votes[0].vote_sum, votes[1].vote_sum[:, ::-1])  # other random samples
 
 
 # 4 mm voxels over the template's head.

@@ -243,7 +243,7 @@ class TestReference:
             (decided.expected_entropy, plain.expected_entropy / np.log(3)),
         ):
             np.testing.assert_allclose(ours[..., same], theirs[..., same], atol=tolerance)
-        shares = np.abs(votes.vote_counts / votes.seen - plain.vote_shares)[:, same].max(axis=0)
+        shares = np.abs(votes.vote_sum / votes.seen - plain.vote_shares)[:, same].max(axis=0)
         # Where two classes are as good as equal, the last digit decides where a vote goes.
         assert (shares > 1e-4).mean() <= (0 if affine_probability else 0.04)
 
@@ -263,7 +263,7 @@ class TestDeterminism:
 
         first = vote_on([network(2.0), network(1.0)], n_augmentations=6, seed=3)
         second = vote_on([slow, network(1.0)], n_augmentations=6, seed=3)
-        for name in ("probability_sum", "vote_counts", "entropy_sum", "seen", "pass_volumes"):
+        for name in ("probability_sum", "vote_sum", "entropy_sum", "seen", "pass_volumes"):
             assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
         other = vote_on([network(2.0), network(1.0)], n_augmentations=6, seed=4)
         assert other.probability_sum.tobytes() != first.probability_sum.tobytes()
@@ -296,7 +296,7 @@ class TestDeterminism:
         samples = draw(RECIPE, 2, np.random.default_rng(0))
         votes = vote(field(shape=grid.shape), [constant([0.2, 0.8])], grid, samples, 2)
         assert votes.n_passes == 3
-        np.testing.assert_allclose(votes.vote_counts[1], votes.seen, atol=1e-5)
+        np.testing.assert_allclose(votes.vote_sum[1], votes.seen, atol=1e-5)
 
     def test_nothing_is_imported_that_is_not_needed(self):
         code = (
@@ -334,7 +334,7 @@ class TestDecide:
 
     def test_a_pass_in_two_minds_shares_its_vote(self):
         votes = vote_on([constant([0.2, 0.4, 0.4])])
-        np.testing.assert_array_equal(votes.vote_counts[:, 0, 0, 0], [0, 0.5, 0.5])
+        np.testing.assert_array_equal(votes.vote_sum[:, 0, 0, 0], [0, 0.5, 0.5])
 
     def test_unseen_voxels_are_background_and_certain(self):
         decided = decide(votes_of([[0, 0], [0.2, 1], [0, 0]], [[0, 0], [0.2, 1], [0, 0]], [0.2, 1]), LABELS)
@@ -374,7 +374,7 @@ class TestVotes:
         assert apart.n_passes == together.n_passes == 10
         np.testing.assert_array_equal(apart.seen, together.seen)
         np.testing.assert_allclose(apart.probability_sum, together.probability_sum, atol=1e-4)
-        np.testing.assert_allclose(apart.vote_counts, together.vote_counts, atol=1e-4)
+        np.testing.assert_allclose(apart.vote_sum, together.vote_sum, atol=1e-4)
         np.testing.assert_array_equal(decide(apart, LABELS).labels, decide(together, LABELS).labels)
 
     def test_votes_on_different_grids_do_not_add_up(self):

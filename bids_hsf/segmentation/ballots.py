@@ -1,0 +1,61 @@
+"""How a pass votes in a voxel: for its most probable class, as in HSF, or for all classes by shares."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """A way to vote.
+
+    Attributes
+    ----------
+    power : float or None
+        A pass gives each class its probability to this power, over the sum of all; None: all to the most probable one.
+    plain_weight : float
+        What the vote of the plain crop counts, where that of a random view counts 1.
+
+    Notes
+    -----
+    A voxel whose two most probable classes are close changes its whole vote from view to view: by shares a part of
+    it, so that few views come as near to the limit as twice as many that vote for one class. The plain crop is no
+    draw of the recipe's: beside few views it weighs more than it does beside many. Any power from 1 to 2 and weight
+    from .3 to .5 are as good, either change alone is not (``tests/benchmarks/sampling.py``).
+    """
+
+    power: float | None = None
+    plain_weight: float = 1.0
+
+    def cast(self, probabilities: Field, seen: Field) -> Field:
+        """Tell the vote of a random view in each voxel, (C, X, Y, Z), which sums to 1 where it was seen, else to 0.
+
+        Parameters
+        ----------
+        probabilities : array, (C, X, Y, Z) float32
+            Zero where the view saw nothing.
+        seen : array, (X, Y, Z) float32
+            1 where it saw the voxel, else 0.
+        """
+        if self.power is None:
+            return winners(probabilities, seen)
+        shares = probabilities ** np.float32(self.power)
+        shares *= seen / np.maximum(shares.sum(axis=0), np.float32(1e-30))
+        return np.asarray(shares)
+
+
+PLURALITY = Ballot()
+SHARES = Ballot(power=1.5, plain_weight=0.4)
+BALLOTS: dict[Literal["plurality", "shares"], Ballot] = {"plurality": PLURALITY, "shares": SHARES}
+
+
+def winners(probabilities: Field, seen: Field) -> Field:
+    """One vote (C, X, Y, Z) for the most probable class of each voxel that was seen, shared out between ties."""
+    best = probabilities == probabilities.max(axis=0)
+    n_best = best.sum(axis=0, dtype=np.uint8)
+    # A voxel that was not seen has nothing but zeros, which tie.
+    return np.asarray(best * (seen / n_best), dtype=np.float32)
