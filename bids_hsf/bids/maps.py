@@ -113,5 +113,5 @@ DESCRIPTIONS: dict[str, str] = {
     "entropy": ENTROPY_DESCRIPTION,
     "mutualinformation": "Predictive entropy minus the mean entropy of the single passes, over ln K",
     "expectedentropy": "Mean entropy of the single passes, over ln K",
-    "voteshare": "Share of the passes that voted for the label that won",
+    "voteshare": "Share of the votes that went to the label that won",
 }

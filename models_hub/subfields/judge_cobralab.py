@@ -188,7 +188,7 @@ def main() -> None:
                     mosaic(arguments.figures / f"{name}_{kind}.png", image.numpy(), found, truth)
     rows.show()
     for title, counted in confidence.items():
-        print(f"{title}: entropy, wrong against right voxels, area under the curve {counted.area():.3f}")
+        print(f"{title}: {counted}")
 
 
 if __name__ == "__main__":

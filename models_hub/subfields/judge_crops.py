@@ -36,6 +36,7 @@ from torch.nn import functional as F
 from train import load_real, real_names_of
 
 N_BINS = 2000
+NEAR_MM, CROP_MM = 3, 6  # what the networks may be wrong about; what the app cuts, whose crops reach 4 to 8 mm beyond
 MARGINS_MM = (2, 4, 6, 8, 10, 12)
 MARGIN_VOXELS = 6  # added around a Task04 crop
 
@@ -145,26 +146,47 @@ def judge_msd(arguments: argparse.Namespace, networks: Networks) -> None:
 
 
 class Confidence:
-    """Counts wrong and right voxels by their entropy."""
+    """Counts wrong and right voxels by their entropy: those near a hippocampus, and all of a crop around it."""
 
     def __init__(self) -> None:
-        self.counts = np.zeros((2, N_BINS))
+        self.counts = {"near": np.zeros((2, N_BINS)), "crop": np.zeros((2, N_BINS))}
 
     def add(self, probabilities: Tensor, truth: np.ndarray, same: dict[int, int]) -> None:
-        """Voxels within 3 mm of the hippocampus; `same` says which labels count as one."""
+        """Count the voxels of one hippocampus; `same` says which labels count as one."""
         entropy = -(probabilities * (probabilities + 1e-9).log()).sum(0).numpy() / np.log(len(probabilities))
         found = probabilities.argmax(0).numpy()
         for a, b in same.items():
             found, truth = np.where(found == a, b, found), np.where(truth == a, b, truth)
-        near = ndimage.binary_dilation(truth > 0, iterations=round(3 / POOL_MM))
         bins = np.clip(entropy * N_BINS, 0, N_BINS - 1).astype(int)
-        for row, chosen in enumerate((near & (found == truth), near & (found != truth))):
-            self.counts[row] += np.bincount(bins[chosen], minlength=N_BINS)
+        for where, chosen in (("near", beyond(truth, NEAR_MM)), ("crop", box_around(truth, CROP_MM))):
+            for row, alike in enumerate((found == truth, found != truth)):
+                self.counts[where][row] += np.bincount(bins[chosen & alike], minlength=N_BINS)
 
-    def area(self) -> float:
-        right, wrong = self.counts
-        below = np.cumsum(right) - right
-        return float((wrong * (below + right / 2)).sum() / (right.sum() * wrong.sum()))
+    def __str__(self) -> str:
+        near, crop = (area_under(*self.counts[where]) for where in ("near", "crop"))
+        return (
+            "entropy, wrong against right voxels, area under the curve: "
+            f"{near:.3f} within {NEAR_MM} mm, {crop:.3f} in a box {CROP_MM} mm larger than the hippocampus"
+        )
+
+
+def area_under(right: np.ndarray, wrong: np.ndarray) -> float:
+    """Chance that a wrong voxel has more of it than a right one, by counts in bins."""
+    below = np.cumsum(right) - right
+    return float((wrong * (below + right / 2)).sum() / (right.sum() * wrong.sum()))
+
+
+def beyond(truth: np.ndarray, reach_mm: float) -> np.ndarray:
+    """Mask of a hippocampus and what lies within so much of it."""
+    return ndimage.binary_dilation(truth > 0, iterations=round(reach_mm / POOL_MM))
+
+
+def box_around(truth: np.ndarray, margin_mm: float) -> np.ndarray:
+    """Mask of the box that holds a hippocampus with a margin."""
+    mask, margin = np.zeros(truth.shape, bool), round(margin_mm / POOL_MM)
+    held = ndimage.find_objects((truth > 0).astype(int))[0]
+    mask[tuple(slice(max(0, s.start - margin), s.stop + margin) for s in held)] = True
+    return mask
 
 
 def judge_synthetic(maps: Iterator[tuple[str, np.ndarray]], networks: Networks, groups: Sequence[str]) -> None:
@@ -186,7 +208,7 @@ def judge_synthetic(maps: Iterator[tuple[str, np.ndarray]], networks: Networks, 
     print(f"{'':10}", *(g.rjust(6) for g in groups))
     for kind, rows in scores.items():
         print(f"{kind:10}", *(f"{v:6.2f}" for v in np.mean(rows, axis=0)), f"   n {len(rows)}")
-    print(f"entropy, wrong against right voxels: area under the curve {confidence.area():.3f}")
+    print(confidence)
 
 
 def main() -> None:
