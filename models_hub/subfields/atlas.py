@@ -1,10 +1,11 @@
 """Fine label maps of single hippocampi, all in the protocol of HippUnfold and BigBrain, from what is public.
 
-    python atlas.py HIPPUNFOLD_SUBFIELDS HIPPUNFOLD_WHEEL_RESOURCES OUT.npz
+    python atlas.py HIPPUNFOLD_SUBFIELDS HIPPUNFOLD_WHEEL_RESOURCES OUT.npz [PERSON]
 
 HIPPUNFOLD_SUBFIELDS holds the labels (1 mm) and surfaces (0.5 mm) of HippUnfold on NKI, PNC and OASIS30ANTs; those on
 the MNI template are never read. HIPPUNFOLD_WHEEL_RESOURCES is `hippunfold/resources` of the wheel: tpl-upenn, ex vivo,
-at 0.2 mm, and BigBrain's borders in unfolded space.
+at 0.2 mm, and BigBrain's borders in unfolded space. PERSON is a folder with HippUnfold's subfields of one person in its
+crop's space (0.25 x 0.25 x 0.325 mm), `sub-001_hemi-{L,R}_space-cropT1w_desc-subfields_atlas-bigbrain_dseg.nii.gz`.
 
 Every map is brought to RAS and to the left side (a right one is mirrored), at 0.4 mm. What the surfaces enclose has
 the subfield of the nearest vertex; the inside of the fold, which has no surfaces, comes from the volumes, each
@@ -29,6 +30,7 @@ MARGIN_MM = 8.0
 DEPTHS = np.linspace(0.03, 0.97, 9)  # what reaches out from the ends of this range ends at the surfaces
 RIBBON_REACH_MM = 0.13  # of a point of the ribbon, where points are about as far apart
 SMOOTHING_VOXELS = 0.5
+PERSON_BLUR_MM = 0.2
 
 
 def load_ras(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -112,6 +114,25 @@ def from_hippunfold(folder: Path, template: str, side: str) -> np.ndarray:
     return labels[::-1] if side == "R" else labels
 
 
+def from_person(folder: Path, side: str) -> np.ndarray:
+    """Label map (x, y, z) at VOXEL_MM of fine labels, RAS, left."""
+    name = f"sub-001_hemi-{side}_space-cropT1w_desc-subfields_atlas-bigbrain_dseg.nii.gz"
+    volume, affine = load_ras(folder / name)
+    volume = FROM_HIPPUNFOLD[np.rint(volume).astype(int)]
+    held = nib.affines.apply_affine(affine, np.argwhere(volume > 0))
+    world, _, shape = fine_grid(held)
+    voxels_mm = np.abs(np.diag(affine)[:3])
+    at = nib.affines.apply_affine(np.linalg.inv(affine), world).T
+    best, found = np.zeros(len(world), np.float32), np.zeros(len(world), int)
+    for label in range(7):
+        smooth = ndimage.gaussian_filter((volume == label).astype(np.float32), PERSON_BLUR_MM / voxels_mm)
+        field = ndimage.map_coordinates(smooth, at, order=1, mode="nearest")
+        found[field > best] = label
+        best = np.maximum(best, field)
+    labels = found.reshape(shape)
+    return labels[::-1] if side == "R" else labels
+
+
 def from_upenn(resources: Path) -> np.ndarray:
     """tpl-upenn's tissue with BigBrain's subfields by unfolded coordinates, at VOXEL_MM."""
     folder = resources / "tpl-upenn"
@@ -150,9 +171,10 @@ def tight(labels: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    folder, resources, out = (Path(argument) for argument in sys.argv[1:4])
+    folder, resources, out, *person = (Path(argument) for argument in sys.argv[1:5])
     maps = {f"{t}-{side}": from_hippunfold(folder, t, side) for t in TEMPLATES for side in "LR"}
     maps["upenn"] = from_upenn(resources)
+    maps |= {f"SUB001-{side}": from_person(person[0], side) for side in "LR" if person}
     for name, labels in maps.items():
         volumes = np.bincount(labels.ravel(), minlength=7)[1:] * VOXEL_MM**3
         print(name, *(f"{label} {volume:.0f}" for label, volume in zip(LABELS, volumes, strict=True)))

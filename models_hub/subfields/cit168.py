@@ -30,6 +30,8 @@ BLURS_MM = (0.25, 0.45, 0.65, 0.9)  # standard deviations: of 0.7 mm voxels to b
 BEFORE_SAMPLING_MM = 0.35  # blur that goes with the networks' voxels
 TRUST = 0.5  # in the networks' label of a voxel, as a power, against the atlases'
 BAND_MM, BAND_WEIGHT = 1.0, 0.6  # width over which a voxel is dark or bright; weight of one standard deviation of it
+# HippUnfold's labels end below where a voxel looks mostly white (synthesis.py, whitened).
+BORDER_WHITENESS = 0.6  # 0 in grey, 1 in white matter
 EDGE_MM = 0.75  # how far the outline may move to an edge
 THICK_MM = 0.9  # radius of a ball of white matter; alveus and fimbria are thinner, and have no edge of their own
 FLOORS = (0.005, 0.02)  # of the atlases' and the networks' probability, so that neither can deny a label
@@ -134,7 +136,7 @@ def brightness(t2w: np.ndarray, inner: np.ndarray) -> np.ndarray:
 
 
 def to_the_edges(whole: np.ndarray, images: dict[str, Tensor]) -> np.ndarray:
-    """Move an outline to where grey turns into thick white matter on T1w and T2w alike: half-way between both."""
+    """Move an outline to where grey turns into thick white matter on T1w and T2w alike."""
     distance = ndimage.distance_transform_edt(~whole) * UPRIGHT_MM
     near, core = (distance > 0) & (distance < 4), ndimage.binary_erosion(whole, iterations=2)
     t1w = images["T1w"].numpy()
@@ -144,10 +146,11 @@ def to_the_edges(whole: np.ndarray, images: dict[str, Tensor]) -> np.ndarray:
         smooth = ndimage.gaussian_filter(image.numpy(), 0.7)
         grey = np.median(smooth[core])
         whiteness.append((smooth - grey) / (np.median(smooth[white]) - grey))
-    is_white = (np.mean(whiteness, axis=0) > 0.5) & (np.min(whiteness, axis=0) > 0.3)
+    mean, least = np.mean(whiteness, axis=0), np.min(whiteness, axis=0)
+    is_white = (mean > BORDER_WHITENESS) & (least > 0.3)
     depth = ndimage.distance_transform_edt(is_white) * UPRIGHT_MM
     thick = is_white & (ndimage.distance_transform_edt(depth <= THICK_MM) * UPRIGHT_MM <= THICK_MM)
-    is_grey = (np.abs(np.mean(whiteness, axis=0)) < 0.5) & (np.min(whiteness, axis=0) > -0.4)
+    is_grey = (mean > -0.5) & (mean < BORDER_WHITENESS) & (least > -0.4)
     by_white = ndimage.distance_transform_edt(~thick) * UPRIGHT_MM <= EDGE_MM
     added = (distance > 0) & (distance <= EDGE_MM) & is_grey & by_white
     at_border = ndimage.distance_transform_edt(whole) * UPRIGHT_MM <= EDGE_MM / 2

@@ -22,14 +22,19 @@ ATLAS_MM, CONTEXT_MM, POOL_MM = 0.4, 1.0, 0.5
 MARGIN_MM = 10
 # How much of the alveus, which FreeSurfer takes in and HippUnfold leaves out, lies upon each label (0 to 6).
 ALVEUS_ON = np.array([0, 0.1, 1.0, 1.0, 0.9, 0.5, 0.5])
-ALVEUS_MM = (0.0, 0.7)
-OVERLAY_MM = (0.0, 1.1)  # thickness upon CA1 to CA3 over what the head has there; the greater of both holds
+ALVEUS_MM = (0.0, 0.4)
+OVERLAY_MM = (0.2, 1.3)  # thickness upon CA1 to CA3 over what the head has there; the greater of both holds
 # The hippocampal-amygdaloid transition area, a tissue of its own in tpl-upenn, lies in front of the subfields and above
 # them; those who draw the whole hippocampus take it in, HippUnfold's subfields leave it out. In tpl-upenn it lies upon
 # the medial side of the head, over 74 to 91 % of the length, up to 2.5 mm thick.
-TRANSITION_MM = (-0.5, 2.2)  # thickness, none below nought
+TRANSITION_MM = (0.0, 3.0)  # thickness
 TRANSITION_SHARE = 0.25  # of the length, from the front
 TRANSITION_TOWARD = (0.6, 0.8)  # to the front and up, on the medial side
+# Subiculum ends within a sheet of cortex that goes on to the middle (presubiculum, entorhinal and, behind these,
+# retrosplenial cortex). The bent heads have fluid at its end in most places: networks learned that it ends where the
+# sheet does.
+SHEET_MM = (0.0, 8.0)  # how far the sheet goes on
+SHEET_RISE = (0.5, -0.35)  # for one to the middle, at the tail's end and from a third of the length on
 BEYOND_FREESURFER = (0.0, 0.35)  # share of the subiculum, from its medial end, that FreeSurfer may not take in
 MEAN_SCALE, SCALE_SD = 1.05, 0.07  # of an axis; the averages are of small heads
 # Knots of the deformations that atlas and head share, in mm, and the standard deviation of their displacement.
@@ -143,6 +148,27 @@ def with_transition(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
     return covered
 
 
+def with_sheet(labels: np.ndarray, length_mm: float) -> np.ndarray:
+    """Let a sheet of cortex go on from the medial end of the subiculum of a label map at POOL_MM."""
+    hippocampus = (labels > 0) & (labels < FIRST_TISSUE)
+    box = ndimage.find_objects(hippocampus.astype(int))[0]
+    near = tuple(slice(max(0, s.start - 14), s.stop + 14) for s in box)
+    part, held = labels[near].copy(), hippocampus[near]
+    distance, nearest = ndimage.distance_transform_edt(~held, return_indices=True)
+    x, z = np.arange(len(part))[:, None, None], np.arange(part.shape[2])
+    # At the tail's end the cortex turns up around the splenium, before it it turns down around the gyrus.
+    ends = np.flatnonzero(held.any(axis=(0, 2)))
+    rise = np.interp((nearest[1] - ends[0]) / (ends[-1] - ends[0]), (0.1, 0.35), SHEET_RISE)
+    toward = ((x - nearest[0]) + rise * (z - nearest[2])) / np.hypot(1, rise) / np.maximum(distance, 1e-6)
+    # Where it goes on to the middle, and as thick as its end: what lies above and below stays.
+    from_end = (part[tuple(nearest)] == 1) & (medial(held, nearest) > 0.6) & (toward > 0.85)
+    lies_free = np.isin(part, [NUMBER[name] for name in ("fluid", "ventricle", "vessel", "alveus", "gap", "ventral")])
+    part[~held & lies_free & from_end & (distance - 0.5 < length_mm / POOL_MM)] = NUMBER["cortex"]
+    covered = labels.copy()
+    covered[near] = part
+    return covered
+
+
 def shape_field(mask: np.ndarray, voxel_mm: float) -> torch.Tensor:
     return torch.from_numpy(signed_distance(mask, voxel_mm))[None]
 
@@ -201,7 +227,8 @@ def around(atlas: np.ndarray, context: np.ndarray, mapping: Map, rng: np.random.
     points = bent(grid_points(shape, ATLAS_MM, POOL_MM), rng)
     hippocampus = carried(atlas, ATLAS_MM, lambda at: at, points).argmax(0)
     both = composed(hippocampus, resampled(tissues_of(context), CONTEXT_MM, mapping(points)))
-    return with_transition(with_alveus(both, rng.uniform(*OVERLAY_MM)), rng.uniform(*TRANSITION_MM))
+    covered = with_transition(with_alveus(both, rng.uniform(*OVERLAY_MM)), rng.uniform(*TRANSITION_MM))
+    return with_sheet(covered, rng.uniform(*SHEET_MM))
 
 
 def main() -> None:

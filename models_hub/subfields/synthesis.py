@@ -14,6 +14,8 @@ from training.augmentation import chance, smooth_field, uniform
 
 SUB, CA1, CA2, CA3, DG, SRLM = range(1, 7)
 T1W_SHARE, T2W_SHARE = 0.45, 0.37
+WHITENED_VOXELS = (0.0, 0.8)  # depth to which the border to white matter looks white
+IS_DEEP = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])  # of the labels: subiculum and CA1 lie upon white matter
 # Mean, and its standard deviation, of tissues; grey matter of the cortex 0.5, white matter 1 on T1w.
 T1W = {
     "white": (1.0, 0.04),
@@ -73,7 +75,7 @@ def known_means(table: dict[str, tuple[float, float]], t2w: bool, generator: tor
         means[DG] = grey - uniform(-0.1, 0.5, generator) * gap
         means[SRLM] = grey + uniform(-0.1, 0.8, generator) * gap
     else:
-        means[SUB] = grey + uniform(0.0, 0.4, generator) * gap
+        means[SUB] = grey + uniform(0.0, 0.55, generator) * gap
         means[CA2] = grey + normal(0.12, 0.1, generator) * gap
         means[CA3] = grey + normal(0.12, 0.1, generator) * gap
         means[DG] = grey + normal(0.0, 0.08, generator) * gap
@@ -135,8 +137,24 @@ def outer_layer(tissues: Tensor, means: Tensor, generator: torch.Generator) -> T
     wet = uniform(0.0, 0.9, generator) if chance(0.7, generator) else 0.0
     wetted = (1 - wet) * means[NUMBER["alveus"]] + wet * means[NUMBER["ventricle"]]
     white = means[NUMBER["white"]]
-    plain = white + uniform(0.0, 0.25, generator) * (means[NUMBER["cortex"]] - white)
+    plain = white + uniform(0.0, 0.12, generator) * (means[NUMBER["cortex"]] - white)
     return near * wetted + (1 - near) * plain
+
+
+def whitened(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> Tensor:
+    """How much of the grey matter of a voxel looks like white matter, (x, y, z): the lowest of subiculum and CA1.
+
+    HippUnfold's manual labels go on below the hippocampus into what looks half white, where fibres enter: on its
+    example sub-073, whose SRLM lies where it is darkest, 0.35 mm (T2w) to 0.65 (T1w) beyond half-way from grey to white
+    matter.
+    """
+    white = (tissues == NUMBER["white"]) | (tissues == NUMBER["alveus"])
+    fluid = (tissues == NUMBER["ventricle"]) | (tissues == NUMBER["fluid"])
+    n_white, n_fluid = F.avg_pool3d(torch.stack([white.float(), fluid.float()])[None], 5, 1, 2)[0]
+    by_white = (6 * (n_white - 2 * n_fluid)).clamp(0, 1)
+    # From one side of the border to the other, the mean over three voxels falls by a third a voxel.
+    depth = 3 * (F.avg_pool3d(1 - shares[:1][None], 3, 1, 1)[0, 0] - 0.5)
+    return by_white * (uniform(*WHITENED_VOXELS, generator) - depth + 0.5).clamp(0, 1)
 
 
 def synthesize(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> Tensor:
@@ -157,7 +175,9 @@ def synthesize(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> T
     outer = (tissues >= FIRST_TISSUE).float()
     around, n = F.avg_pool3d(torch.stack([beyond * outer, outer])[None], 3, 1, 1)[0]
     beyond = torch.where(outer > 0, beyond, torch.where(n > 0, around / n.clamp(min=1e-6), layer))
-    image = shares[0] * beyond + torch.einsum("cxyz,c->xyz", shares[1:], means[1:FIRST_TISSUE])
+    grey = shares[1:] * (1 - whitened(shares, tissues, generator) * IS_DEEP[:, None, None, None])
+    fibres = shares[1:].sum(0) - grey.sum(0)
+    image = shares[0] * beyond + torch.einsum("cxyz,c->xyz", grey, means[1:FIRST_TISSUE]) + fibres * layer
     # Tissue is not uniform: cloudy everywhere, and outside of the brain anything.
     image = image + uniform(0.0, 0.08, generator) * smooth_field(image, 1, 14, generator)[0]
     image = image + uniform(0.0, 0.06, generator) * smooth_field(image, 1, 5, generator)[0]

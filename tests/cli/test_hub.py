@@ -129,7 +129,7 @@ def test_list_tells_default_accuracy_and_why_one_is_recommended(
     assert [name for name, row in rows.items() if row["default"]] == ["bagging_accurate"]
     assert {name for name, row in rows.items() if row["why"]} == {"bagging_sq", "subfields_single_accurate"}
     assert "AVX512-VNNI" in rows["bagging_sq"]["why"]
-    assert rows["subfields_single_fast"]["accuracy"].startswith("whole 0.8")
+    assert rows["subfields_single_fast"]["accuracy"].startswith("whole 0.9")
     assert rows["bagging_sq"]["accuracy"] == "not measured here (needs the download)"
     assert hub.main(["list"]) == 0
     text = capsys.readouterr().out
