@@ -236,8 +236,14 @@ def test_when_all_workers_are_gone_what_is_done_is_told_and_the_next_run_goes_on
 ) -> None:
     out = tmp_path / "out"
     monkeypatch.setenv("FAST_APP_SECONDS", "0.5")
+    # One scan at a time: of two at once both may be written before either is told.
     with LocalCluster(
-        n_workers=1, processes=False, protocol="tcp", dashboard_address=":0", silence_logs=logging.CRITICAL
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp",
+        dashboard_address=":0",
+        silence_logs=logging.CRITICAL,
     ) as own:
         words = ("--executor", "dask", "--dask-scheduler", own.scheduler_address)
 
