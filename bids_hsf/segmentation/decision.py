@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from bids_hsf.errors import ModelError
 from bids_hsf.labels import Label
-from bids_hsf.segmentation.votes import LEAST_SEEN, Field, Votes, entropy_of, shares_of
+from bids_hsf.segmentation.ballots import shares_of
+from bids_hsf.segmentation.votes import LEAST_SEEN, Field, Votes, entropy_of
 
 # Votes nearer than this share of all are a tie: far above rounding, far below one vote of a thousand.
 TIE_TOLERANCE = 1e-4

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
 from bids_hsf.segmentation.augmentation import Mirror, Warp, place
-from bids_hsf.segmentation.ballots import PLURALITY, Ballot, winners
+from bids_hsf.segmentation.ballots import PLURALITY, Ballot, shares_of, winners
 from bids_hsf.segmentation.sampling import Look
 from bids_hsf.segmentation.transforms import WRITTEN_OUT, Sample, Transforms
 
@@ -347,12 +347,6 @@ def _add_slab(
     ):
         total += values
     return np.asarray(n_voxels)
-
-
-def shares_of(votes: Field) -> Field:
-    """Votes (C, ...) as shares of all of a voxel; 0 where there are none."""
-    total = votes.sum(axis=0)
-    return np.asarray(votes / np.where(total > 0, total, np.float32(1)))
 
 
 def _with_background(structures: Field, total: Field) -> Field:

@@ -73,7 +73,9 @@ def fine_grid(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, ..
     return low + index * VOXEL_MM, low, shape
 
 
-def interpolated_indicators(labels: np.ndarray, affine: np.ndarray, world: np.ndarray) -> np.ndarray:
+def interpolated_indicators(
+    labels: np.ndarray, affine: np.ndarray, world: np.ndarray, sigma_voxels: float | np.ndarray = SMOOTHING_VOXELS
+) -> np.ndarray:
     """Smoothed indicator of each of the labels 0 to 6 at world points, (7, n)."""
     at = nib.affines.apply_affine(np.linalg.inv(affine), world).T
     inside = ndimage.find_objects((labels > 0).astype(int))[0]
@@ -81,7 +83,7 @@ def interpolated_indicators(labels: np.ndarray, affine: np.ndarray, world: np.nd
     offset = np.array([[s.start] for s in box])
     fields = []
     for label in range(7):
-        smooth = ndimage.gaussian_filter((labels[box] == label).astype(np.float32), SMOOTHING_VOXELS)
+        smooth = ndimage.gaussian_filter((labels[box] == label).astype(np.float32), sigma_voxels)
         fields.append(ndimage.map_coordinates(smooth, at - offset, order=1, mode="nearest"))
     return np.stack(fields)
 
@@ -121,15 +123,8 @@ def from_person(folder: Path, side: str) -> np.ndarray:
     volume = FROM_HIPPUNFOLD[np.rint(volume).astype(int)]
     held = nib.affines.apply_affine(affine, np.argwhere(volume > 0))
     world, _, shape = fine_grid(held)
-    voxels_mm = np.abs(np.diag(affine)[:3])
-    at = nib.affines.apply_affine(np.linalg.inv(affine), world).T
-    best, found = np.zeros(len(world), np.float32), np.zeros(len(world), int)
-    for label in range(7):
-        smooth = ndimage.gaussian_filter((volume == label).astype(np.float32), PERSON_BLUR_MM / voxels_mm)
-        field = ndimage.map_coordinates(smooth, at, order=1, mode="nearest")
-        found[field > best] = label
-        best = np.maximum(best, field)
-    labels = found.reshape(shape)
+    sigma_voxels = PERSON_BLUR_MM / np.abs(np.diag(affine)[:3])
+    labels = interpolated_indicators(volume, affine, world, sigma_voxels).argmax(0).reshape(shape)
     return labels[::-1] if side == "R" else labels
 
 

@@ -101,13 +101,19 @@ def composed(hippocampus: np.ndarray, surroundings: np.ndarray) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
+def hippocampus_within(labels: np.ndarray, margin: int) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray, np.ndarray]:
+    """Box around a hippocampus and, in it, its mask, the distance from it in voxels, and its nearest voxel."""
+    hippocampus = (labels > 0) & (labels < FIRST_TISSUE)
+    box = ndimage.find_objects(hippocampus.astype(int))[0]
+    near = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in box)
+    distance, nearest = ndimage.distance_transform_edt(~hippocampus[near], return_indices=True)
+    return near, hippocampus[near], distance, nearest
+
+
 def with_alveus(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
     """Cover the outside of CA1 to CA3 with alveus in a label map at POOL_MM; the fold and the amygdala stay."""
-    box = ndimage.find_objects(((labels > 0) & (labels < FIRST_TISSUE)).astype(int))[0]
-    near = tuple(slice(max(0, s.start - 4), s.stop + 4) for s in box)
+    near, hippocampus, distance, nearest = hippocampus_within(labels, 4)
     part = labels[near].copy()
-    hippocampus = (part > 0) & (part < FIRST_TISSUE)
-    distance, nearest = ndimage.distance_transform_edt(~hippocampus, return_indices=True)
     layer = thickness_mm * ALVEUS_ON[part[tuple(nearest)]] / POOL_MM
     free = ~filled(hippocampus, POOL_MM, 1.0) & ~np.isin(part, (NUMBER["amygdala"], NUMBER["cortex"]))
     # The middle of the first voxel lies half of one beyond the border.
@@ -128,20 +134,17 @@ def medial(hippocampus: np.ndarray, nearest: np.ndarray) -> np.ndarray:
 
 def with_transition(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
     """Cover the head of a label map at POOL_MM with grey matter that is none of the subfields."""
-    hippocampus = (labels > 0) & (labels < FIRST_TISSUE)
-    box = ndimage.find_objects(hippocampus.astype(int))[0]
-    near = tuple(slice(max(0, s.start - 6), s.stop + 6) for s in box)
+    near, hippocampus, distance, nearest = hippocampus_within(labels, 6)
     part = labels[near].copy()
-    distance, nearest = ndimage.distance_transform_edt(~hippocampus[near], return_indices=True)
     y, z = np.arange(part.shape[1])[None, :, None], np.arange(part.shape[2])
-    held = np.flatnonzero(hippocampus[near].any(axis=(0, 2)))
+    held = np.flatnonzero(hippocampus.any(axis=(0, 2)))
     along = (nearest[1] - held[0]) / (held[-1] - held[0])  # from 0 at the tail's end to 1 in front
     # Thickest in front, and on the medial side above; none where it would lie behind the subfields.
     front, up = y - nearest[1], z - nearest[2]
-    above = medial(hippocampus[near], nearest) * (TRANSITION_TOWARD[0] * front + TRANSITION_TOWARD[1] * up)
+    above = medial(hippocampus, nearest) * (TRANSITION_TOWARD[0] * front + TRANSITION_TOWARD[1] * up)
     toward = np.clip(np.maximum(front, above) / np.maximum(distance, 1e-6), 0, 1)
     layer = thickness_mm / POOL_MM * np.clip((along - 1 + TRANSITION_SHARE) / (TRANSITION_SHARE / 2), 0, 1) * toward
-    free = ~hippocampus[near] & ~filled(hippocampus[near], POOL_MM, 1.0)
+    free = ~hippocampus & ~filled(hippocampus, POOL_MM, 1.0)
     part[free & (distance - 0.5 < layer - 0.25)] = NUMBER["transition"]
     covered = labels.copy()
     covered[near] = part
@@ -150,11 +153,8 @@ def with_transition(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
 
 def with_sheet(labels: np.ndarray, length_mm: float) -> np.ndarray:
     """Let a sheet of cortex go on from the medial end of the subiculum of a label map at POOL_MM."""
-    hippocampus = (labels > 0) & (labels < FIRST_TISSUE)
-    box = ndimage.find_objects(hippocampus.astype(int))[0]
-    near = tuple(slice(max(0, s.start - 14), s.stop + 14) for s in box)
-    part, held = labels[near].copy(), hippocampus[near]
-    distance, nearest = ndimage.distance_transform_edt(~held, return_indices=True)
+    near, held, distance, nearest = hippocampus_within(labels, 14)
+    part = labels[near].copy()
     x, z = np.arange(len(part))[:, None, None], np.arange(part.shape[2])
     # At the tail's end the cortex turns up around the splenium, before it it turns down around the gyrus.
     ends = np.flatnonzero(held.any(axis=(0, 2)))

@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 from reference_vote import interpolate, reference_view
-from voting import draw
+from voting import draw, vote
 
 from bids_hsf.geometry import Grid
 from bids_hsf.hub.cards import AugmentationRecipe
 from bids_hsf.labels import Label
 from bids_hsf.segmentation.ballots import PLURALITY, SHARES, Ballot
 from bids_hsf.segmentation.decision import decide
-from bids_hsf.segmentation.sampling import Look
-from bids_hsf.segmentation.votes import Field, Tally, Votes
+from bids_hsf.segmentation.votes import Field, Votes
 
 SHAPE = (16, 18, 14)
 VOXEL_SIZES = np.array([1.0, 0.9, 1.2])
@@ -31,10 +30,7 @@ def crop_of(seed: int = 3) -> Field:
 
 
 def voted(ballot: Ballot, samples: list, n_networks: int = 1) -> Votes:
-    tally = Tally(crop_of(), Grid(SHAPE, np.diag([*VOXEL_SIZES, 1.0])), ballot=ballot)
-    looks = [Look(number, (sample,) * n_networks) for number, sample in enumerate([None, *samples])]
-    tally.add([network] * n_networks, looks)
-    return tally.votes()
+    return vote(crop_of(), [network] * n_networks, Grid(SHAPE, np.diag([*VOXEL_SIZES, 1.0])), samples, ballot=ballot)
 
 
 def shares(probabilities: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from bids_hsf.geometry import Grid
 from bids_hsf.hub.cards import AugmentationRecipe
+from bids_hsf.segmentation.ballots import PLURALITY, Ballot
 from bids_hsf.segmentation.sampling import Look, looks
 from bids_hsf.segmentation.transforms import Sample
 from bids_hsf.segmentation.votes import Field, Predictor, Tally, Votes
@@ -19,10 +20,15 @@ def draw(recipe: AugmentationRecipe, n_samples: int, rng: np.random.Generator) -
 
 
 def vote(
-    crop: Field, predictors: Sequence[Predictor], grid: Grid, samples: Sequence[Sample] = (), n_threads: int = 1
+    crop: Field,
+    predictors: Sequence[Predictor],
+    grid: Grid,
+    samples: Sequence[Sample] = (),
+    n_threads: int = 1,
+    ballot: Ballot = PLURALITY,
 ) -> Votes:
     """Let every network vote on a crop and on samples of it."""
-    tally = Tally(crop, grid)
+    tally = Tally(crop, grid, ballot=ballot)
     shown = [Look(number, (sample,) * len(predictors)) for number, sample in enumerate([None, *samples])]
     tally.add(predictors, shown, n_threads)
     return tally.votes()
