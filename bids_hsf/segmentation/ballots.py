@@ -31,18 +31,10 @@ class Ballot:
     power: float | None = None
     plain_weight: float = 1.0
 
-    def cast(self, probabilities: Field, seen: Field) -> Field:
-        """Tell the vote of a random view in each voxel, (C, X, Y, Z), which sums to 1 where it was seen, else to 0.
-
-        Parameters
-        ----------
-        probabilities : array, (C, X, Y, Z) float32
-            Zero where the view saw nothing.
-        seen : array, (X, Y, Z) float32
-            1 where it saw the voxel, else 0.
-        """
+    def cast(self, probabilities: Field) -> Field:
+        """Tell the vote of a random view in voxels that it saw, (C, ...), which sums to 1, from its probabilities."""
         if self.power is None:
-            return winners(probabilities, seen)
+            return winners(probabilities)
         return shares_of(probabilities ** np.float32(self.power))
 
 
@@ -57,9 +49,7 @@ def shares_of(votes: Field) -> Field:
     return np.asarray(votes / np.where(total > 0, total, np.float32(1)))
 
 
-def winners(probabilities: Field, seen: Field) -> Field:
-    """One vote (C, X, Y, Z) for the most probable class of each voxel that was seen, shared out between ties."""
+def winners(probabilities: Field) -> Field:
+    """One vote (C, ...) for the most probable class of each voxel, shared out between ties."""
     best = probabilities == probabilities.max(axis=0)
-    n_best = best.sum(axis=0, dtype=np.uint8)
-    # A voxel that was not seen has nothing but zeros, which tie.
-    return np.asarray(best * (seen / n_best), dtype=np.float32)
+    return np.asarray(best / best.sum(axis=0, dtype=np.uint8), dtype=np.float32)

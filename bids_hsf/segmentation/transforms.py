@@ -71,16 +71,16 @@ class Spline:
     def on_lattice(self, axes: list[Matrix]) -> Matrix:
         """Displacements (3, X, Y, Z) at all voxels of three axes."""
         x, y, z = (self._basis(axis, points) for axis, points in enumerate(axes))
-        along_x = _combined(np.moveaxis(self.coefficients, 1, 0)[..., None], x)  # (3, ny, nz, X)
-        along_xy = _combined(np.moveaxis(along_x, 1, 0)[..., None], y)  # (3, nz, X, Y)
-        return _combined(np.moveaxis(along_xy, 1, 0)[..., None], z)
+        n_x, n_y, n_z = self.coefficients.shape[1:]
+        along_x = (x @ self.coefficients.reshape(3, n_x, -1)).reshape(3, len(x), n_y, n_z)
+        return np.asarray(y @ along_x @ z.T)  # a stack of products too small to start threads
 
     def at(self, points: Matrix) -> Matrix:
         """Displacements (3, N) at any points (3, N)."""
         x, y, z = (self._basis(axis, values) for axis, values in enumerate(points))
-        along_z = _combined(np.moveaxis(self.coefficients, 3, 0)[..., None], z)  # (3, nx, ny, N)
-        along_yz = _combined(np.moveaxis(along_z, 2, 0), y)
-        return _combined(np.moveaxis(along_yz, 1, 0), x)
+        n_x, n_y, n_z = self.coefficients.shape[1:]
+        along_z = (self.coefficients.reshape(3 * n_x, n_y, n_z) @ z.T).reshape(3, n_x, n_y, -1)
+        return np.asarray(np.einsum("kijn,ni,nj->kn", along_z, x, y))
 
     def solve(self, targets: Matrix) -> Matrix:
         """Points (3, N) that are displaced onto `targets` (3, N), by fixed-point iteration."""
@@ -96,22 +96,10 @@ class Spline:
         n = self.coefficients.shape[1 + axis]
         steps = (points - self.origin[axis]) / self.spacing[axis]
         away = np.abs(steps[:, None] - np.arange(n))
-        near = 2 / 3 - away**2 + away**3 / 2
-        far = np.maximum(2 - away, 0) ** 3 / 6
+        beyond = np.maximum(2 - away, 0)
+        near = 2 / 3 - away * away * (1 - away / 2)
+        far = beyond * beyond * beyond / 6
         return np.asarray(np.where(away < 1, near, far))
-
-
-def _combined(fields: Matrix, weights: Matrix) -> Matrix:
-    """Sum fields (n, ..., N or 1) of control points with weights (N, n): (..., N).
-
-    One after the other, whole fields at a time: of so few points `einsum` makes many short sums, three times as slow,
-    and a matrix product would start threads.
-    """
-    columns = np.ascontiguousarray(weights.T)
-    total = fields[0] * columns[0]
-    for field, column in zip(fields[1:], columns[1:], strict=True):
-        total += field * column
-    return np.asarray(total)
 
 
 @dataclass(frozen=True)

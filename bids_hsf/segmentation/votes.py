@@ -15,7 +15,6 @@ of passes.
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
-from bids_hsf.segmentation.augmentation import Mirror, Warp, place
+from bids_hsf.segmentation.augmentation import PART_VOXELS, Mask, Still, Warp, place
 from bids_hsf.segmentation.ballots import PLURALITY, Ballot, shares_of, winners
 from bids_hsf.segmentation.sampling import Look
 from bids_hsf.segmentation.transforms import WRITTEN_OUT, Sample, Transforms
@@ -32,7 +31,9 @@ Field = NDArray[np.float32]
 
 # A voxel that less than half a pass saw, weights of the interpolation included, is outside.
 LEAST_SEEN = 0.5
-SLAB_VOXELS = 1 << 14
+# Where a pass gives all structures together less, it is taken to be sure of the background, and four fifths of a crop
+# need not be carried back. No label hangs on so little, and entropies are off by a thousandth of a nat at most.
+LEAST_PROBABILITY = 1e-4
 
 
 class Predictor(Protocol):
@@ -252,7 +253,7 @@ class Tally:
                 self._keep_still(answer, warp)
                 probabilities = answer if self._merge is None else self._merge(answer)
                 upcoming = None if following is sample else pool.submit(self._prepare, following)
-                self._add_pass(probabilities, warp, pool)
+                self._add_pass(probabilities, warp, self._ballot.plain_weight if number == 0 else 1.0, pool)
                 self._looks.append(number)
                 if upcoming is not None:
                     view, warp = upcoming.result()
@@ -264,40 +265,39 @@ class Tally:
         still = self._still if self._is_still_apart else None
         return replace(self._sums, pass_volumes=volumes, pass_looks=looks, still_sum=still)
 
-    def _prepare(self, sample: Sample | None) -> tuple[Field, Warp | Mirror | None]:
+    def _prepare(self, sample: Sample | None) -> tuple[Field, Warp | Still]:
         """Make the view of the crop that a sample shows, and the way back; None for the plain crop."""
-        if sample is None:
-            return self._crop, None
         x, y, z = self._crop.shape
         warp = place(sample, (x, y, z), self._grid.voxel_sizes, self._transforms)
         return warp.apply(self._crop), warp
 
-    def _add_pass(self, probabilities: Field, warp: Warp | Mirror | None, pool: Executor) -> None:
+    def _add_pass(self, probabilities: Field, warp: Warp | Still, weight: float, pool: Executor) -> None:
         """Carry one pass back to the crop, let it vote there, and add it to the sums.
 
         Parameters
         ----------
         probabilities : array, (C, X, Y, Z) float32
             On the grid that the network was shown.
-        warp : Warp or Mirror or None
-            The way back from there; None for the plain crop, which comes first.
+        warp : Warp or Still
+            The way back from there.
+        weight : float
+            What its vote counts.
         pool : Executor
-            Its threads take a slab of the crop each.
+            Its threads take some voxels of the crop each.
         """
         sums = self._sums_for(probabilities.shape)
-        n_planes = probabilities.shape[1]
-        n_slabs = min(n_planes, max(1, probabilities[0].size // SLAB_VOXELS))
-        ends = np.linspace(0, n_planes, n_slabs + 1).astype(int).tolist()
-        slabs = [slice(*pair) for pair in pairwise(ends)]
-        parts = pool.map(lambda slab: _add_slab(sums, probabilities, warp, self._ballot, slab), slabs)
-        self._volumes.append(np.sum(list(parts), axis=0) * self._grid.voxel_volume)
+        reached = warp.reached(1 - probabilities[0] > LEAST_PROBABILITY)
+        elsewhere = _add_background(sums, warp.seen, reached, weight)
+        parts = np.array_split(reached, max(1, len(reached) // PART_VOXELS))
+        counts = pool.map(lambda part: _add_part(sums, probabilities, warp, self._ballot, weight, part), parts)
+        self._volumes.append(np.sum([elsewhere, *counts], axis=0) * self._grid.voxel_volume)
 
-    def _keep_still(self, answer: Field, warp: Warp | Mirror | None) -> None:
+    def _keep_still(self, answer: Field, warp: Warp | Still) -> None:
         """Add what a network says of the crop or its mirror image, (N, X, Y, Z), before classes are joined."""
         if isinstance(warp, Warp):
             self._is_still_apart = True
             return
-        still = answer if warp is None else warp.invert(answer)
+        still = answer[:, ::-1] if warp.mirrored else answer
         if self._still is None:
             self._still = np.zeros(still.shape, np.float32)
         if self._still.shape == still.shape:  # else the members do not fit together, which the vote tells
@@ -318,38 +318,40 @@ class Tally:
         return self._sums
 
 
-def _add_slab(
-    sums: Votes, probabilities: Field, warp: Warp | Mirror | None, ballot: Ballot, slab: slice
-) -> NDArray[np.float64]:
-    """Add what a pass says of a slab to the sums; returns the voxels that each class gets, (C,).
+def _add_background(sums: Votes, seen: Mask, reached: NDArray[np.intp], weight: float) -> NDArray[np.float64]:
+    """Add a pass that is sure of the background in all voxels it saw but some; returns what each class gets, (C,).
 
     Voxels that the pass did not see count as in the mean vote of those before it.
     """
-    if warp is None:
-        probabilities = probabilities[:, slab]
-        seen = np.ones(probabilities.shape[1:], np.float32)
-    else:
-        seen = warp.seen[slab].astype(np.float32)
-        # Background is what the structures leave, so it need not be carried.
-        probabilities = _with_background(warp.invert(probabilities[1:], slab), seen)
-    votes = ballot.cast(probabilities, seen)
-    won = votes if ballot.power is None else winners(probabilities, seen)
-    n_voxels = won.sum(axis=(1, 2, 3), dtype=np.float64)
+    background = seen.astype(np.float32)
+    sums.seen[:] += background
+    background.ravel()[reached] = 0
+    n_voxels = np.zeros(len(sums.vote_sum))
+    n_voxels[0] = background.sum(dtype=np.float64)
     if not seen.all():
-        before = sums.vote_sum[:, slab].reshape(len(votes), -1)
+        before = sums.vote_sum.reshape(len(n_voxels), -1)
         # A product with weights: picking the voxels, often a third of the crop, would take longer.
-        n_voxels += np.einsum("cn,n->c", before, (1 - seen).ravel() / before.sum(axis=0))
-    for total, values in (
-        (sums.probability_sum[:, slab], probabilities),
-        (sums.vote_sum[:, slab], votes if warp is not None else votes * np.float32(ballot.plain_weight)),
-        (sums.entropy_sum[slab], entropy_of(probabilities)),
-        (sums.seen[slab], seen),
-    ):
-        total += values
-    return np.asarray(n_voxels)
+        n_voxels += np.einsum("cn,n->c", before, ~seen.ravel() / before.sum(axis=0))
+    sums.probability_sum[0] += background
+    sums.vote_sum[0] += background * np.float32(weight)
+    return n_voxels
 
 
-def _with_background(structures: Field, total: Field) -> Field:
-    """Put what the structures (C - 1, X, Y, Z) leave of a total (X, Y, Z) in front of them."""
-    background = np.maximum(total - structures.sum(axis=0), 0)
-    return np.concatenate([background[None], structures])
+def _add_part(
+    sums: Votes, probabilities: Field, warp: Warp | Still, ballot: Ballot, weight: float, voxels: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Add what a pass says of voxels of the crop that it saw; returns how many of them each class gets, (C,)."""
+    # Background is what the structures leave, so it need not be carried.
+    carried = _with_background(warp.invert(probabilities[1:], voxels))
+    votes = ballot.cast(carried)
+    won = votes if ballot.power is None else winners(carried)
+    sums.entropy_sum.ravel()[voxels] += entropy_of(carried)
+    for total, values in ((sums.probability_sum, carried), (sums.vote_sum, votes * np.float32(weight))):
+        for channel, added in zip(total, values, strict=True):
+            channel.ravel()[voxels] += added
+    return np.asarray(won.sum(axis=1, dtype=np.float64))
+
+
+def _with_background(structures: Field) -> Field:
+    """Put what the structures (C - 1, n) leave of 1 in front of them."""
+    return np.concatenate([np.maximum(1 - structures.sum(axis=0), 0)[None], structures])

@@ -173,6 +173,7 @@ def further_row(run: dict[str, Any]) -> dict[str, object]:
     """Tell what a further scan costs beside its passes, in processor seconds."""
     return {
         "model": run["model"],
+        "provider": run["device"],
         "passes": run["rounds"][0]["n_passes"],
         "further scan, cpu seconds": f"{run['further_cpu']:.2f}",
         "its passes": f"{run['passes_cpu']:.2f}",

@@ -19,6 +19,7 @@ from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
 from bids_hsf.hub.cards import AugmentationRecipe
 from bids_hsf.labels import Label, Merge, merge_channels
+from bids_hsf.segmentation.ballots import PLURALITY, SHARES
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
 from bids_hsf.segmentation.sampling import Look
 from bids_hsf.segmentation.votes import Tally, Votes, entropy_of
@@ -255,6 +256,27 @@ class TestReference:
         np.testing.assert_allclose(core_and_shell, plain.pass_volumes[:, 1:].sum(axis=1), rtol=0.03)
 
 
+class TestSureBackground:
+    """Where a pass gives all structures together next to nothing, nothing is carried back."""
+
+    @pytest.mark.parametrize("ballot", [PLURALITY, SHARES], ids=["plurality", "shares"])
+    def test_labels_volumes_and_uncertainty_are_as_if_all_were(self, ballot, monkeypatch):
+        away = (np.indices(SHAPE) - np.array([11, 13, 10]).reshape(3, 1, 1, 1)) / 3
+        crop = (9 - (away**2).sum(axis=0)).astype(np.float32)  # in logits: from 9 in the middle to -50 in the corners
+        blob = [lambda view: softmax([0 * view, view, view - 2])]
+        samples = draw(RECIPE, 6, np.random.default_rng(1))
+        some = vote(crop, blob, GRID, samples, ballot=ballot)
+        monkeypatch.setattr("bids_hsf.segmentation.votes.LEAST_PROBABILITY", -1.0)
+        every = vote(crop, blob, GRID, samples, ballot=ballot)
+        assert 0 < np.mean(some.entropy_sum == 0) < np.mean(every.entropy_sum < 7 * 2e-3)
+        np.testing.assert_array_equal(decide(some, LABELS).labels, decide(every, LABELS).labels)
+        np.testing.assert_array_equal(some.seen, every.seen)
+        np.testing.assert_allclose(some.vote_sum, every.vote_sum, atol=7e-4)
+        np.testing.assert_allclose(some.pass_volumes, every.pass_volumes, rtol=1e-3)
+        np.testing.assert_allclose(some.mean_probabilities(), every.mean_probabilities(), atol=1e-4)
+        np.testing.assert_allclose(some.entropy_sum, every.entropy_sum, atol=7 * 1.1e-3)
+
+
 class TestDeterminism:
     def test_same_seed_same_bytes_whatever_the_timing(self):
         def slow(crop):
@@ -291,7 +313,7 @@ class TestDeterminism:
         assert peak(40) < 1.5 * peak(5)  # threads may meet at another moment; a stack would be 5 times as large
 
     def test_crop_of_few_wide_planes(self):
-        # More voxels than slabs of whole planes could share.
+        # Many more voxels than one part of the work has.
         grid = Grid((3, 160, 200), np.eye(4))
         samples = draw(RECIPE, 2, np.random.default_rng(0))
         votes = vote(field(shape=grid.shape), [constant([0.2, 0.8])], grid, samples, 2)
