@@ -9,7 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import apply_affine
+from nibabel.affines import apply_affine, from_matvec
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -218,13 +218,35 @@ def _interpolate(
     fill: float,
 ) -> NDArray[np.float32]:
     """Sample one channel at the voxels of a grid of `shape`; `between` maps them to its indices."""
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
-    reach = apply_affine(between, corners)
-    # Within it the Gaussian decays, and the poles of a spline, which a linear one has not.
-    spare = np.ceil(4 * sigmas).astype(int) + (12 if order > 1 else 1)
-    start = np.clip(np.floor(reach.min(axis=0)).astype(int) - spare, 0, np.array(channel.shape) - 1)
-    stop = np.clip(np.ceil(reach.max(axis=0)).astype(int) + spare + 1, start + 1, channel.shape)
-    part = channel[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].astype(np.float32)
+    if order > 1 or fill:
+        return _sampled(channel, between, shape, sigmas, order, fill)
+    # Nothing comes of zeros, and a structure fills a small part of its crop.
+    interpolated = np.zeros(shape, np.float32)
+    spare = _spare(sigmas, order)
+    start, stop = _image_of_box(between, np.zeros(3), np.array(shape) - 1.0, spare, channel.shape)
+    occupied = _extent(channel[_slices(start, stop)])
+    if occupied is not None:
+        low, high = occupied + start
+        there = np.linalg.inv(between)
+        first, last = _image_of_box(there, low - spare, high + spare, np.zeros(3, dtype=int), shape)
+        x, y, z = (int(n) for n in last - first)
+        moved = between @ from_matvec(np.eye(3), first)
+        interpolated[_slices(first, last)] = _sampled(channel, moved, (x, y, z), sigmas, order, fill)
+    return interpolated
+
+
+def _sampled(
+    channel: FloatArray,
+    between: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    sigmas: NDArray[np.float64],
+    order: int,
+    fill: float,
+) -> NDArray[np.float32]:
+    """Smooth what is needed of a channel, and sample it at all voxels of a grid of `shape`."""
+    spare = _spare(sigmas, order)
+    start, stop = _image_of_box(between, np.zeros(3), np.array(shape) - 1.0, spare, channel.shape)
+    part = channel[_slices(start, stop)].astype(np.float32)
     if (sigmas > 0.2).any():
         part = ndimage.gaussian_filter(part, sigmas, mode="nearest")
     return np.asarray(
@@ -239,6 +261,35 @@ def _interpolate(
         ),
         dtype=np.float32,
     )
+
+
+def _spare(sigmas: NDArray[np.float64], order: int) -> NDArray[np.int_]:
+    """Voxels around a sample in which the Gaussian decays, and the poles of a spline, which a linear one has not."""
+    return np.asarray(np.ceil(4 * sigmas).astype(int) + (12 if order > 1 else 1))
+
+
+def _image_of_box(
+    matrix: NDArray[np.floating],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+    spare: NDArray[np.int_],
+    shape: tuple[int, ...],
+) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """Range of the voxels of a grid of `shape`, one at least, in which a matrix (4, 4) puts a box, and `spare` more."""
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
+    reach = apply_affine(matrix, corners)
+    start = np.clip(np.floor(reach.min(axis=0)).astype(int) - spare, 0, np.array(shape) - 1)
+    return start, np.clip(np.ceil(reach.max(axis=0)).astype(int) + spare + 1, start + 1, shape)
+
+
+def _slices(start: NDArray[np.int_], stop: NDArray[np.int_]) -> tuple[slice, ...]:
+    return tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+
+
+def _extent(values: FloatArray) -> NDArray[np.int_] | None:
+    """First and last index (2, 3) along each axis at which any of (X, Y, Z) values is not 0; None where all are."""
+    along = [np.flatnonzero(values.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    return np.array([[found[0], found[-1]] for found in along]).T if along[0].size else None
 
 
 def _copy_overlap(
