@@ -22,7 +22,13 @@ from bids_hsf.cli.console import (
     show,
 )
 from bids_hsf.cli.hsf import is_hsf, translate
-from bids_hsf.machine import allowed_cores, check_threads, keep_pages_small
+from bids_hsf.machine import (
+    allowed_cores,
+    check_threads,
+    keep_pages_small,
+    leave_without_search_for_cycles,
+    without_search_for_cycles,
+)
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.signals import stoppable
 
@@ -82,6 +88,8 @@ def run(config: Config, run_log: RunLog, seams: "Seams | None" = None) -> int:
     cores = allowed_cores()
     check_threads(min(config.resources.nthreads or cores, cores) + SPARE_THREADS)
     keep_caches_out_of_the_way(config.work_dir or default_work_dir(config.output_dir))
-    from bids_hsf import workflow
+    leave_without_search_for_cycles()
+    with without_search_for_cycles():  # among hundreds of modules, none of which goes
+        from bids_hsf import workflow
 
     return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show), seams)
