@@ -4,7 +4,7 @@ Orientation is settled once, by `to_canonical`: inside the app every array is st
 and every affine maps voxel indices to RAS+ millimetres (what ANTs calls "LPI" orientation).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nibabel as nib
@@ -191,8 +191,8 @@ def resample(data: FloatArray, source: Grid, target: Grid, order: int = 1, fill:
     if offset is None:
         # Processors differ in the last digits of such products, and then in those of what is interpolated.
         between = np.round(np.linalg.inv(source.affine) @ target.affine, 9)
-        sigmas = antialias_sigmas(source, target)
-        fields = [_interpolate(channel, between, target.shape, sigmas, order, fill) for channel in channels]
+        resampling = Resampling(between, target.shape, antialias_sigmas(source, target), order, fill)
+        fields = [resampling.of(channel) for channel in channels]
     else:
         fields = [_copy_overlap(channel, offset, target.shape, fill) for channel in channels]
     resampled = np.stack(fields)
@@ -209,63 +209,71 @@ def antialias_sigmas(source: Grid, target: Grid) -> NDArray[np.float64]:
     return np.asarray(fwhm / source.voxel_sizes / np.sqrt(8 * np.log(2)))
 
 
-def _interpolate(
-    channel: FloatArray,
-    between: NDArray[np.float64],
-    shape: tuple[int, int, int],
-    sigmas: NDArray[np.float64],
-    order: int,
-    fill: float,
-) -> NDArray[np.float32]:
-    """Sample one channel at the voxels of a grid of `shape`; `between` maps them to its indices."""
-    if order > 1 or fill:
-        return _sampled(channel, between, shape, sigmas, order, fill)
-    # Nothing comes of zeros, and a structure fills a small part of its crop.
-    interpolated = np.zeros(shape, np.float32)
-    spare = _spare(sigmas, order)
-    start, stop = _image_of_box(between, np.zeros(3), np.array(shape) - 1.0, spare, channel.shape)
-    occupied = _extent(channel[_slices(start, stop)])
-    if occupied is not None:
-        low, high = occupied + start
-        there = np.linalg.inv(between)
-        first, last = _image_of_box(there, low - spare, high + spare, np.zeros(3, dtype=int), shape)
-        x, y, z = (int(n) for n in last - first)
-        moved = between @ from_matvec(np.eye(3), first)
-        interpolated[_slices(first, last)] = _sampled(channel, moved, (x, y, z), sigmas, order, fill)
-    return interpolated
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """How channels are sampled at the voxels of another grid.
 
+    Attributes
+    ----------
+    between : array, (4, 4) float64
+        Maps that grid's indices to a channel's.
+    shape : tuple of int, (3,)
+        Of that grid.
+    sigmas : array, (3,) float64
+        Deviations of the Gaussian that goes first, in voxels of a channel.
+    order : int
+        Of the spline.
+    fill : float
+        Outside a channel.
+    """
 
-def _sampled(
-    channel: FloatArray,
-    between: NDArray[np.float64],
-    shape: tuple[int, int, int],
-    sigmas: NDArray[np.float64],
-    order: int,
-    fill: float,
-) -> NDArray[np.float32]:
-    """Smooth what is needed of a channel, and sample it at all voxels of a grid of `shape`."""
-    spare = _spare(sigmas, order)
-    start, stop = _image_of_box(between, np.zeros(3), np.array(shape) - 1.0, spare, channel.shape)
-    part = channel[_slices(start, stop)].astype(np.float32)
-    if (sigmas > 0.2).any():
-        part = ndimage.gaussian_filter(part, sigmas, mode="nearest")
-    return np.asarray(
-        ndimage.affine_transform(
+    between: NDArray[np.float64]
+    shape: tuple[int, int, int]
+    sigmas: NDArray[np.float64]
+    order: int
+    fill: float
+
+    def of(self, channel: FloatArray) -> NDArray[np.float32]:
+        """Sample a channel (X, Y, Z); nothing comes of zeros, and a structure fills a small part of its crop."""
+        if self.order > 1 or self.fill:
+            return self._of_all(channel)
+        sampled = np.zeros(self.shape, np.float32)
+        start, stop = self._needed(channel)
+        occupied = _extent(channel[_slices(start, stop)])
+        if occupied is not None:
+            low, high = occupied + start
+            there = np.linalg.inv(self.between)
+            first, last = _image_of_box(there, low - self._spare, high + self._spare, np.zeros(3, int), self.shape)
+            x, y, z = (int(n) for n in last - first)
+            part = replace(self, between=self.between @ from_matvec(np.eye(3), first), shape=(x, y, z))
+            sampled[_slices(first, last)] = part._of_all(channel)
+        return sampled
+
+    def _of_all(self, channel: FloatArray) -> NDArray[np.float32]:
+        """Smooth what is needed of a channel, and sample it everywhere."""
+        start, stop = self._needed(channel)
+        part = channel[_slices(start, stop)].astype(np.float32)
+        if (self.sigmas > 0.2).any():
+            part = ndimage.gaussian_filter(part, self.sigmas, mode="nearest")
+        sampled = ndimage.affine_transform(
             part,
-            between[:3, :3],
-            between[:3, 3] - start,
-            output_shape=shape,
-            order=order,
+            self.between[:3, :3],
+            self.between[:3, 3] - start,
+            output_shape=self.shape,
+            order=self.order,
             mode="constant",
-            cval=fill,
-        ),
-        dtype=np.float32,
-    )
+            cval=self.fill,
+        )
+        return np.asarray(sampled, dtype=np.float32)
 
+    def _needed(self, channel: FloatArray) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+        """Range of the voxels of a channel that any sample takes part of."""
+        return _image_of_box(self.between, np.zeros(3), np.array(self.shape) - 1.0, self._spare, channel.shape)
 
-def _spare(sigmas: NDArray[np.float64], order: int) -> NDArray[np.int_]:
-    """Voxels around a sample in which the Gaussian decays, and the poles of a spline, which a linear one has not."""
-    return np.asarray(np.ceil(4 * sigmas).astype(int) + (12 if order > 1 else 1))
+    @property
+    def _spare(self) -> NDArray[np.int_]:
+        """Voxels around a sample in which the Gaussian decays, and the poles of a spline; a linear one has none."""
+        return np.asarray(np.ceil(4 * self.sigmas).astype(int) + (12 if self.order > 1 else 1))
 
 
 def _image_of_box(

@@ -235,7 +235,7 @@ class Tally:
         Notes
         -----
         A sample is made once for all networks that are shown it one after the other. Passes are added up one after
-        the other, each slab of the crop by one thread, so that sums depend on neither timing nor the number of
+        the other, each voxel of the crop by one thread, so that sums depend on neither timing nor the number of
         threads. Memory does not depend on the number of passes.
         """
         if not predictors:
