@@ -4,12 +4,12 @@ Orientation is settled once, by `to_canonical`: inside the app every array is st
 and every affine maps voxel indices to RAS+ millimetres (what ANTs calls "LPI" orientation).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import apply_affine, from_matvec
+from nibabel.affines import apply_affine
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -191,8 +191,8 @@ def resample(data: FloatArray, source: Grid, target: Grid, order: int = 1, fill:
     if offset is None:
         # Processors differ in the last digits of such products, and then in those of what is interpolated.
         between = np.round(np.linalg.inv(source.affine) @ target.affine, 9)
-        resampling = Resampling(between, target.shape, antialias_sigmas(source, target), order, fill)
-        fields = [resampling.of(channel) for channel in channels]
+        sigmas = antialias_sigmas(source, target)
+        fields = [_interpolate(channel, between, target.shape, sigmas, order, fill) for channel in channels]
     else:
         fields = [_copy_overlap(channel, offset, target.shape, fill) for channel in channels]
     resampled = np.stack(fields)
@@ -209,95 +209,36 @@ def antialias_sigmas(source: Grid, target: Grid) -> NDArray[np.float64]:
     return np.asarray(fwhm / source.voxel_sizes / np.sqrt(8 * np.log(2)))
 
 
-@dataclass(frozen=True, eq=False)
-class Resampling:
-    """How channels are sampled at the voxels of another grid.
-
-    Attributes
-    ----------
-    between : array, (4, 4) float64
-        Maps that grid's indices to a channel's.
-    shape : tuple of int, (3,)
-        Of that grid.
-    sigmas : array, (3,) float64
-        Deviations of the Gaussian that goes first, in voxels of a channel.
-    order : int
-        Of the spline.
-    fill : float
-        Outside a channel.
-    """
-
-    between: NDArray[np.float64]
-    shape: tuple[int, int, int]
-    sigmas: NDArray[np.float64]
-    order: int
-    fill: float
-
-    def of(self, channel: FloatArray) -> NDArray[np.float32]:
-        """Sample a channel (X, Y, Z); nothing comes of zeros, and a structure fills a small part of its crop."""
-        if self.order > 1 or self.fill:
-            return self._of_all(channel)
-        sampled = np.zeros(self.shape, np.float32)
-        start, stop = self._needed(channel)
-        occupied = _extent(channel[_slices(start, stop)])
-        if occupied is not None:
-            low, high = occupied + start
-            there = np.linalg.inv(self.between)
-            first, last = _image_of_box(there, low - self._spare, high + self._spare, np.zeros(3, int), self.shape)
-            x, y, z = (int(n) for n in last - first)
-            part = replace(self, between=self.between @ from_matvec(np.eye(3), first), shape=(x, y, z))
-            sampled[_slices(first, last)] = part._of_all(channel)
-        return sampled
-
-    def _of_all(self, channel: FloatArray) -> NDArray[np.float32]:
-        """Smooth what is needed of a channel, and sample it everywhere."""
-        start, stop = self._needed(channel)
-        part = channel[_slices(start, stop)].astype(np.float32)
-        if (self.sigmas > 0.2).any():
-            part = ndimage.gaussian_filter(part, self.sigmas, mode="nearest")
-        sampled = ndimage.affine_transform(
+def _interpolate(
+    channel: FloatArray,
+    between: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    sigmas: NDArray[np.float64],
+    order: int,
+    fill: float,
+) -> NDArray[np.float32]:
+    """Sample one channel at the voxels of a grid of `shape`; `between` maps them to its indices."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
+    reach = apply_affine(between, corners)
+    # Within it the Gaussian decays, and the poles of a spline, which a linear one has not.
+    spare = np.ceil(4 * sigmas).astype(int) + (12 if order > 1 else 1)
+    start = np.clip(np.floor(reach.min(axis=0)).astype(int) - spare, 0, np.array(channel.shape) - 1)
+    stop = np.clip(np.ceil(reach.max(axis=0)).astype(int) + spare + 1, start + 1, channel.shape)
+    part = channel[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].astype(np.float32)
+    if (sigmas > 0.2).any():
+        part = ndimage.gaussian_filter(part, sigmas, mode="nearest")
+    return np.asarray(
+        ndimage.affine_transform(
             part,
-            self.between[:3, :3],
-            self.between[:3, 3] - start,
-            output_shape=self.shape,
-            order=self.order,
+            between[:3, :3],
+            between[:3, 3] - start,
+            output_shape=shape,
+            order=order,
             mode="constant",
-            cval=self.fill,
-        )
-        return np.asarray(sampled, dtype=np.float32)
-
-    def _needed(self, channel: FloatArray) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-        """Range of the voxels of a channel that any sample takes part of."""
-        return _image_of_box(self.between, np.zeros(3), np.array(self.shape) - 1.0, self._spare, channel.shape)
-
-    @property
-    def _spare(self) -> NDArray[np.int_]:
-        """Voxels around a sample in which the Gaussian decays, and the poles of a spline; a linear one has none."""
-        return np.asarray(np.ceil(4 * self.sigmas).astype(int) + (12 if self.order > 1 else 1))
-
-
-def _image_of_box(
-    matrix: NDArray[np.floating],
-    low: NDArray[np.floating],
-    high: NDArray[np.floating],
-    spare: NDArray[np.int_],
-    shape: tuple[int, ...],
-) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    """Range of the voxels of a grid of `shape`, one at least, in which a matrix (4, 4) puts a box, and `spare` more."""
-    corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
-    reach = apply_affine(matrix, corners)
-    start = np.clip(np.floor(reach.min(axis=0)).astype(int) - spare, 0, np.array(shape) - 1)
-    return start, np.clip(np.ceil(reach.max(axis=0)).astype(int) + spare + 1, start + 1, shape)
-
-
-def _slices(start: NDArray[np.int_], stop: NDArray[np.int_]) -> tuple[slice, ...]:
-    return tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-
-
-def _extent(values: FloatArray) -> NDArray[np.int_] | None:
-    """First and last index (2, 3) along each axis at which any of (X, Y, Z) values is not 0; None where all are."""
-    along = [np.flatnonzero(values.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    return np.array([[found[0], found[-1]] for found in along]).T if along[0].size else None
+            cval=fill,
+        ),
+        dtype=np.float32,
+    )
 
 
 def _copy_overlap(

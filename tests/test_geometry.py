@@ -95,22 +95,6 @@ def test_a_coarser_grid_averages_instead_of_aliasing() -> None:
     np.testing.assert_allclose(coarse, 0.5, atol=0.05)
 
 
-@pytest.mark.parametrize("voxel_mm", [0.4, 1.0, 2.3])
-@pytest.mark.parametrize("seed", range(6))
-def test_zeros_around_a_structure_are_skipped_without_a_trace(voxel_mm: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    source = Grid((24, 26, 22), nib.affines.from_matvec(np.diag([1.0, 0.8, 1.2]), rng.uniform(-3, 3, 3)))
-    data = np.zeros(source.shape, np.float32)
-    low, size = rng.integers(0, 18, 3), rng.integers(1, 9, 3)
-    box = tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))
-    data[box] = rng.random(data[box].shape)  # some of them at the border
-    turned = oblique_affine(float(rng.uniform(-30, 30)), (voxel_mm,) * 3)[:3, :3]
-    target = Grid((20, 17, 19), nib.affines.from_matvec(turned, rng.uniform(-4, 6, 3)))
-    whole = resample(data, source, target, fill=1e-30)  # a fill, however small, has to be put everywhere
-    np.testing.assert_allclose(resample(data, source, target), whole, atol=1e-6)
-    np.testing.assert_array_equal(resample(0 * data, source, target), 0)
-
-
 def test_voxel_volume_of_a_sheared_grid() -> None:
     affine = np.eye(4)
     affine[:3, :3] = [[1, 0.5, 0], [0, 2, 0], [0, 0, 3]]
