@@ -14,8 +14,15 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_hsf.interpolation import affine_positions, look_up
+
 FloatArray = NDArray[np.floating]
 Matrix = NDArray[np.float64]  # affines, points, steps
+
+# Antialiasing narrower than this, in voxels, changes nothing that shows.
+LEAST_SIGMA = 0.2
+# Of a voxel: a centre on the edge of a grid is within, whichever way its position was rounded.
+EDGE_TOLERANCE = 1e-4
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -192,10 +199,9 @@ def resample(data: FloatArray, source: Grid, target: Grid, order: int = 1, fill:
         # Processors differ in the last digits of such products, and then in those of what is interpolated.
         between = np.round(np.linalg.inv(source.affine) @ target.affine, 9)
         sigmas = antialias_sigmas(source, target)
-        fields = [_interpolate(channel, between, target.shape, sigmas, order, fill) for channel in channels]
+        resampled = _interpolate(channels, between, target.shape, sigmas, order, fill)
     else:
-        fields = [_copy_overlap(channel, offset, target.shape, fill) for channel in channels]
-    resampled = np.stack(fields)
+        resampled = np.stack([_copy_overlap(channel, offset, target.shape, fill) for channel in channels])
     return resampled if data.ndim == 4 else resampled[0]
 
 
@@ -210,35 +216,43 @@ def antialias_sigmas(source: Grid, target: Grid) -> NDArray[np.float64]:
 
 
 def _interpolate(
-    channel: FloatArray,
-    between: NDArray[np.float64],
+    channels: FloatArray,
+    between: Matrix,
     shape: tuple[int, int, int],
     sigmas: NDArray[np.float64],
     order: int,
     fill: float,
 ) -> NDArray[np.float32]:
-    """Sample one channel at the voxels of a grid of `shape`; `between` maps them to its indices."""
+    """Sample channels (C, ...) at the voxels of a grid of `shape`; `between` maps them to their indices."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
     reach = apply_affine(between, corners)
     # Within it the Gaussian decays, and the poles of a spline, which a linear one has not.
     spare = np.ceil(4 * sigmas).astype(int) + (12 if order > 1 else 1)
-    start = np.clip(np.floor(reach.min(axis=0)).astype(int) - spare, 0, np.array(channel.shape) - 1)
-    stop = np.clip(np.ceil(reach.max(axis=0)).astype(int) + spare + 1, start + 1, channel.shape)
-    part = channel[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].astype(np.float32)
-    if (sigmas > 0.2).any():
-        part = ndimage.gaussian_filter(part, sigmas, mode="nearest")
-    return np.asarray(
-        ndimage.affine_transform(
-            part,
-            between[:3, :3],
-            between[:3, 3] - start,
-            output_shape=shape,
-            order=order,
-            mode="constant",
-            cval=fill,
-        ),
-        dtype=np.float32,
-    )
+    start = np.clip(np.floor(reach.min(axis=0)).astype(int) - spare, 0, np.array(channels.shape[1:]) - 1)
+    stop = np.clip(np.ceil(reach.max(axis=0)).astype(int) + spare + 1, start + 1, channels.shape[1:])
+    window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    part = channels[(slice(None), *window)].astype(np.float32)
+    if (sigmas > LEAST_SIGMA).any():
+        part = ndimage.gaussian_filter(part, (0, *sigmas), mode="nearest")
+    from_window = between.copy()
+    from_window[:3, 3] -= start
+    if order == 1:
+        return _interpolate_linearly(part, from_window, shape, fill)
+    matrix, offset = from_window[:3, :3], from_window[:3, 3]
+    sampled = [ndimage.affine_transform(each, matrix, offset, shape, order=order, cval=fill) for each in part]
+    return np.asarray(sampled, dtype=np.float32)
+
+
+def _interpolate_linearly(
+    channels: NDArray[np.float32], between: Matrix, shape: tuple[int, int, int], fill: float
+) -> NDArray[np.float32]:
+    """Sample channels (C, ...) linearly; as SciPy has it, `fill` begins beyond the outermost centres."""
+    positions = affine_positions(between, shape)
+    last = np.reshape(np.array(channels.shape[1:], dtype=np.float32) - 1, (3, 1, 1, 1))
+    outside = ((positions < -EDGE_TOLERANCE) | (positions > last + np.float32(EDGE_TOLERANCE))).any(axis=0)
+    found = look_up(channels, positions.reshape(3, -1)).reshape(-1, *shape)
+    found[:, outside] = fill
+    return found
 
 
 def _copy_overlap(

@@ -200,7 +200,9 @@ def normalize(crop: FloatArray) -> FloatArray:
     >>> normalize(np.array([[[1.0, 2.0, 3.0]]])).tolist()
     [[[-1.0, 0.0, 1.0]]]
     """
-    values = crop.astype(np.float64)
-    deviation = values.std(ddof=1)
-    centred = values - values.mean()
-    return np.asarray(centred / deviation if deviation > 0 else centred, dtype=np.float32)
+    centred = np.asarray(crop - float(crop.mean(dtype=np.float64)), dtype=np.float32)
+    centred -= float(centred.mean(dtype=np.float64))  # what rounding the mean of large intensities has left
+    deviation = np.sqrt(np.square(centred).sum(dtype=np.float64) / max(centred.size - 1, 1))
+    if deviation > 0:
+        centred /= np.float32(deviation)
+    return centred

@@ -1,7 +1,6 @@
 """What is written of one scan of a run: maps, tables, pictures, the map of head, body and tail."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 from bids_hsf.bids.maps import write_image
 from bids_hsf.bids.names import THUMBNAIL
@@ -19,6 +18,7 @@ from bids_hsf.results import ScanResult, describe, write_maps
 from bids_hsf.runs.jobs import Job
 from bids_hsf.segmentation.long_axis import PARTS, split_long_axis
 from bids_hsf.segmentation.volumes import measure
+from bids_hsf.threads import executor_of
 
 UNCAL_LABEL = "anterior"
 
@@ -65,7 +65,7 @@ def draw_figures(result: ScanResult, n_threads: int) -> Mapping[str, str]:
     template = load_template()
     brain_grid = Grid(template.grid.shape, location.scan_from_template @ template.grid.affine)
     boxes = {side.hemisphere: side.crop for side in hippocampi.sides}
-    with ThreadPoolExecutor(n_threads) as pool:
+    with executor_of(n_threads, "draw") as pool:
         whole = pool.submit(figures.draw_localization, scan.data, scan.grid, template.brain, brain_grid, boxes)
         mosaic = figures.cut_mosaic(scan.data, hippocampi.label_map, scan.grid, pool)
         pictures = {

@@ -5,7 +5,7 @@ torch, which takes a second to import and 180 MB of memory; `torchio_transforms`
 drawn as HSF draws them. The tests hold one against the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,12 +68,9 @@ class Spline:
     origin: Matrix
     spacing: Matrix
 
-    def on_lattice(self, axes: list[Matrix]) -> Matrix:
+    def on_lattice(self, axes: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
         """Displacements (3, X, Y, Z) at all voxels of three axes."""
-        x, y, z = (self._basis(axis, points) for axis, points in enumerate(axes))
-        n_x, n_y, n_z = self.coefficients.shape[1:]
-        along_x = (x @ self.coefficients.reshape(3, n_x, -1)).reshape(3, len(x), n_y, n_z)
-        return np.asarray(y @ along_x @ z.T)  # a stack of products too small to start threads
+        return on_product(self.coefficients, [self._basis(axis, points) for axis, points in enumerate(axes)])
 
     def at(self, points: Matrix) -> Matrix:
         """Displacements (3, N) at any points (3, N)."""
@@ -91,7 +88,7 @@ class Spline:
                 break
         return points
 
-    def _basis(self, axis: int, points: Matrix) -> Matrix:
+    def _basis(self, axis: int, points: NDArray[np.floating]) -> Matrix:
         """Weight of each control point of an axis at `points` (N,): (N, n)."""
         n = self.coefficients.shape[1 + axis]
         steps = (points - self.origin[axis]) / self.spacing[axis]
@@ -116,6 +113,14 @@ class Transforms:
 
     affine: Callable[[Sample, Shape, Matrix], Matrix]
     spline: Callable[[Sample, Shape, Matrix], Spline]
+
+
+def on_product(values: Matrix, weights: Sequence[Matrix]) -> NDArray[np.float32]:
+    """Carry values (3, nx, ny, nz) of knots to all points of three axes, with weights (X, nx), (Y, ny), (Z, nz)."""
+    x, y, z = (each.astype(np.float32) for each in weights)
+    along_x = x @ values.astype(np.float32).reshape(3, x.shape[1], -1)
+    # A stack of products too small to start threads.
+    return np.asarray(y @ along_x.reshape(3, len(x), y.shape[1], -1) @ z.T)
 
 
 def affine(sample: Sample, shape: Shape, voxel_sizes: Matrix) -> Matrix:

@@ -13,7 +13,7 @@ of passes.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import ModelError
 from bids_hsf.geometry import Grid
-from bids_hsf.segmentation.augmentation import PART_VOXELS, Mask, Still, Warp, place
+from bids_hsf.interpolation import PART_VOXELS
+from bids_hsf.segmentation.augmentation import Mask, Still, Warp, place
 from bids_hsf.segmentation.ballots import PLURALITY, Ballot, shares_of, winners
 from bids_hsf.segmentation.sampling import Look
 from bids_hsf.segmentation.transforms import WRITTEN_OUT, Sample, Transforms
+from bids_hsf.threads import executor_of
 
 Field = NDArray[np.float32]
 
@@ -246,7 +248,7 @@ class Tally:
             for predictor, sample in zip(predictors, each.samples, strict=True)
         ]
         samples = [sample for _, _, sample in passes]
-        with ThreadPoolExecutor(n_threads, thread_name_prefix="vote") as pool:
+        with executor_of(n_threads, "vote") as pool:
             view, warp = self._prepare(samples[0])
             for (number, predictor, sample), following in zip(passes, [*samples[1:], samples[-1]], strict=True):
                 answer = _checked(predictor(view), self._crop.shape)

@@ -1,0 +1,63 @@
+"""Linear interpolation of several fields at many positions, which are worked out once for all of them.
+
+In float32, and several times as fast as one call of `scipy.ndimage` a field.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+
+# Positions are gone through in parts that fit into the processor's cache.
+PART_VOXELS = 1 << 14
+
+
+def affine_positions(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> Field:
+    """Images (3, X, Y, Z) of all voxels of a grid of `shape` under a matrix (4, 4)."""
+    x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
+    positions = np.empty((3, *shape), np.float32)
+    for (a, b, c, d), row in zip(matrix[:3], positions, strict=True):
+        # Wide where it is small: only the last sum is made for each voxel.
+        np.add((a * x + b * y + d).astype(np.float32), (c * z).astype(np.float32), out=row)
+    return positions
+
+
+def look_up(fields: NDArray[np.float32], positions: Field) -> Field:
+    """Interpolate fields (C, X, Y, Z) at voxel positions (3, n): (C, n); beyond the centres, the nearest."""
+    shape = fields.shape[1:]
+    found = np.empty((len(fields), positions.shape[1]), np.float32)
+    # An axis of one voxel has no second one.
+    steps = [step if n > 1 else 0 for n, step in zip(shape, (shape[1] * shape[2], shape[2], 1), strict=True)]
+    for start in range(0, positions.shape[1], PART_VOXELS):
+        part = slice(start, start + PART_VOXELS)
+        first, shares = _cells(positions[:, part], shape)
+        for field, values in zip(fields, found, strict=True):
+            values[part] = _between(field.ravel(), first, steps, shares)
+    return found
+
+
+def _cells(positions: Field, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], list[Field]]:
+    """Tell of n positions (3, n) the first of the eight voxels around, by flat index, and how far off it they lie."""
+    first, shares = np.zeros(positions.shape[1], np.int32), []
+    for axis, n in zip(positions, shape, strict=True):
+        values = np.minimum(np.maximum(axis, 0), np.float32(n - 1))
+        # At the last centre, all weight is on the second one.
+        before = np.minimum(values.astype(np.int32), max(n - 2, 0))
+        first *= np.int32(n)
+        first += before
+        shares.append(np.subtract(values, before, dtype=np.float32))
+    return first.astype(np.intp), shares
+
+
+def _between(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares: Sequence[Field]) -> Field:
+    """Interpolate a flat field along the first of the axes, between what the others give on either side."""
+    if not steps:
+        return field.take(first, mode="clip")
+    before = _between(field, first, steps[1:], shares[1:])
+    after = _between(field[steps[0] :], first, steps[1:], shares[1:])
+    after -= before
+    after *= shares[0]
+    before += after
+    return before
