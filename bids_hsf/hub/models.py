@@ -8,6 +8,7 @@ named by its checksum and checked before every use; other files there are ignore
 import difflib
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from packaging.version import Version
 
 from bids_hsf import __version__
 from bids_hsf.errors import CardError, FetchError, ModelError, StorageError
-from bids_hsf.files import checksums, private_folder, sweep
+from bids_hsf.files import checksums, private_folder, read_text, sweep
 from bids_hsf.hub import OFFLINE_MODEL
 from bids_hsf.hub.cards import MAX_MODEL_BYTES, Member, ModelCard, load_cards
 
@@ -54,11 +55,17 @@ def packaged_hub_dir() -> Path:
     return installed if installed.is_dir() else package.parent / "models_hub"
 
 
-def list_cards(hub_dirs: Sequence[Path] = ()) -> list[ModelCard]:
+def list_cards(hub_dirs: Sequence[Path] = (), wanted: str = "") -> list[ModelCard]:
     """Read all cards: those of `hub_dirs` first, then those of BIDS_HSF_HUB, then the packaged ones.
 
     A name stands once: the first folder that has it wins, and a warning says which card it hides. A malformed card
     outside the package is warned of and left out, so that it stops nobody who uses another model.
+
+    Parameters
+    ----------
+    hub_dirs : sequence of Path
+    wanted : str
+        A model's name: of the packaged files, if one has it, the others are left unread, which takes a while.
 
     Raises
     ------
@@ -66,7 +73,7 @@ def list_cards(hub_dirs: Sequence[Path] = ()) -> list[ModelCard]:
         If one of the folders does not exist.
     """
     found: dict[str, ModelCard] = {}
-    for path in _card_paths(hub_dirs):
+    for path in _in_question(_card_paths(hub_dirs), wanted):
         for card in _load(path):
             first = found.setdefault(card.name, card)
             if first is not card:
@@ -85,7 +92,7 @@ def find_card(name_or_path: str, hub_dirs: Sequence[Path] = ()) -> ModelCard:
         If the card is malformed.
     """
     path, name = _split_card_path(name_or_path)
-    card = _choose(load_cards(path), name, path) if path else _find_name(name_or_path, list_cards(hub_dirs))
+    card = _choose(load_cards(path), name, path) if path else _find_name(name, list_cards(hub_dirs, name))
     # The base version: a development version before a release has what the release has.
     if Version(card.minimum_app_version) > Version(Version(__version__).base_version):
         raise ModelError(
@@ -248,6 +255,17 @@ def _card_paths(hub_dirs: Sequence[Path]) -> list[Path]:
             )
         paths += [path for path in sorted(folder.glob("*.y*ml")) if path not in paths]
     return paths
+
+
+def _in_question(paths: Sequence[Path], wanted: str) -> Sequence[Path]:
+    """Leave out packaged files that do not name a model where another does."""
+    key = re.compile(rf"^ *{re.escape(wanted)}:", re.MULTILINE)
+    packaged = [path for path in paths if path.parent == packaged_hub_dir()]
+    try:
+        naming = [path for path in packaged if key.search(read_text(path))]
+    except (OSError, UnicodeDecodeError):
+        return paths  # whose reading tells what is wrong
+    return [path for path in paths if path in naming or path not in packaged] if naming else paths
 
 
 def _load(path: Path) -> list[ModelCard]:

@@ -39,6 +39,16 @@ def test_the_figures_of_the_list_are_those_of_the_evaluation() -> None:
         assert all(any(abs(figure - each) < 0.0051 for each in measured) for figure in shown), card.name
 
 
+def test_for_a_packaged_model_its_own_file_alone_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = {card.name: card.path for card in models.list_cards()}
+    read: list[Path] = []
+    monkeypatch.setattr(models, "load_cards", lambda path: read.append(path) or cards.load_cards(path))
+    for name, path in every.items():
+        read.clear()
+        assert models.find_card(name).path == path
+        assert read == [path]
+
+
 def test_unknown_model_names_near_ones() -> None:
     with pytest.raises(ModelError, match="did you mean: bagging_accurate"):
         models.find_card("baging_acurate")
