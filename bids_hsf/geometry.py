@@ -14,7 +14,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_hsf.interpolation import affine_positions, look_up
+from bids_hsf.interpolation import PART_VOXELS, affine_positions, look_up
 
 FloatArray = NDArray[np.floating]
 Matrix = NDArray[np.float64]  # affines, points, steps
@@ -247,11 +247,15 @@ def _interpolate_linearly(
     channels: NDArray[np.float32], between: Matrix, shape: tuple[int, int, int], fill: float
 ) -> NDArray[np.float32]:
     """Sample channels (C, ...) linearly; as SciPy has it, `fill` begins beyond the outermost centres."""
-    positions = affine_positions(between, shape)
+    found = np.empty((len(channels), *shape), dtype=np.float32)
     last = np.reshape(np.array(channels.shape[1:], dtype=np.float32) - 1, (3, 1, 1, 1))
-    outside = ((positions < -EDGE_TOLERANCE) | (positions > last + np.float32(EDGE_TOLERANCE))).any(axis=0)
-    found = look_up(channels, positions.reshape(3, -1)).reshape(-1, *shape)
-    found[:, outside] = fill
+    thickness = max(1, PART_VOXELS // (shape[1] * shape[2]))
+    for start in range(0, shape[0], thickness):  # positions of a whole grid would take as much memory as three channels
+        slab = found[:, start : start + thickness]
+        positions = affine_positions(between, slab.shape[1:], start)
+        outside = ((positions < -EDGE_TOLERANCE) | (positions > last + np.float32(EDGE_TOLERANCE))).any(axis=0)
+        slab[:] = look_up(channels, positions.reshape(3, -1)).reshape(slab.shape)
+        slab[:, outside] = fill
     return found
 
 

@@ -14,9 +14,9 @@ Field = NDArray[np.float32]
 PART_VOXELS = 1 << 14
 
 
-def affine_positions(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> Field:
-    """Images (3, X, Y, Z) of all voxels of a grid of `shape` under a matrix (4, 4)."""
-    x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
+def affine_positions(matrix: NDArray[np.float64], shape: tuple[int, ...], start: int = 0) -> Field:
+    """Images (3, X, Y, Z) under a matrix (4, 4) of all voxels of `shape`; the first axis counts from `start` on."""
+    x, y, z = np.ogrid[start : start + shape[0], : shape[1], : shape[2]]
     positions = np.empty((3, *shape), np.float32)
     for (a, b, c, d), row in zip(matrix[:3], positions, strict=True):
         # Wide where it is small: only the last sum is made for each voxel.
