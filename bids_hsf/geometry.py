@@ -249,7 +249,7 @@ def _interpolate_linearly(
     """Sample channels (C, ...) linearly; as SciPy has it, `fill` begins beyond the outermost centres."""
     found = np.empty((len(channels), *shape), dtype=np.float32)
     last = np.reshape(np.array(channels.shape[1:], dtype=np.float32) - 1, (3, 1, 1, 1))
-    thickness = max(1, PART_VOXELS // (shape[1] * shape[2]))
+    thickness = max(1, PART_VOXELS // max(1, shape[1] * shape[2]))
     for start in range(0, shape[0], thickness):  # positions of a whole grid would take as much memory as three channels
         slab = found[:, start : start + thickness]
         positions = affine_positions(between, slab.shape[1:], start)

@@ -40,15 +40,15 @@ def look_up(fields: NDArray[np.float32], positions: Field) -> Field:
 
 def _cells(positions: Field, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], list[Field]]:
     """Tell of n positions (3, n) the first of the eight voxels around, by flat index, and how far off it they lie."""
-    first, shares = np.zeros(positions.shape[1], np.int32), []
+    first, shares = np.zeros(positions.shape[1], np.intp), []
     for axis, n in zip(positions, shape, strict=True):
         values = np.minimum(np.maximum(axis, 0), np.float32(n - 1))
         # At the last centre, all weight is on the second one.
         before = np.minimum(values.astype(np.int32), max(n - 2, 0))
-        first *= np.int32(n)
+        first *= n
         first += before
         shares.append(np.subtract(values, before, dtype=np.float32))
-    return first.astype(np.intp), shares
+    return first, shares
 
 
 def _between(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares: Sequence[Field]) -> Field:

@@ -82,3 +82,8 @@ class TestResampling:
         found = resample(shares, source, target)
         total = found.sum(axis=0)
         assert (np.isclose(total, 1, atol=1e-5) | (total == 0)).all()
+
+    def test_of_a_grid_without_voxels_there_is_nothing(self, rng):
+        source, target = self.grids(0.7, 10)
+        fields = rng.uniform(size=(2, *source.shape)).astype(np.float32)
+        assert resample(fields, source, Grid((5, 0, 4), target.affine)).shape == (2, 5, 0, 4)

@@ -202,7 +202,7 @@ def normalize(crop: FloatArray) -> FloatArray:
     """
     centred = np.asarray(crop - float(crop.mean(dtype=np.float64)), dtype=np.float32)
     centred -= float(centred.mean(dtype=np.float64))  # what rounding the mean of large intensities has left
-    deviation = np.sqrt(np.square(centred).sum(dtype=np.float64) / max(centred.size - 1, 1))
+    deviation = np.sqrt(np.square(centred, dtype=np.float64).sum() / max(centred.size - 1, 1))
     if deviation > 0:
         centred /= np.float32(deviation)
     return centred

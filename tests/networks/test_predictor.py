@@ -85,6 +85,11 @@ class TestContract:
         assert normalize(values).std(ddof=1) == pytest.approx(1)
         assert normalize(values).mean() == pytest.approx(0, abs=1e-6)
 
+    @pytest.mark.parametrize("unit", [1e-25, 1e-6, 1e6, 1e25])
+    def test_normalize_whatever_the_unit(self, unit):
+        values = np.random.default_rng(0).normal(3, 1, (8, 8, 8))
+        np.testing.assert_allclose(normalize((values * unit).astype(np.float32)), normalize(values), atol=1e-5)
+
 
 class TestSoftmax:
     def test_logits_get_a_softmax_and_one_line_of_log(self, tmp_path, crop, caplog):
