@@ -70,14 +70,15 @@ class Spline:
 
     def on_lattice(self, axes: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
         """Displacements (3, X, Y, Z) at all voxels of three axes."""
-        return on_product(self.coefficients, [self._basis(axis, points) for axis, points in enumerate(axes)])
+        return on_product(self.coefficients, [self._basis(axis, points).T for axis, points in enumerate(axes)])
 
     def at(self, points: Matrix) -> Matrix:
         """Displacements (3, N) at any points (3, N)."""
         x, y, z = (self._basis(axis, values) for axis, values in enumerate(points))
         n_x, n_y, n_z = self.coefficients.shape[1:]
-        along_z = (self.coefficients.reshape(3 * n_x, n_y, n_z) @ z.T).reshape(3, n_x, n_y, -1)
-        return np.asarray(np.einsum("kijn,ni,nj->kn", along_z, x, y))
+        along_z = (self.coefficients.reshape(-1, n_z) @ z).reshape(3, n_x, n_y, -1)
+        along_y = (along_z * y).sum(axis=2)
+        return np.asarray((along_y * x).sum(axis=1))
 
     def solve(self, targets: Matrix) -> Matrix:
         """Points (3, N) that are displaced onto `targets` (3, N), by fixed-point iteration."""
@@ -89,10 +90,10 @@ class Spline:
         return points
 
     def _basis(self, axis: int, points: NDArray[np.floating]) -> Matrix:
-        """Weight of each control point of an axis at `points` (N,): (N, n)."""
+        """Weight of each control point of an axis at `points` (N,): (n, N)."""
         n = self.coefficients.shape[1 + axis]
         steps = (points - self.origin[axis]) / self.spacing[axis]
-        away = np.abs(steps[:, None] - np.arange(n))
+        away = np.abs(steps - np.arange(n)[:, None])
         beyond = np.maximum(2 - away, 0)
         near = 2 / 3 - away * away * (1 - away / 2)
         far = beyond * beyond * beyond / 6
