@@ -200,9 +200,8 @@ def normalize(crop: FloatArray) -> FloatArray:
     >>> normalize(np.array([[[1.0, 2.0, 3.0]]])).tolist()
     [[[-1.0, 0.0, 1.0]]]
     """
-    centred = np.asarray(crop - float(crop.mean(dtype=np.float64)), dtype=np.float32)
-    centred -= float(centred.mean(dtype=np.float64))  # what rounding the mean of large intensities has left
-    deviation = np.sqrt(np.square(centred, dtype=np.float64).sum() / max(centred.size - 1, 1))
+    centred = np.subtract(crop, crop.mean(dtype=np.float64), dtype=np.float64)
+    deviation = np.sqrt(np.square(centred).sum() / max(centred.size - 1, 1))
     if deviation > 0:
-        centred /= np.float32(deviation)
-    return centred
+        centred /= deviation
+    return np.asarray(centred, dtype=np.float32)
