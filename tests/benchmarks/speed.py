@@ -73,7 +73,6 @@ TIMED = {
     "write": ("workflow:write_result",),
     "report": ("workflow:write_subject_report",),
 }
-IN_BACKGROUND = ("validate", "augment")
 STARTED = "BENCH_STARTED"
 
 
@@ -138,7 +137,7 @@ def compare(model: str, device: str, options: argparse.Namespace) -> dict[str, A
     print(f"\n{model} on {device}, {options.threads} thread(s), {rounds[0]['n_passes']} passes a scan")
     rows = [{"stage": s, "first scan": first[s], "further scan": further[s]} for s in STAGES]
     for row in rows:
-        if row["stage"] in IN_BACKGROUND:
+        if row["stage"] in in_background(options.threads):
             row |= {"stage": f"({row['stage']})"}
     rows.append({"stage": "sum", "first scan": totals["first_scan"], "further scan": totals["further_scan"]})
     print(table(rows))
@@ -199,11 +198,12 @@ def one_run(model: str, device: str, options: argparse.Namespace) -> dict[str, A
         passes.write_text(json.dumps(child["passes"]))
         bare = bare_loop(Path(sys.executable), "onnxruntime", child["provider"], options.threads, passes)
         native = bare_loop(options.openvino_python, "openvino", "CPU", options.threads, passes)
-    return summarize(child, cost.seconds, cost.peak_mb, bare, native)
+    return summarize(child, options.threads, cost.seconds, cost.peak_mb, bare, native)
 
 
 def summarize(
     child: dict[str, Any],
+    n_threads: int,
     whole: float,
     peak_mb: int,
     bare: float | None,
@@ -220,8 +220,8 @@ def summarize(
     first["report"] = further["report"] = reports
     further_scan = (median(walls[1:]) if n_scans > 1 else 0.0) + reports
     first_scan = whole - (n_scans - 1) * further_scan
-    first["other"] = first_scan - foreground(first)
-    further["other"] = further_scan - foreground(further)
+    first["other"] = first_scan - foreground(first, n_threads)
+    further["other"] = further_scan - foreground(further, n_threads)
     return {
         "first": first,
         "further": further,
@@ -238,8 +238,14 @@ def summarize(
     }
 
 
-def foreground(stages: dict[str, float]) -> float:
-    return sum(seconds for stage, seconds in stages.items() if stage not in (*IN_BACKGROUND, "other"))
+def in_background(n_threads: int) -> tuple[str, ...]:
+    """Tell which stages go on beside the main thread; with one thread it makes samples itself."""
+    return ("validate", "augment") if n_threads > 1 else ("validate",)
+
+
+def foreground(stages: dict[str, float], n_threads: int) -> float:
+    beside = (*in_background(n_threads), "other")
+    return sum(seconds for stage, seconds in stages.items() if stage not in beside)
 
 
 def bare_loop(python: Path, runtime: str, provider: str, n_threads: int, passes: Path) -> float | None:
