@@ -35,8 +35,5 @@ def spread(n_threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
     ...     list(share(pow, (2, 3), (5, 2)))
     [32, 9]
     """
-    if n_threads == 1:
-        yield map
-        return
     with executor_of(n_threads) as pool:
         yield pool.map

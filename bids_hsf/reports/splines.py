@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_hsf.geometry import Grid, antialias_sigmas, box_around, resample
+from bids_hsf.geometry import LEAST_SIGMA, Grid, antialias_sigmas, box_around, resample
 
 ORDER = 3
 REACH = 8  # voxels within which a spline forgets its surroundings, but for less than a grey value
 MAX_VOXELS = 4_000_000  # of 8 bytes; of more, each cut fits its own surroundings
-SMOOTHED = 0.2  # voxels: where a cut is so much coarser than the scan, this is smoothed first
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,8 @@ class SplinedPart:
 
     def cut(self, target: Grid, fill: float) -> NDArray[np.float32]:
         """Interpolate on a grid within the part, as `geometry.resample` does; `fill` is the value outside the scan."""
-        if self.coefficients is None or (antialias_sigmas(self.grid, target) > SMOOTHED).any():
+        # What is coarser than the scan needs it smoothed first.
+        if self.coefficients is None or (antialias_sigmas(self.grid, target) > LEAST_SIGMA).any():
             return resample(self.image, self.grid, target, order=ORDER, fill=fill)
         between = np.round(np.linalg.inv(self.part.affine) @ target.affine, 9)
         return np.asarray(
