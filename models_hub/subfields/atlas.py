@@ -13,6 +13,7 @@ indicator interpolated for itself.
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -88,31 +89,59 @@ def interpolated_indicators(
     return np.stack(fields)
 
 
-def from_hippunfold(folder: Path, template: str, side: str) -> np.ndarray:
-    """Label map (x, y, z) at VOXEL_MM, RAS, left."""
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What HippUnfold has drawn on one side of an average.
+
+    Attributes
+    ----------
+    volume : array, (x, y, z) int
+        LABELS, from 1 on, of voxels of about 1 mm, RAS.
+    affine : array, (4, 4)
+        Its voxels to mm.
+    points, point_labels : array, (n, 3) in mm and (n,) int
+        Between the inner and outer surface, and what lies there.
+    """
+
+    volume: np.ndarray
+    affine: np.ndarray
+    points: np.ndarray
+    point_labels: np.ndarray
+
+
+def drawn_by_hippunfold(folder: Path, template: str, side: str) -> Drawn:
     stem = f"tpl-{template}_hemi-{side}"
     volume, affine = load_ras(folder / f"{stem}_desc-subfields_dseg.nii.gz")
-    volume = FROM_HIPPUNFOLD[volume.astype(int)]
     surfaces = [load_surface(folder / f"{stem}_den-0p5mm_label-hipp_{kind}.surf.gii") for kind in ("inner", "outer")]
     labels = nib.load(folder / f"hemi-{side}_den-0p5mm_label-hipp_subfields.label.gii").darrays[0].data.astype(int)
-    points, point_labels = ribbon_points(surfaces[0][0], surfaces[1][0], surfaces[0][1], FROM_HIPPUNFOLD[labels])
+    ribbon = ribbon_points(surfaces[0][0], surfaces[1][0], surfaces[0][1], FROM_HIPPUNFOLD[labels])
+    return Drawn(FROM_HIPPUNFOLD[volume.astype(int)], affine, *ribbon)
 
-    world, _, shape = fine_grid(points)
-    indicators = interpolated_indicators(volume, affine, world)
+
+def labels_at(drawn: Drawn, world: np.ndarray, reach_mm: float = RIBBON_REACH_MM) -> np.ndarray:
+    """Labels (n,) at points (n, 3) in mm; `reach_mm` is how far a point of the ribbon reaches."""
+    indicators = interpolated_indicators(drawn.volume, drawn.affine, world)
     found = indicators.argmax(0)
     near = indicators[0] < 0.98
-    distance, nearest = cKDTree(points).query(world[near], distance_upper_bound=RIBBON_REACH_MM)
+    distance, nearest = cKDTree(drawn.points).query(world[near], distance_upper_bound=reach_mm)
     inside = np.isfinite(distance)
     # The fold's inside against its outside is the volume's to say; what is grey matter there, the surfaces'.
     where = np.flatnonzero(near)
     hollow = np.isin(found, (SUB, CA1, CA2, CA3))
     hollow[where[inside]] = False
-    found[where[inside]] = point_labels[nearest[inside]]
+    found[where[inside]] = drawn.point_labels[nearest[inside]]
     rest = indicators[[0, DG, SRLM]]
     found[hollow] = np.where(
         rest[:, hollow].sum(0) > 0.25, np.array([0, DG, SRLM])[rest[:, hollow].argmax(0)], found[hollow]
     )
-    labels = found.reshape(shape)
+    return found
+
+
+def from_hippunfold(folder: Path, template: str, side: str) -> np.ndarray:
+    """Label map (x, y, z) at VOXEL_MM, RAS, left."""
+    drawn = drawn_by_hippunfold(folder, template, side)
+    world, _, shape = fine_grid(drawn.points)
+    labels = labels_at(drawn, world).reshape(shape)
     return labels[::-1] if side == "R" else labels
 
 

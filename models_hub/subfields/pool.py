@@ -27,9 +27,18 @@ OVERLAY_MM = (0.2, 1.3)  # thickness upon CA1 to CA3 over what the head has ther
 # The hippocampal-amygdaloid transition area, a tissue of its own in tpl-upenn, lies in front of the subfields and above
 # them; those who draw the whole hippocampus take it in, HippUnfold's subfields leave it out. In tpl-upenn it lies upon
 # the medial side of the head, over 74 to 91 % of the length, up to 2.5 mm thick.
-TRANSITION_MM = (0.0, 3.0)  # thickness
+TRANSITION_MM = (0.0, 2.0)  # thickness
 TRANSITION_SHARE = 0.25  # of the length, from the front
 TRANSITION_TOWARD = (0.6, 0.8)  # to the front and up, on the medial side
+# FreeSurfer's hippocampus, and that of manual raters, begins in front of HippUnfold's: what lies around its front lies
+# so much ahead in real heads.
+AHEAD_MM = (0.0, 2.5)
+AHEAD_FROM = (0.7, 0.95)  # of the length: where nothing and all of it is moved
+# Between the head and the amygdala lies a recess of the temporal horn: on CIT168 both contrasts show a little of white
+# matter upon the head, then in places fluid, 1 to 1.5 mm beyond the border, and grey matter again 2.5 mm beyond it, on
+# sub-073 no fluid. The bent heads have a horn of several millimetres there.
+RECESS_ALVEUS_MM, RECESS_MM, RECESS_FROM = (0.2, 1.0), (-0.8, 0.8), 0.75  # white matter, fluid; share of the length
+RECESS_DRY_MM = (-1.5, 8.0)  # how far what else is fluid there becomes amygdala
 # Subiculum ends within a sheet of cortex that goes on to the middle (presubiculum, entorhinal and, behind these,
 # retrosplenial cortex). The bent heads have fluid at its end in most places: networks learned that it ends where the
 # sheet does.
@@ -123,6 +132,12 @@ def with_alveus(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
     return covered
 
 
+def along_of(held: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """Place of each voxel's nearest one, from 0 at the tail's end to 1 in front."""
+    ends = np.flatnonzero(held.any(axis=(0, 2)))
+    return (nearest[1] - ends[0]) / (ends[-1] - ends[0])
+
+
 def medial(hippocampus: np.ndarray, nearest: np.ndarray) -> np.ndarray:
     """From 0 in the lateral half of a left hippocampus to 1 at its medial end, of each voxel's nearest one."""
     x = np.arange(len(hippocampus))[:, None, None]
@@ -137,8 +152,7 @@ def with_transition(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
     near, hippocampus, distance, nearest = hippocampus_within(labels, 6)
     part = labels[near].copy()
     y, z = np.arange(part.shape[1])[None, :, None], np.arange(part.shape[2])
-    held = np.flatnonzero(hippocampus.any(axis=(0, 2)))
-    along = (nearest[1] - held[0]) / (held[-1] - held[0])  # from 0 at the tail's end to 1 in front
+    along = along_of(hippocampus, nearest)
     # Thickest in front, and on the medial side above; none where it would lie behind the subfields.
     front, up = y - nearest[1], z - nearest[2]
     above = medial(hippocampus, nearest) * (TRANSITION_TOWARD[0] * front + TRANSITION_TOWARD[1] * up)
@@ -151,14 +165,47 @@ def with_transition(labels: np.ndarray, thickness_mm: float) -> np.ndarray:
     return covered
 
 
+def with_ahead(labels: np.ndarray, ahead_mm: float) -> np.ndarray:
+    """Move what lies around the front of a label map at POOL_MM ahead, and leave grey matter where it lay."""
+    near, held, distance, _ = hippocampus_within(labels, 24)
+    part = labels[near]
+    x, y, z = np.ogrid[tuple(slice(n) for n in part.shape)]
+    ends = np.flatnonzero(held.any(axis=(0, 2)))
+    by_place = np.clip(((y - ends[0]) / (ends[-1] - ends[0]) - AHEAD_FROM[0]) / (AHEAD_FROM[1] - AHEAD_FROM[0]), 0, 1)
+    by_distance = np.clip(2 - distance * POOL_MM / 6, 0, 1)
+    came_from = np.clip(y - np.rint(by_place * by_distance * ahead_mm / POOL_MM).astype(int), 0, None)
+    moved = part[x, came_from, z]
+    moved[(moved > 0) & (moved < FIRST_TISSUE)] = NUMBER["transition"]
+    covered = labels.copy()
+    covered[near] = np.where(held, part, moved)
+    return covered
+
+
+def with_recess(labels: np.ndarray, alveus_mm: float, fluid_mm: float, dry_mm: float) -> np.ndarray:
+    """Lay alveus and fluid before and upon the head of a label map at POOL_MM, and amygdala into the fluid beyond."""
+    near, held, distance, nearest = hippocampus_within(labels, 14)
+    part = labels[near].copy()
+    y, z = np.arange(part.shape[1])[None, :, None], np.arange(part.shape[2])
+    toward = np.hypot(np.clip(y - nearest[1], 0, None), np.clip(z - nearest[2], 0, None)) / np.maximum(distance, 1e-6)
+    begins = (along_of(held, nearest) > RECESS_FROM) & (medial(held, nearest) < 0.7) & (toward > 0.6)
+    free = begins & ~held & ~filled(held, POOL_MM, 1.0)
+    depth = (distance - 0.25) * POOL_MM  # as in with_alveus
+    wet = np.isin(part, (NUMBER["ventricle"], NUMBER["fluid"]))
+    part[free & wet & (depth < dry_mm)] = NUMBER["amygdala"]
+    part[free & (depth < alveus_mm + max(fluid_mm, 0))] = NUMBER["ventricle"]
+    part[free & (depth < alveus_mm)] = NUMBER["alveus"]
+    covered = labels.copy()
+    covered[near] = part
+    return covered
+
+
 def with_sheet(labels: np.ndarray, length_mm: float) -> np.ndarray:
     """Let a sheet of cortex go on from the medial end of the subiculum of a label map at POOL_MM."""
     near, held, distance, nearest = hippocampus_within(labels, 14)
     part = labels[near].copy()
     x, z = np.arange(len(part))[:, None, None], np.arange(part.shape[2])
     # At the tail's end the cortex turns up around the splenium, before it it turns down around the gyrus.
-    ends = np.flatnonzero(held.any(axis=(0, 2)))
-    rise = np.interp((nearest[1] - ends[0]) / (ends[-1] - ends[0]), (0.1, 0.35), SHEET_RISE)
+    rise = np.interp(along_of(held, nearest), (0.1, 0.35), SHEET_RISE)
     toward = ((x - nearest[0]) + rise * (z - nearest[2])) / np.hypot(1, rise) / np.maximum(distance, 1e-6)
     # Where it goes on to the middle, and as thick as its end: what lies above and below stays.
     from_end = (part[tuple(nearest)] == 1) & (medial(held, nearest) > 0.6) & (toward > 0.85)
@@ -227,7 +274,9 @@ def around(atlas: np.ndarray, context: np.ndarray, mapping: Map, rng: np.random.
     points = bent(grid_points(shape, ATLAS_MM, POOL_MM), rng)
     hippocampus = carried(atlas, ATLAS_MM, lambda at: at, points).argmax(0)
     both = composed(hippocampus, resampled(tissues_of(context), CONTEXT_MM, mapping(points)))
-    covered = with_transition(with_alveus(both, rng.uniform(*OVERLAY_MM)), rng.uniform(*TRANSITION_MM))
+    covered = with_ahead(with_alveus(both, rng.uniform(*OVERLAY_MM)), rng.uniform(*AHEAD_MM))
+    covered = with_transition(covered, rng.uniform(*TRANSITION_MM))
+    covered = with_recess(covered, *(rng.uniform(*mm) for mm in (RECESS_ALVEUS_MM, RECESS_MM, RECESS_DRY_MM)))
     return with_sheet(covered, rng.uniform(*SHEET_MM))
 
 

@@ -1,18 +1,20 @@
 """Make a subfields network sparse and int8, fine-tuned under both; torch, numpy and onnx.
 
-    python quantize.py OUT_DIR NAME [--samples 300]
+    python quantize.py OUT_DIR NAME [--samples 300] [--as-it-is]
 
 Starts from OUT_DIR/NAME.pt of train.py, sees the same label maps and cases (OUT_DIR/NAME_split.json), and writes
-OUT_DIR/NAME_sq.onnx. How: training/quantization.py.
+OUT_DIR/NAME_sq.onnx. How: training/quantization.py. With --as-it-is it learns what the float network says of the
+samples instead of their labels: for one of unpack.py, which knows more than its label maps tell.
 """
 
 import argparse
+import copy
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from samples import SIZES
+from samples import SIZE
 from train import BATCH, Source, dice_and_cross_entropy, make_network, selected
 from training.loop import Run
 from training.quantization import export_int8, freeze, quantize
@@ -28,22 +30,28 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--sparsity", type=float, default=0.5)
+    parser.add_argument("--as-it-is", action="store_true")
     arguments = parser.parse_args()
     stem = arguments.out_dir / arguments.name
     split = json.loads(stem.with_name(f"{stem.name}_split.json").read_text())
-    real = split["arguments"]["real"]
+    pool_dir, real_paths = Path(split["arguments"]["pool"]), [Path(path) for path in split["arguments"]["real"]]
     source = Source(
-        *selected(Path(split["arguments"]["pool"]), real and Path(real), split["pool"], split["real"]),
+        *selected(pool_dir, real_paths, split["pool"], split["real"]),
         split["arguments"]["real_share"],
     )
     network = make_network()
     network.load_state_dict(torch.load(stem.with_suffix(".pt"), weights_only=True)["average"])
+    teacher = copy.deepcopy(network).eval() if arguments.as_it_is else None
     quantize(network, arguments.sparsity)
     generator = torch.Generator().manual_seed(1)
 
     def batch() -> tuple[torch.Tensor, torch.Tensor]:
-        drawn = [source.draw(SIZES["tight"], MILD, generator) for _ in range(BATCH)]
-        return torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])
+        drawn = [source.draw(SIZE, MILD, generator) for _ in range(BATCH)]
+        images, shares = torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])
+        if teacher:
+            with torch.no_grad():
+                shares = torch.softmax(teacher(images), 1)
+        return images, shares
 
     with torch.no_grad():
         for _ in range(N_CALIBRATION_BATCHES):

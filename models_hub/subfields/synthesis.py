@@ -6,22 +6,28 @@ makes them on T1w, or do not show at all. Subiculum, CA2 and CA3 lie a fifth of 
 contrasts of the CIT168 averages, SRLM where CA1 lies; the ranges hold these.
 """
 
+import numpy as np
 import torch
-from pool import FIRST_TISSUE, N_TISSUES, NUMBER, POOL_MM
+from pool import ALVEUS_ON, FIRST_TISSUE, N_TISSUES, NUMBER, POOL_MM
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 from training.augmentation import chance, smooth_field, uniform
 
 SUB, CA1, CA2, CA3, DG, SRLM = range(1, 7)
 T1W_SHARE, T2W_SHARE = 0.45, 0.37
+# How far fluid lies beyond grey matter, for one from white to grey: 0.6 to 1.4 on T1w (Task04, CIT168, ICBM152), 1.8 on
+# the averages' T2w, and 4.5 on one person's sharp T2w.
+FLUID_T1W, FLUID_T2W = (0.5, 1.6), (1.2, 5.0)
 WHITENED_VOXELS = (0.0, 0.8)  # depth to which the border to white matter looks white
+# Where a temporal horn is near, averages show no thin alveus and then fluid, but more and more fluid over so many
+# voxels of 0.7 mm, from this far beyond the border on. Half of the images do. The fimbria upon CA3 is free of it.
+MIXED_SHARE, MIXED_VOXELS, MIXED_FROM, FIMBRIA_VOXELS = 0.5, (0.8, 3.6), (-1.2, 0.3), (0.0, 2.2)
 IS_DEEP = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0, 0.0])  # of the labels: subiculum and CA1 lie upon white matter
 # Mean, and its standard deviation, of tissues; grey matter of the cortex 0.5, white matter 1 on T1w.
 T1W = {
     "white": (1.0, 0.04),
     "cortex": (0.52, 0.05),
-    "ventricle": (0.12, 0.06),
-    "fluid": (0.14, 0.07),
     "thalamus": (0.76, 0.06),
     "deep": (0.66, 0.07),
     "amygdala": (0.55, 0.05),
@@ -38,8 +44,6 @@ T1W = {
 T2W = {
     "white": (0.33, 0.05),
     "cortex": (0.58, 0.05),
-    "ventricle": (1.1, 0.15),
-    "fluid": (1.05, 0.2),
     "thalamus": (0.46, 0.05),
     "deep": (0.42, 0.07),
     "amygdala": (0.57, 0.05),
@@ -68,6 +72,10 @@ def known_means(table: dict[str, tuple[float, float]], t2w: bool, generator: tor
     # Grey and white matter lie closer together in a child, at a low field, or by another sequence.
     gap = float(means[NUMBER["white"]]) - grey
     means[1:7] = grey
+    low, high = np.log(FLUID_T2W if t2w else FLUID_T1W)
+    beyond = float(np.exp(uniform(low, high, generator)))
+    for name in ("fluid", "ventricle"):
+        means[NUMBER[name]] = grey - beyond * normal(1.0, 0.08, generator) * gap
     if t2w:
         means[SUB] = grey + uniform(-0.05, 0.35, generator) * gap
         means[CA2] = grey + uniform(0.0, 0.25, generator) * gap
@@ -132,13 +140,44 @@ def outer_layer(tissues: Tensor, means: Tensor, generator: torch.Generator) -> T
     Beside the temporal horn the alveus is thinner than a voxel, and mixed with fluid it looks like grey matter. Below,
     the subiculum and CA1 lie upon plain white matter: a grey layer there would teach a border that lies too far in.
     """
-    fluid = (tissues == NUMBER["ventricle"]) | (tissues == NUMBER["fluid"])
+    fluid = is_fluid(tissues)
     near = (4 * F.avg_pool3d(fluid[None, None].float(), 5, 1, 2)[0, 0]).clamp(max=1)
     wet = uniform(0.0, 0.9, generator) if chance(0.7, generator) else 0.0
     wetted = (1 - wet) * means[NUMBER["alveus"]] + wet * means[NUMBER["ventricle"]]
     white = means[NUMBER["white"]]
     plain = white + uniform(0.0, 0.12, generator) * (means[NUMBER["cortex"]] - white)
     return near * wetted + (1 - near) * plain
+
+
+def is_fluid(tissues: Tensor) -> Tensor:
+    return (tissues == NUMBER["ventricle"]) | (tissues == NUMBER["fluid"])
+
+
+def distance_beyond(shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Voxels beyond the hippocampus's border, negative within it, and the nearest label upon it, (x, y, z) each."""
+    outside = shares[0].numpy()
+    beyond, nearest = ndimage.distance_transform_edt(outside >= 0.5, return_indices=True)
+    within = ndimage.distance_transform_edt(outside < 0.5)
+    signed = np.where(outside >= 0.5, beyond - 0.5, 0.5 - within)
+    # A voxel that the border runs through says itself where.
+    signed = np.where((outside > 0.02) & (outside < 0.98) & (np.abs(signed) < 1), outside - 0.5, signed)
+    labels = 1 + shares[1:].argmax(0).numpy()[tuple(nearest)]
+    return torch.from_numpy(signed.astype(np.float32)), torch.from_numpy(labels)
+
+
+def mixed_fluid(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> Tensor:
+    """Share of fluid in what looks like alveus, fluid or the border of the hippocampus beside them, (x, y, z).
+
+    It rises from the border on, where fluid is near and CA1 to CA3 are nearest. NaN where nothing is mixed.
+    """
+    distance, nearest = distance_beyond(shares)
+    on = torch.from_numpy(ALVEUS_ON).float()[nearest]
+    near = F.avg_pool3d(is_fluid(tissues)[None, None].float(), 5, 1, 2)[0, 0] > 0.15
+    begins = uniform(*MIXED_FROM, generator) * on + uniform(*FIMBRIA_VOXELS, generator) * (nearest == CA3)
+    reach = uniform(*MIXED_VOXELS, generator) * on
+    mixed = ((distance - begins) / reach.clamp(min=0.1)).clamp(0, 1)
+    lies_so = is_fluid(tissues) | (tissues == NUMBER["alveus"]) | (tissues < FIRST_TISSUE)
+    return torch.where(near & lies_so & (on > 0.3), mixed, torch.nan)
 
 
 def whitened(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> Tensor:
@@ -149,7 +188,7 @@ def whitened(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> Ten
     matter.
     """
     white = (tissues == NUMBER["white"]) | (tissues == NUMBER["alveus"])
-    fluid = (tissues == NUMBER["ventricle"]) | (tissues == NUMBER["fluid"])
+    fluid = is_fluid(tissues)
     n_white, n_fluid = F.avg_pool3d(torch.stack([white.float(), fluid.float()])[None], 5, 1, 2)[0]
     by_white = (6 * (n_white - 2 * n_fluid)).clamp(0, 1)
     # From one side of the border to the other, the mean over three voxels falls by a third a voxel.
@@ -171,6 +210,11 @@ def synthesize(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> T
     means = random_means(generator)
     layer = outer_layer(tissues, means, generator)
     beyond = torch.where(tissues == NUMBER["alveus"], layer, means[tissues])
+    mixed = mixed_fluid(shares, tissues, generator) if chance(MIXED_SHARE, generator) else None
+    if mixed is not None:
+        white = means[NUMBER["white"]]
+        alveus = white + uniform(0.0, 0.3, generator) * (means[NUMBER["cortex"]] - white)
+        beyond = torch.where(mixed.isnan(), beyond, (1 - mixed) * alveus + mixed * means[NUMBER["ventricle"]])
     # What a voxel of the hippocampus has of the outside is what lies outside of it.
     outer = (tissues >= FIRST_TISSUE).float()
     around, n = F.avg_pool3d(torch.stack([beyond * outer, outer])[None], 3, 1, 1)[0]
@@ -178,6 +222,9 @@ def synthesize(shares: Tensor, tissues: Tensor, generator: torch.Generator) -> T
     grey = shares[1:] * (1 - whitened(shares, tissues, generator) * IS_DEEP[:, None, None, None])
     fibres = shares[1:].sum(0) - grey.sum(0)
     image = shares[0] * beyond + torch.einsum("cxyz,c->xyz", grey, means[1:FIRST_TISSUE]) + fibres * layer
+    if mixed is not None:
+        within = torch.where(mixed.isnan() | (tissues >= FIRST_TISSUE), 0.0, mixed)
+        image = (1 - within) * image + within * means[NUMBER["ventricle"]]
     # Tissue is not uniform: cloudy everywhere, and outside of the brain anything.
     image = image + uniform(0.0, 0.08, generator) * smooth_field(image, 1, 14, generator)[0]
     image = image + uniform(0.0, 0.06, generator) * smooth_field(image, 1, 5, generator)[0]

@@ -1,32 +1,32 @@
 """Train a subfields network; torch and numpy alone. PYTHONPATH holds models_hub.
 
     python train.py OUT_DIR NAME --pool POOL_DIR --samples 8000
-    python train.py OUT_DIR NAME --pool POOL_DIR --real real.npz --real-share 0.15 --start BASE.pt --member 0
+    python train.py OUT_DIR NAME --pool POOL_DIR --real pnc.npz cit168.npz --real-share 0.15 --start BASE.pt --member 0
 
-Synthetic images of the label maps in POOL_DIR (pool.py), and real ones (cit168.py). OUT_DIR
-receives NAME.pt (its state, after every 100 samples, from which a repeated command goes on), NAME.onnx,
-NAME_log.tsv and NAME_split.json. `--member K` draws a bootstrap sample of the heads, atlases and cases, by K.
+Synthetic images of the label maps in POOL_DIR (pool.py), and real ones (pnc.py, cit168.py), each file as often as
+another. OUT_DIR receives NAME.pt (its state, after every 100 samples, from which a repeated command goes on),
+NAME.onnx, NAME_log.tsv and NAME_split.json. `--member K` draws a bootstrap sample of the heads, atlases and cases,
+by K.
 
-The schedule: one-cycle learning rate; tight crops for the first 60 % of the samples, which are cheaper, then roomy
-ones; hard samples for the first half, then ever milder ones.
+The schedule: one-cycle learning rate; hard samples for the first half, then ever milder ones.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from samples import N_CLASSES, SIZES, draw_real, draw_synthetic
+from samples import N_CLASSES, SIZE, draw_real, draw_synthetic
 from torch import Tensor
 from training.loop import Run
 from training.network import HalfResolutionNet, export_onnx
 
 WIDTHS = (32, 64, 80)
-TIGHT_SHARE = 0.6
 HARD_SHARE = 0.5
-BATCH = 2
+BATCH = 1  # samples differ in size
 CROSS_ENTROPY_WEIGHT, DICE_WEIGHT = 10.0, 0.5
 CHUNK = 100  # samples between two states on disk
 
@@ -56,18 +56,16 @@ def pool_names_of(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.npz"))
 
 
-def real_names_of(path: Path | None) -> list[str]:
-    if path is None:
-        return []
+def real_names_of(path: Path) -> list[str]:
     with np.load(path) as stored:
         return sorted(key.removeprefix("image/") for key in stored if key.startswith("image/"))
 
 
 def load_real(path: Path, names: set[str]) -> dict[str, Volumes]:
-    """Cases of cit168.py."""
+    """Cases of pnc.py or cit168.py."""
     cases = {}
     with np.load(path) as stored:
-        for name in sorted(names):
+        for name in sorted(names & set(real_names_of(path))):
             image = torch.from_numpy(stored[f"image/{name}"].astype(np.float32))
             image_mm, label_mm = (float(v) for v in stored[f"voxels/{name}"])
             cases[name] = (image, image_mm, torch.from_numpy(stored[f"labels/{name}"]), label_mm)
@@ -75,12 +73,16 @@ def load_real(path: Path, names: set[str]) -> dict[str, Volumes]:
 
 
 def selected(
-    pool_dir: Path, real_path: Path | None, pool_names: list[str], real_names: list[str]
+    pool_dir: Path, real_paths: Sequence[Path], pool_names: list[str], real_names: list[str]
 ) -> tuple[dict[str, Tensor], dict[str, Volumes], dict[str, float]]:
     """Label maps, real cases, and how often each of these is drawn, for names that may repeat."""
     pool = {n: torch.from_numpy(np.load(pool_dir / f"{n}.npz")["labels"]) for n in sorted(set(pool_names))}
-    real = load_real(real_path, set(real_names)) if real_path else {}
-    weights = {n: float(real_names.count(n)) for n in real}
+    real, weights = {}, {}
+    for path in real_paths:
+        cases = load_real(path, set(real_names))
+        counts = {name: real_names.count(name) for name in cases}
+        real |= cases
+        weights |= {name: n / sum(counts.values()) for name, n in counts.items()}
     return pool, real, weights
 
 
@@ -111,10 +113,9 @@ def train(run: Run, source: Source, n_samples: int, hardest: float, stem: Path) 
     started, losses = time.time(), []
     while run.epoch * CHUNK < n_samples:
         done = run.epoch * CHUNK / n_samples
-        size = SIZES["tight" if done < TIGHT_SHARE else "roomy"]
         strength = hardest * min(1.0, (1 - done) / (1 - HARD_SHARE))
         for _ in range(CHUNK // BATCH):
-            drawn = [source.draw(size, strength, run.generator) for _ in range(BATCH)]
+            drawn = [source.draw(SIZE, strength, run.generator) for _ in range(BATCH)]
             losses.append(run.step(torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])))
         run.epoch += 1
         run.save(stem.with_suffix(".pt"))
@@ -129,7 +130,7 @@ def main() -> None:
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("name")
     parser.add_argument("--pool", type=Path, required=True)
-    parser.add_argument("--real", type=Path)
+    parser.add_argument("--real", type=Path, nargs="*", default=[])
     parser.add_argument("--real-share", type=float, default=0.15)
     parser.add_argument("--samples", type=int, default=8000)
     parser.add_argument("--lr", type=float, default=6e-3)
@@ -142,10 +143,11 @@ def main() -> None:
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
     stem = arguments.out_dir / arguments.name
     banned = [part for part in arguments.leave_out.split(",") if part]
-    pool_names, real_names = (
+    pool_names, *real_sources = (
         drawn_names([n for n in names if not any(b in n for b in banned)], arguments.member, key)
-        for key, names in enumerate((pool_names_of(arguments.pool), real_names_of(arguments.real)))
+        for key, names in enumerate([pool_names_of(arguments.pool), *map(real_names_of, arguments.real)])
     )
+    real_names = [name for names in real_sources for name in names]
     pool, real, weights = selected(arguments.pool, arguments.real, pool_names, real_names)
     split = {"pool": sorted(pool_names), "real": sorted(real_names), "arguments": vars(arguments)}
     stem.with_name(f"{stem.name}_split.json").write_text(json.dumps(split, default=str, indent=1) + "\n")
@@ -158,7 +160,8 @@ def main() -> None:
     run = Run(network, dice_and_cross_entropy, arguments.samples // BATCH, arguments.lr, seed)
     if stem.with_suffix(".pt").exists():
         run.resume(stem.with_suffix(".pt"))
-    train(run, Source(pool, real, weights, arguments.real_share), arguments.samples, arguments.hardest, stem)
+    source = Source(pool, real, weights, arguments.real_share)
+    train(run, source, arguments.samples, arguments.hardest, stem)
     export_onnx(run.average, stem.with_suffix(".onnx"))
 
 
