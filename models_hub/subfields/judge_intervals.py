@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from judge_scans import GROUPS
-from samples import SIZE, VOXEL_MM, draw_synthetic
+from samples import VOXEL_MM, draw_synthetic
 
 STRUCTURES = {**GROUPS, "CA123": (2, 3, 4)}
 PROMISED = 0.95
@@ -45,7 +45,7 @@ def measured(
     tissues: torch.Tensor, sessions: list[ort.InferenceSession], generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw an image: true volumes (structures,), those found, and those of each pass (passes, structures)."""
-    image, shares = draw_synthetic(tissues, SIZE, STRENGTH, generator)
+    image, shares = draw_synthetic(tissues, STRENGTH, generator)
     passes = passes_of(image.numpy(), sessions)
     counts = shares.sum((1, 2, 3)).numpy() * VOXEL_MM**3
     truth = np.array([counts[list(members)].sum() for members in STRUCTURES.values()])

@@ -15,8 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+from atlas import load_ras
 from judge_scans import FROM_HIPPUNFOLD, LABELS, dice, sides
 
 MANUAL = {"L": 48, "R": 47}
@@ -34,11 +34,6 @@ def as_bids(heads: Path, folder: Path) -> None:
         (anat / f"sub-{name}_T1w.nii.gz").symlink_to(head.resolve())
 
 
-def voxels(path: Path) -> np.ndarray:
-    """Labels (x, y, z) of a file, axes in RAS order."""
-    return np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj).round().astype(int)
-
-
 def by_fifths(found: np.ndarray, manual: np.ndarray) -> list[float]:
     """Volume of found over manual, from the tail on; what lies beyond the ends counts to these."""
     held = np.flatnonzero(manual.any(axis=(0, 2)))
@@ -49,9 +44,9 @@ def by_fifths(found: np.ndarray, manual: np.ndarray) -> list[float]:
 
 def average_volumes(folder: Path, side: str) -> list[float]:
     """HippUnfold's volumes of the six labels on OASIS30ANTs, mm3."""
-    image = nib.load(folder / f"tpl-OASIS30ANTs_hemi-{side}_desc-subfields_dseg.nii.gz")
-    labels = FROM_HIPPUNFOLD[np.asarray(image.dataobj).astype(int)]
-    return [float((labels == k).sum() * abs(np.linalg.det(image.affine[:3, :3]))) for k in range(1, 7)]
+    drawn, affine = load_ras(folder / f"tpl-OASIS30ANTs_hemi-{side}_desc-subfields_dseg.nii.gz")
+    labels = FROM_HIPPUNFOLD[drawn.astype(int)]
+    return [float((labels == k).sum() * abs(np.linalg.det(affine[:3, :3]))) for k in range(1, 7)]
 
 
 def main() -> None:
@@ -69,8 +64,8 @@ def main() -> None:
         subprocess.run([*command, "--model", arguments.model, "--skip-bids-validation"], check=True)  # noqa: S603
         for path in sorted(out.glob("sub-*/**/*_dseg.nii.gz")):
             name = path.name.split("_")[0].removeprefix("sub-")
-            manual = voxels(arguments.oasis30 / "MICCAI2012ChallengeLabels" / f"{name}.nii.gz")
-            for side, found in sides(voxels(path)).items():
+            manual, _ = load_ras(arguments.oasis30 / "MICCAI2012ChallengeLabels" / f"{name}.nii.gz")
+            for side, found in sides(load_ras(path)[0]).items():
                 theirs = manual == MANUAL[side]
                 rows[side].append([dice(found > 0, theirs), *by_fifths(found > 0, theirs)])
                 volumes[side].append([int((found == k).sum()) for k in range(1, 7)])  # voxels of 1 mm

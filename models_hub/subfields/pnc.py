@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from atlas import drawn_by_hippunfold, labels_at
+from cit168 import UPRIGHT_SIZE_MM
 from fitting import grid_points
 from pool import POOL_MM
 from samples import VOXEL_MM
@@ -20,13 +21,12 @@ from scipy import ndimage
 
 # Both files name the same voxels, TemplateFlow's from left to right and with a typing error, -120.934 for -121.934.
 IMAGE_FROM_LABELS_MM = np.array([2 * 95.89820099 - 201 * 0.9375, -1.0, 0.0])
-SIZE_MM = (40, 66, 58)
 RIBBON_REACH_MM = 0.16  # with which volumes are within 1 % of HippUnfold's own, with atlas.py's 3 %
 
 
 def points_around(middle: np.ndarray, voxel_mm: float) -> np.ndarray:
     """Points (x, y, z, 3) in mm, `voxel_mm` apart."""
-    return grid_points([round(mm / voxel_mm) for mm in SIZE_MM], voxel_mm, voxel_mm).numpy() + middle
+    return grid_points([round(mm / voxel_mm) for mm in UPRIGHT_SIZE_MM], voxel_mm, voxel_mm).numpy() + middle
 
 
 def main() -> None:

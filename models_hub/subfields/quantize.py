@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from samples import SIZE
-from train import BATCH, Source, dice_and_cross_entropy, make_network, selected
+from train import Source, dice_and_cross_entropy, make_network, selected
 from training.loop import Run
 from training.quantization import export_int8, freeze, quantize
 
@@ -46,20 +45,19 @@ def main() -> None:
     generator = torch.Generator().manual_seed(1)
 
     def batch() -> tuple[torch.Tensor, torch.Tensor]:
-        drawn = [source.draw(SIZE, MILD, generator) for _ in range(BATCH)]
-        images, shares = torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])
+        image, shares = (each[None] for each in source.draw(MILD, generator))
         if teacher:
             with torch.no_grad():
-                shares = torch.softmax(teacher(images), 1)
-        return images, shares
+                shares = torch.softmax(teacher(image), 1)
+        return image, shares
 
     with torch.no_grad():
         for _ in range(N_CALIBRATION_BATCHES):
             network(batch()[0])
     freeze(network)
     # The running average is a copy, and so must come after the calibration.
-    run = Run(network, dice_and_cross_entropy, arguments.samples // BATCH, arguments.lr, 1, forgetting=0.02)
-    losses = [run.step(*batch()) for _ in range(arguments.samples // BATCH)]
+    run = Run(network, dice_and_cross_entropy, arguments.samples, arguments.lr, 1, forgetting=0.02)
+    losses = [run.step(*batch()) for _ in range(arguments.samples)]
     path = stem.with_name(f"{stem.name}_sq.onnx")
     print(f"loss {np.mean(losses):.4f}, share of zero weights {export_int8(run.average, path):.3f}")
 

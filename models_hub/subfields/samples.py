@@ -20,7 +20,7 @@ VOXEL_MM = 0.7
 N_CLASSES = 7
 WRINKLE_KNOTS, WRINKLE_VOXELS = 12, 0.8  # an axis; deviation of the displacement
 LOOSE_KNOTS, LOOSENESS = 9, 0.8  # an axis; deviation of the share of SRLM in a voxel of its border
-SIZE = (56, 80, 72)  # voxels of what is drawn, of which a box is kept
+SIZE = (56, 80, 72)  # voxels of what is drawn, at VOXEL_MM, of which a box is kept
 PAD_MULTIPLE = 8  # as in the family's card
 MORE_ZEROS = 0.35  # of the axes have eight voxels of zeros more
 
@@ -89,7 +89,7 @@ def boxed(image: Tensor, shares: Tensor, recolor: float | None, generator: torch
 
 
 def draw_real(
-    volumes: tuple[Tensor, float, Tensor, float], size: tuple[int, ...], strength: float, generator: torch.Generator
+    volumes: tuple[Tensor, float, Tensor, float], strength: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw one augmented sample of a real image.
 
@@ -97,8 +97,6 @@ def draw_real(
     ----------
     volumes : tuple
         Image (x, y, z), its voxel size in mm, labels (x', y', z') and theirs; both with the same middle.
-    size : tuple of int
-        Voxels an axis, at VOXEL_MM, of what the box is cut from.
     strength : float
         From 0 (mild) to 1 (hard).
     generator : torch.Generator
@@ -109,17 +107,15 @@ def draw_real(
         (1, ...) z-scores of a random box, padded as by the app; (N_CLASSES, ...) shares that sum to 1.
     """
     image, image_mm, labels, label_mm = volumes
-    grid = wrinkled(sampling_grid(image, size, strength, generator, VOXEL_MM / image_mm), generator)
+    grid = wrinkled(sampling_grid(image, SIZE, strength, generator, VOXEL_MM / image_mm), generator)
     moved = F.grid_sample(image[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
     shares = soft_labels(labels, field_grid(grid, image.shape, image_mm, labels.shape, label_mm))
     return boxed(moved, shares, strength, generator)
 
 
-def draw_synthetic(
-    tissues: Tensor, size: tuple[int, ...], strength: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def draw_synthetic(tissues: Tensor, strength: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw one sample of a label map of pool.py: first its geometry, then an image; shapes as draw_real's."""
-    grid = wrinkled(sampling_grid(tissues, size, strength, generator, VOXEL_MM / POOL_MM), generator)
+    grid = wrinkled(sampling_grid(tissues, SIZE, strength, generator, VOXEL_MM / POOL_MM), generator)
     shares = with_loose_layers(soft_labels(tissues, grid), generator)
     nearest = F.grid_sample(
         tissues[None, None].float(), grid, mode="nearest", padding_mode="border", align_corners=True

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from train import make_network
+from train import make_network, write_split
 from training.network import export_onnx
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     splits = [json.loads((out_dir / f"{member}_split.json").read_text()) for member in members]
     split = {key: sorted(set().union(*(split[key] for split in splits))) for key in ("pool", "real")}
     split["arguments"] = splits[0]["arguments"] | {"member": None, "start": " + ".join(members)}
-    (out_dir / f"{name}_split.json").write_text(json.dumps(split, indent=1) + "\n")
+    write_split(out_dir / name, split)
     network = make_network()
     network.load_state_dict(average)
     export_onnx(network, out_dir / f"{name}.onnx")

@@ -16,17 +16,17 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from samples import N_CLASSES, SIZE, draw_real, draw_synthetic
+from samples import N_CLASSES, draw_real, draw_synthetic
 from torch import Tensor
 from training.loop import Run
 from training.network import HalfResolutionNet, export_onnx
 
 WIDTHS = (32, 64, 80)
 HARD_SHARE = 0.5
-BATCH = 1  # samples differ in size
 CROSS_ENTROPY_WEIGHT, DICE_WEIGHT = 10.0, 0.5
 CHUNK = 100  # samples between two states on disk
 
@@ -65,7 +65,7 @@ def load_real(path: Path, names: set[str]) -> dict[str, Volumes]:
     """Cases of pnc.py or cit168.py."""
     cases = {}
     with np.load(path) as stored:
-        for name in sorted(names & set(real_names_of(path))):
+        for name in sorted(name for name in names if f"image/{name}" in stored):
             image = torch.from_numpy(stored[f"image/{name}"].astype(np.float32))
             image_mm, label_mm = (float(v) for v in stored[f"voxels/{name}"])
             cases[name] = (image, image_mm, torch.from_numpy(stored[f"labels/{name}"]), label_mm)
@@ -86,6 +86,17 @@ def selected(
     return pool, real, weights
 
 
+def kept_names(names: list[str], leave_out: str) -> list[str]:
+    """Names that hold none of the parts, comma-separated."""
+    banned = [part for part in leave_out.split(",") if part]
+    return [name for name in names if not any(part in name for part in banned)]
+
+
+def write_split(stem: Path, split: dict[str, Any]) -> None:
+    """Tell beside STEM.pt which label maps and cases a network has seen, and with what settings."""
+    stem.with_name(f"{stem.name}_split.json").write_text(json.dumps(split, default=str, indent=1) + "\n")
+
+
 def drawn_names(names: list[str], member: int | None, key: int) -> list[str]:
     """All names, or the bootstrap sample of a member."""
     if member is None:
@@ -101,12 +112,12 @@ class Source:
         self.pool_names, self.real_names = sorted(pool), sorted(real)
         self.weights = torch.tensor([weights.get(name, 1.0) for name in self.real_names])
 
-    def draw(self, size: tuple[int, ...], strength: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, strength: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         if self.real and float(torch.rand((), generator=generator)) < self.real_share:
             chosen = int(torch.multinomial(self.weights, 1, generator=generator))
-            return draw_real(self.real[self.real_names[chosen]], size, strength, generator)
+            return draw_real(self.real[self.real_names[chosen]], strength, generator)
         tissues = self.pool[self.pool_names[int(torch.randint(len(self.pool_names), (), generator=generator))]]
-        return draw_synthetic(tissues, size, strength, generator)
+        return draw_synthetic(tissues, strength, generator)
 
 
 def train(run: Run, source: Source, n_samples: int, hardest: float, stem: Path) -> None:
@@ -114,9 +125,9 @@ def train(run: Run, source: Source, n_samples: int, hardest: float, stem: Path) 
     while run.epoch * CHUNK < n_samples:
         done = run.epoch * CHUNK / n_samples
         strength = hardest * min(1.0, (1 - done) / (1 - HARD_SHARE))
-        for _ in range(CHUNK // BATCH):
-            drawn = [source.draw(SIZE, strength, run.generator) for _ in range(BATCH)]
-            losses.append(run.step(torch.stack([d[0] for d in drawn]), torch.stack([d[1] for d in drawn])))
+        for _ in range(CHUNK):  # samples differ in size: one a step
+            image, shares = source.draw(strength, run.generator)
+            losses.append(run.step(image[None], shares[None]))
         run.epoch += 1
         run.save(stem.with_suffix(".pt"))
         row = (run.epoch * CHUNK, f"{np.mean(losses):.4f}", f"{time.time() - started:.0f}")
@@ -142,22 +153,21 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out_dir.mkdir(parents=True, exist_ok=True)
     stem = arguments.out_dir / arguments.name
-    banned = [part for part in arguments.leave_out.split(",") if part]
     pool_names, *real_sources = (
-        drawn_names([n for n in names if not any(b in n for b in banned)], arguments.member, key)
+        drawn_names(kept_names(names, arguments.leave_out), arguments.member, key)
         for key, names in enumerate([pool_names_of(arguments.pool), *map(real_names_of, arguments.real)])
     )
     real_names = [name for names in real_sources for name in names]
     pool, real, weights = selected(arguments.pool, arguments.real, pool_names, real_names)
     split = {"pool": sorted(pool_names), "real": sorted(real_names), "arguments": vars(arguments)}
-    stem.with_name(f"{stem.name}_split.json").write_text(json.dumps(split, default=str, indent=1) + "\n")
+    write_split(stem, split)
 
     seed = arguments.seed + (0 if arguments.member is None else 1 + arguments.member)
     torch.manual_seed(seed)
     network = make_network()
     if arguments.start:
         network.load_state_dict(torch.load(arguments.start, weights_only=True)["average"])
-    run = Run(network, dice_and_cross_entropy, arguments.samples // BATCH, arguments.lr, seed)
+    run = Run(network, dice_and_cross_entropy, arguments.samples, arguments.lr, seed)
     if stem.with_suffix(".pt").exists():
         run.resume(stem.with_suffix(".pt"))
     source = Source(pool, real, weights, arguments.real_share)

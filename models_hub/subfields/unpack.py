@@ -1,4 +1,4 @@
-"""Weights of a packed network, float or int8, as train.py and quantize.py start from them; torch and onnx.
+"""Weights of a packed network, float or int8, as train.py and quantize.py start from them; torch, onnx and bids-hsf.
 
     python unpack.py NET.onnx OUT.pt
     python unpack.py ../cobralab/single.onnx OUT.pt --after single.onnx --before OLD/single.onnx --pool POOL_DIR
@@ -10,18 +10,18 @@ Ilharco et al. 2023, arXiv:2212.04089).
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from publish import FAMILIES
 from torch import Tensor
-from train import make_network, pool_names_of, real_names_of
+from train import kept_names, make_network, pool_names_of, real_names_of, write_split
 from training.network import export_onnx
 
-UNUSED = 3  # the output that `cobralab` has no label for, which publish.py cuts off
+UNUSED = FAMILIES["cobralab"].unused  # the output that publish.py cuts off
 NEVER = -50.0  # its logit
 
 UNTRAINED = {"samples": 0, "lr": None, "seed": None, "member": None, "real_share": 0.5}
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path)
     parser.add_argument("--pool", type=Path)
     parser.add_argument("--real", type=Path, nargs="*", default=[], help="images to show as well")
-    parser.add_argument("--leave-out", default="", help="leave out what has this in its name")
+    parser.add_argument("--leave-out", default="", help="leave out what has one of these, comma-separated, in its name")
     arguments = parser.parse_args()
     state = state_of(arguments.packed)
     if arguments.after and arguments.before:
@@ -81,12 +81,10 @@ def main() -> None:
     torch.save({"average": state, "epoch": 0}, arguments.out.with_suffix(".pt"))
     export_onnx(network, arguments.out.with_suffix(".onnx"))
     if arguments.pool:
-        names = [n for n in pool_names_of(arguments.pool) if not (arguments.leave_out and arguments.leave_out in n)]
-        settings = UNTRAINED | {"start": arguments.packed.name, "leave_out": arguments.leave_out}
-        settings |= {"pool": str(arguments.pool), "real": [str(path) for path in arguments.real]}
+        names = kept_names(pool_names_of(arguments.pool), arguments.leave_out)
         real = [name for path in arguments.real for name in real_names_of(path)]
-        split = {"pool": names, "real": real, "arguments": settings}
-        arguments.out.with_name(f"{arguments.out.stem}_split.json").write_text(json.dumps(split, indent=1) + "\n")
+        settings = UNTRAINED | vars(arguments) | {"start": arguments.packed.name}
+        write_split(arguments.out.with_suffix(""), {"pool": names, "real": real, "arguments": settings})
 
 
 if __name__ == "__main__":
