@@ -19,8 +19,8 @@ def affine_positions(matrix: NDArray[np.float64], shape: tuple[int, ...], start:
     x, y, z = np.ogrid[start : start + shape[0], : shape[1], : shape[2]]
     positions = np.empty((3, *shape), np.float32)
     for (a, b, c, d), row in zip(matrix[:3], positions, strict=True):
-        # Wide where it is small: only the last sum is made for each voxel.
-        np.add((a * x + b * y + d).astype(np.float32), (c * z).astype(np.float32), out=row)
+        # Wide where it is small: only the last sum is made for each voxel, a plane at a time.
+        np.add((a * x).astype(np.float32), (b * y + c * z + d).astype(np.float32), out=row)
     return positions
 
 
@@ -40,14 +40,21 @@ def look_up(fields: NDArray[np.float32], positions: Field) -> Field:
 
 def _cells(positions: Field, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], list[Field]]:
     """Tell of n positions (3, n) the first of the eight voxels around, by flat index, and how far off it they lie."""
-    first, shares = np.zeros(positions.shape[1], np.intp), []
+    cells, shares = [], []
     for axis, n in zip(positions, shape, strict=True):
         values = np.minimum(np.maximum(axis, 0), np.float32(n - 1))
         # At the last centre, all weight is on the second one.
-        before = np.minimum(values.astype(np.int32), max(n - 2, 0))
-        first *= n
-        first += before
-        shares.append(np.subtract(values, before, dtype=np.float32))
+        before = np.minimum(np.floor(values), np.float32(max(n - 2, 0)))
+        values -= before
+        cells.append(before)
+        shares.append(values)
+    x, y, z = cells
+    # Numbers of one type are gone through many at a time; in float32 those of a plane's voxels are exact (below 2**24).
+    y *= np.float32(shape[2])
+    y += z
+    first = x.astype(np.intp)
+    first *= shape[1] * shape[2]
+    first += y.astype(np.intp)
     return first, shares
 
 

@@ -15,7 +15,8 @@ def are_probabilities(scores: FloatArray) -> bool:
     (True, False)
     """
     total = scores.sum(axis=0)
-    return bool(scores.min() >= -SUM_TOLERANCE and np.abs(total - 1).max() <= SUM_TOLERANCE)
+    sums_fit = total.min() >= 1 - SUM_TOLERANCE and total.max() <= 1 + SUM_TOLERANCE
+    return bool(sums_fit and scores.min() >= -SUM_TOLERANCE)
 
 
 def softmax(logits: FloatArray) -> FloatArray:

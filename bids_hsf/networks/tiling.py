@@ -14,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,7 @@ class Tiling:
         return math.prod(len(axis) for axis in self.starts)
 
 
+@lru_cache(maxsize=64)  # asked for each pass
 def plan_tiles(shape: tuple[int, ...], most_voxels: int, multiple: int) -> Tiling | None:
     """Choose the tiles that cover a crop with the least work.
 

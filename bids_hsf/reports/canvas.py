@@ -86,6 +86,7 @@ class Canvas:
     def __init__(self, title: str, panels: Sequence[tuple[Plane, Place]]) -> None:
         self._root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
         self._height = GAP + max(place.y + place.height for _, place in panels)
+        self._paths: list[tuple[ET.Element, Sequence[Vector]]] = []
         ET.SubElement(self._root, "title").text = title
         ET.SubElement(self._root, "style").text = STYLE
         for name in ("plain", ENTROPY):  # what an address may end with
@@ -100,13 +101,12 @@ class Canvas:
 
     def add_lines(self, place: Place, lines: Sequence[Vector], attributes: Mapping[str, str]) -> None:
         """Draw lines (N, 2), mm from the panel's top left corner."""
+        x, y = _number(place.x), _number(place.y)
+        drawing = {"class": OUTLINES, "d": "", "transform": f"translate({x} {y}) scale(.1)", "fill": "none"}
+        look = {"stroke-width": "1.5", "stroke-linejoin": "round", "vector-effect": "non-scaling-stroke"}
+        path = ET.SubElement(self._root, "path", drawing | look | dict(attributes))
         # Tenths of a unit are whole numbers, so that a step takes four letters.
-        path = "".join(path_data(line * place.scale * 10, tolerance=1.5) for line in lines)
-        if path:
-            x, y = _number(place.x), _number(place.y)
-            drawing = {"class": OUTLINES, "d": path, "transform": f"translate({x} {y}) scale(.1)", "fill": "none"}
-            look = {"stroke-width": "1.5", "stroke-linejoin": "round", "vector-effect": "non-scaling-stroke"}
-            ET.SubElement(self._root, "path", drawing | look | dict(attributes))
+        self._paths.append((path, [line * place.scale * 10 for line in lines]))
 
     def add_marks(self, place: Place, plane: Plane, slices: Sequence[Plane] = ()) -> None:
         """Caption, letters at both ends, a scale bar, and ticks where `slices` cross a sagittal panel."""
@@ -156,6 +156,15 @@ class Canvas:
         for x, text in ((12, "0"), (212, "1"), (228, name)):
             self._label(x, y + 10, text, size=13, more=HIDDEN)
 
+    def _write_paths(self) -> None:
+        """Give the paths their lines, all at once, and leave out those that have none."""
+        data = iter(path_data([line for _, lines in self._paths for line in lines], tolerance=1.5))
+        for path, lines in self._paths:
+            path.set("d", "".join(next(data) for _ in lines))
+            if not path.get("d"):
+                self._root.remove(path)
+        self._paths.clear()
+
     def _add_note(self, note: str) -> None:
         text = f"{note}; left of the head on the left (neurological)"
         self._label(WIDTH - 12, self._height + 17, text, size=12, anchor="end")
@@ -163,6 +172,7 @@ class Canvas:
 
     def text(self) -> str:
         """Finish the document."""
+        self._write_paths()
         height = _number(self._height)
         self._root.set("viewBox", f"0 0 {WIDTH:.0f} {height}")
         self._root.set("width", f"{WIDTH:.0f}")
@@ -203,10 +213,14 @@ def _number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def path_data(line: Vector, tolerance: float) -> str:
-    """Path data with whole-number steps of a line (N, 2), closed where it ends at its start."""
+def path_data(lines: Sequence[Vector], tolerance: float) -> list[str]:
+    """Path data with whole-number steps of lines (N, 2), each closed where it ends at its start."""
+    return [_steps(line) for line in _simplify(lines, tolerance)]
+
+
+def _steps(line: Vector) -> str:
     closed = bool(np.allclose(line[0], line[-1]))
-    points = np.round(_simplify(line, tolerance)).astype(int)
+    points = np.round(line).astype(int)
     if len(points) < 3:
         return ""
     steps = np.diff(points, axis=0)[: -1 if closed else None]
@@ -214,13 +228,18 @@ def path_data(line: Vector, tolerance: float) -> str:
     return f"M{points[0][0]} {points[0][1]}l{numbers}" + ("z" if closed else "")
 
 
-def _simplify(line: Vector, tolerance: float) -> Vector:
+def _simplify(lines: Sequence[Vector], tolerance: float) -> list[Vector]:
     """Leave out points (N, 2) that lie within `tolerance` of the line through the others (Douglas and Peucker 1973)."""
-    keep = np.zeros(len(line), bool)
-    middle = len(line) // 2
-    keep[[0, middle, -1]] = True  # a closed line has no chord between its ends
-    first, last = np.array([0, middle]), np.array([middle, len(line) - 1])
-    # All chords of a level at once: one after the other takes three times as long.
+    if not lines:
+        return []
+    points = np.concatenate(lines)
+    lengths = np.array([len(line) for line in lines])
+    ends = np.cumsum(lengths)
+    starts, middles = ends - lengths, ends - lengths + lengths // 2  # a closed line has no chord between its ends
+    keep = np.zeros(len(points), bool)
+    keep[[*starts, *middles, *(ends - 1)]] = True
+    first, last = np.concatenate([starts, middles]), np.concatenate([middles, ends - 1])
+    # All chords of a level at once, of all lines: one after the other takes ten times as long.
     while len(first):
         long = last - first >= 2
         first, last = first[long], last[long]
@@ -228,10 +247,10 @@ def _simplify(line: Vector, tolerance: float) -> Vector:
             break
         counts = last - first - 1
         offsets = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        chord = line[last] - line[first]
+        chord = points[last] - points[first]
         owner = np.repeat(np.arange(len(first)), counts)
         inner = np.arange(counts.sum()) - offsets[owner] + first[owner] + 1
-        between = line[inner] - line[first][owner]
+        between = points[inner] - points[first][owner]
         length = np.maximum(np.hypot(chord[:, 0], chord[:, 1]), 1e-9)[owner]
         distances = np.abs(chord[owner, 0] * between[:, 1] - chord[owner, 1] * between[:, 0]) / length
         farthest = np.maximum.reduceat(distances, offsets)
@@ -240,7 +259,7 @@ def _simplify(line: Vector, tolerance: float) -> Vector:
         far = farthest > tolerance
         keep[split[far]] = True
         first, last = np.concatenate([first[far], split[far]]), np.concatenate([split[far], last[far]])
-    return line[keep]
+    return [line[kept] for line, kept in zip(lines, np.split(keep, ends[:-1]), strict=True)]
 
 
 def grey_jpeg(values: FloatArray, window: tuple[float, float]) -> str:

@@ -141,7 +141,7 @@ def _lay_out(rows: tuple[list[Panel], list[Panel]]) -> Iterator[tuple[Panel, Pla
 
 def _add_lines(root: ET.Element, panel: Panel, place: Place) -> None:
     for color, lines in panel.lines:
-        data = "".join(path_data(line * place.scale * 10, tolerance=3.0) for line in lines)
+        data = "".join(path_data([line * place.scale * 10 for line in lines], tolerance=3.0))
         if data:
             look = {"fill": "none", "stroke": color, "stroke-width": "12", "stroke-linejoin": "round"}
             place_at = f"translate({place.x:.1f} {place.y:.1f}) scale(.1)"

@@ -99,7 +99,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scan", type=Path, default=SCAN)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--devices", nargs="+", default=None, help="default: all that work on this machine")
-    parser.add_argument("--scans", type=int, default=3, help="copies of the scan in a run")
+    parser.add_argument("--scans", type=int, default=3, help="copies of the scan in a run, two or more")
     parser.add_argument("--rounds", type=int, default=3, help="runs; medians are told")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
@@ -113,6 +113,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.scans < 2:
+        parser.error("--scans: two or more, as the first one bears the start")
     if options.devices is None and not options.child:
         options.devices = working_devices()
     return options

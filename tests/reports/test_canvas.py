@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from PIL import Image
 
-from bids_hsf.reports.canvas import Canvas, grey_jpeg, heat_png, lay_out
+from bids_hsf.reports.canvas import Canvas, grey_jpeg, heat_png, lay_out, path_data
 from bids_hsf.reports.planes import Plane
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -59,3 +59,20 @@ def test_heat_is_clear_where_there_is_none() -> None:
     image = decode(heat_png(np.array([[0.0, 1.0]]))).convert("RGBA")
     assert image.getpixel((0, 0))[3] == 0
     assert image.getpixel((1, 0))[3] > 150
+
+
+def test_lines_lose_the_points_that_lie_between_others() -> None:
+    along = np.linspace(0, 100, 21)
+    bent = np.concatenate([np.stack([along, 0 * along], 1), np.stack([0 * along + 100, along], 1)[1:]])
+    square = np.concatenate([bent, bent[-2::-1, ::-1]])  # there and, mirrored, back
+    dot = np.array([[0.0, 0.0], [1.0, 1.0]])
+    assert path_data([bent], tolerance=1.5) == ["M0 0l100 0 0 100"]
+    assert path_data([square], tolerance=1.5) == ["M0 0l100 0 0 100-100 0z"]
+    assert path_data([dot, bent, square], tolerance=1.5) == ["", "M0 0l100 0 0 100", "M0 0l100 0 0 100-100 0z"]
+    assert path_data([], tolerance=1.5) == []
+
+
+def test_of_many_lines_each_is_simplified_as_alone() -> None:
+    rng = np.random.default_rng(5)
+    lines = [np.cumsum(rng.normal(0, 3, (n, 2)), axis=0) for n in (2, 3, 40, 200, 1000)]
+    assert path_data(lines, tolerance=2.0) == [path_data([line], tolerance=2.0)[0] for line in lines]
