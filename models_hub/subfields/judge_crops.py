@@ -2,6 +2,7 @@
 
     python judge_crops.py citi168 RESOURCES/CITI168 --networks NET.onnx ... [--figures DIR]
     python judge_crops.py margins cit168/real.npz --networks NET.onnx ...
+    python judge_crops.py slabs cit168/real.npz|pnc.npz --networks NET.onnx ...
     python judge_crops.py msd Task04_Hippocampus --networks NET.onnx ... [--every 4] [--longaxis NET.onnx ...]
     python judge_crops.py pool POOL_DIR --only OASIS30ANTs --networks NET.onnx ...
 
@@ -9,6 +10,7 @@ Several networks vote by their mean, each on the crop and its mirror image.
 
 citi168: mean T2w intensity of every label, SRLM against CA1 slice by slice of the body, and T1w against T2w.
 margins: Dice, and volume over the label's, by how far a crop reaches beyond the hippocampi of CIT168.
+slabs: Dice, and change of volume, by the tilt of slices of 2 mm.
 msd: Dice of the whole hippocampus with the manual masks as they are and at this protocol's volume, and with the union
 of longaxis's labels; `--skip NAME_split.json` leaves out the cases that a network was trained on.
 pool: synthetic T1w- and T2w-like images of label maps, best of an atlas that the networks never saw; Dice a label, and
@@ -30,6 +32,7 @@ from judge_scans import GROUPS, LABELS, darkness, dice, dice_by_group, mosaic
 from pool import POOL_MM, target_field
 from samples import VOXEL_MM
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from synthesis import T1W, T2W, known_means, rendered
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,6 +42,7 @@ N_BINS = 2000
 NEAR_MM, CROP_MM = 3, 6  # what the networks may be wrong about; what the app cuts, whose crops reach 4 to 8 mm beyond
 MARGINS_MM = (2, 4, 6, 8, 10, 12)
 MARGIN_VOXELS = 6  # added around a Task04 crop
+TILTS_DEGREES, SLICE_MM, PROFILE_SD_MM, THIN_MM, SPARE_MM, SLAB_MARGIN_MM = (-30, -15, 0, 15, 30), 2.0, 0.8, 0.4, 8, 4
 
 
 class Networks:
@@ -92,20 +96,22 @@ def judge_citi168(arguments: argparse.Namespace, networks: Networks) -> None:
         print("    T1w against T2w, Dice", {k: round(v, 2) for k, v in dice_by_group(*labels.values()).items()})
 
 
+def points_around(labels: Tensor, label_mm: float, margin_mm: float) -> Tensor:
+    """Points (x, y, z, 3) of a crop, mm from the middle of labels, `margin_mm` beyond them."""
+    middle = torch.tensor([(n - 1) / 2 for n in labels.shape])
+    held = (torch.nonzero(labels > 0) - middle) * label_mm
+    ends = zip(held.amin(0) - margin_mm, held.amax(0) + margin_mm, strict=True)
+    axes = [torch.arange(float(low), float(high), VOXEL_MM) for low, high in ends]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+
+
 def judge_margins(arguments: argparse.Namespace, networks: Networks) -> None:
     cases = load_real(arguments.folder, {n for n in real_names_of(arguments.folder) if n.endswith("-45")})
     print("Dice / volume over the label's:", *GROUPS)
     for margin_mm in MARGINS_MM:
         rows = []
         for image, image_mm, labels, label_mm in cases.values():
-            box = ndimage.find_objects((labels.numpy() > 0).astype(int))[0]
-            middle = [(n - 1) / 2 for n in labels.shape]
-            ends = [
-                ((s.start - m) * label_mm - margin_mm, (s.stop - 1 - m) * label_mm + margin_mm)
-                for s, m in zip(box, middle, strict=True)
-            ]
-            axes = [torch.arange(low, high, VOXEL_MM) for low, high in ends]
-            points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+            points = points_around(labels, label_mm, margin_mm)
             crop = sample(image[None], image_mm, points)[0]
             truth = sample(labels[None].float(), label_mm, points, mode="nearest")[0].numpy()
             found = np.mean(networks.passes(crop, VOXEL_MM), axis=0).argmax(0)
@@ -113,6 +119,38 @@ def judge_margins(arguments: argparse.Namespace, networks: Networks) -> None:
             rows.append([*dice_by_group(found, truth).values(), *volumes])
         dices, ratios = np.mean(rows, axis=0).reshape(2, -1)
         print(f"{margin_mm:3} mm", *(f"{d:.2f} / {r:.2f} " for d, r in zip(dices, ratios, strict=True)), flush=True)
+
+
+def in_slices(image: Tensor, image_mm: float, points: Tensor, tilt_degrees: float) -> Tensor:
+    """Image at points (x, y, z, 3), as slices of SLICE_MM show it whose normal falls to the front by a tilt."""
+    turn = torch.from_numpy(Rotation.from_euler("x", -tilt_degrees, degrees=True).as_matrix()).float()
+    low, high = points.amin((0, 1, 2)) - SPARE_MM, points.amax((0, 1, 2)) + SPARE_MM
+    axes = [torch.arange(float(a), float(b), THIN_MM) for a, b in zip(low, high, strict=True)]
+    thin = sample(image[None], image_mm, torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) @ turn.T)[0]
+    step = round(SLICE_MM / THIN_MM)
+    thick = ndimage.gaussian_filter1d(thin.numpy(), PROFILE_SD_MM / THIN_MM, axis=1)[:, ::step]
+    at = ((points @ turn - low) / THIN_MM).numpy() / [1, step, 1]
+    return torch.from_numpy(ndimage.map_coordinates(thick, at.transpose(3, 0, 1, 2), order=1, mode="nearest"))
+
+
+def judge_slabs(arguments: argparse.Namespace, networks: Networks) -> None:
+    rows: dict[tuple[str, int], list[np.ndarray]] = {}
+    names = {n for n in real_names_of(arguments.folder) if n.endswith(("T1w", "T1w-45", "T2w-25"))}
+    for name, (image, image_mm, labels, label_mm) in load_real(arguments.folder, names).items():
+        points = points_around(labels, label_mm, SLAB_MARGIN_MM)
+        truth = sample(labels[None].float(), label_mm, points, mode="nearest")[0].numpy()
+        crops = {None: sample(image[None], image_mm, points)[0]}
+        crops |= {tilt: in_slices(image, image_mm, points, tilt) for tilt in TILTS_DEGREES}
+        found = {tilt: np.mean(networks.passes(crop, VOXEL_MM), axis=0).argmax(0) for tilt, crop in crops.items()}
+        volumes = {tilt: np.array([np.isin(f, g).sum() for g in GROUPS.values()]) for tilt, f in found.items()}
+        for tilt in TILTS_DEGREES:
+            change = 100 * (volumes[tilt] / volumes[None] - 1)
+            row = np.stack([list(dice_by_group(found[tilt], truth).values()), change])
+            rows.setdefault((name.split("-", 2)[2], tilt), []).append(row)
+    print(f"{'Dice, change of volume in %':30}", *(g.rjust(10) for g in GROUPS))
+    for (contrast, tilt), both in rows.items():
+        cells = (f"{d:.2f} {c:+.1f}".rjust(10) for d, c in np.mean(both, axis=0).T)
+        print(f"{contrast + f', falling by {tilt} degrees':30}", *cells)
 
 
 def msd_cases(folder: Path) -> Iterator[tuple[str, Tensor, float, np.ndarray]]:
@@ -213,7 +251,7 @@ def judge_synthetic(maps: Iterator[tuple[str, np.ndarray]], networks: Networks, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["citi168", "margins", "msd", "pool"])
+    parser.add_argument("kind", choices=["citi168", "margins", "slabs", "msd", "pool"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--networks", type=Path, nargs="+", required=True)
     parser.add_argument("--longaxis", type=Path, nargs="*")
@@ -228,6 +266,8 @@ def main() -> None:
         judge_citi168(arguments, networks)
     elif arguments.kind == "margins":
         judge_margins(arguments, networks)
+    elif arguments.kind == "slabs":
+        judge_slabs(arguments, networks)
     elif arguments.kind == "msd":
         judge_msd(arguments, networks)
     else:
