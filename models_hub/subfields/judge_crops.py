@@ -42,7 +42,9 @@ N_BINS = 2000
 NEAR_MM, CROP_MM = 3, 6  # what the networks may be wrong about; what the app cuts, whose crops reach 4 to 8 mm beyond
 MARGINS_MM = (2, 4, 6, 8, 10, 12)
 MARGIN_VOXELS = 6  # added around a Task04 crop
-TILTS_DEGREES, SLICE_MM, PROFILE_SD_MM, THIN_MM, SPARE_MM, SLAB_MARGIN_MM = (-30, -15, 0, 15, 30), 2.0, 0.8, 0.4, 8, 4
+TILTS_DEGREES, SLAB_MARGIN_MM = (-30, -15, 0, 15, 30), 4
+SLICE_MM, PROFILE_SD_MM = 2.0, 0.8  # distance of slices, deviation of what each averages
+THIN_MM, SPARE_MM = 0.4, 8  # voxels that slices are made of, and how far these go beyond a crop
 
 
 class Networks:

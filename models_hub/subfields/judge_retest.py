@@ -54,10 +54,10 @@ def seen_turned(
     affine: np.ndarray,
     shape: np.ndarray,
     what: Disturbance,
-    middle: np.ndarray,
 ) -> np.ndarray:
     """Head on a new grid (`affine`, `shape`), turned about its middle; thick slices are the means of thin ones."""
     voxels = np.diag(affine)[:3]
+    middle = affine[:3, 3] + voxels * (shape - 1) / 2
     n_thin = np.where(voxels > THICK_MM, np.round(voxels / THIN_MM), 1).astype(int)
     rotation = Rotation.from_euler("xyz", what.turn, degrees=True).as_matrix()
     first = affine[:3, 3] - voxels * (n_thin - 1) / n_thin / 2
@@ -91,7 +91,7 @@ def disturbed(image: nib.Nifti1Image, what: Disturbance, rng: np.random.Generato
     affine = np.eye(4)
     affine[:3, :3] = np.diag(voxels)
     affine[:3, 3] = middle - voxels * (shape - 1) / 2
-    moved = seen_turned(data, image.affine, affine, shape, what, middle)
+    moved = seen_turned(data, image.affine, affine, shape, what)
     if what.bias:
         knots = rng.uniform(-what.bias / 2, what.bias / 2, (4, 4, 4))
         moved = moved * np.exp(ndimage.zoom(knots, np.array(moved.shape) / 4, order=3))
