@@ -16,7 +16,7 @@ PART_VOXELS = 1 << 14
 
 def affine_positions(matrix: NDArray[np.float64], shape: tuple[int, ...], start: int = 0) -> Field:
     """Images (3, X, Y, Z) under a matrix (4, 4) of all voxels of `shape`; the first axis counts from `start` on."""
-    x, y, z = np.ogrid[start : start + shape[0], : shape[1], : shape[2]]
+    x, y, z = np.arange(start, start + shape[0])[:, None, None], np.arange(shape[1])[:, None], np.arange(shape[2])
     positions = np.empty((3, *shape), np.float32)
     for (a, b, c, d), row in zip(matrix[:3], positions, strict=True):
         # Wide where it is small: only the last sum is made for each voxel, a plane at a time.
@@ -42,7 +42,7 @@ def _cells(positions: Field, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], 
     """Tell of n positions (3, n) the first of the eight voxels around, by flat index, and how far off it they lie."""
     cells, shares = [], []
     for axis, n in zip(positions, shape, strict=True):
-        values = np.minimum(np.maximum(axis, 0), np.float32(n - 1))
+        values = np.fmin(np.fmax(axis, 0), np.float32(n - 1))  # what is no number is the first centre
         # At the last centre, all weight is on the second one.
         before = np.minimum(np.floor(values), np.float32(max(n - 2, 0)))
         values -= before
@@ -61,7 +61,7 @@ def _cells(positions: Field, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], 
 def _between(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares: Sequence[Field]) -> Field:
     """Interpolate a flat field along the first of the axes, between what the others give on either side."""
     if not steps:
-        return field.take(first, mode="clip")
+        return field.take(first, mode="wrap")  # all lie within; of the modes that ask nothing, the faster one
     before = _between(field, first, steps[1:], shares[1:])
     after = _between(field[steps[0] :], first, steps[1:], shares[1:])
     after -= before

@@ -41,6 +41,10 @@ class TestLookUp:
         field = np.full((1, 4, 4, 4), 0.3, np.float32)
         assert set(look_up(field, rng.uniform(-1, 5, (3, 100)).astype(np.float32)).ravel()) == {np.float32(0.3)}
 
+    def test_positions_that_are_no_numbers_are_taken_for_the_first_voxel(self, rng):
+        fields = rng.random((1, 3, 4, 5), dtype=np.float32)
+        np.testing.assert_array_equal(look_up(fields, np.full((3, 2), np.nan, np.float32)), [[fields[0, 0, 0, 0]] * 2])
+
 
 def test_affine_positions_are_the_images_of_voxels(rng):
     matrix = np.eye(4)

@@ -1,6 +1,6 @@
 """Features of the template that every registration to it needs, made once a process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -19,7 +19,7 @@ from bids_hsf.localization.intensities import (
     values_at,
     without_shading,
 )
-from bids_hsf.localization.template import Template, load_template
+from bids_hsf.localization.template import load_template
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,9 @@ class FeatureSettings:
 
     Attributes
     ----------
-    search_sigma : float
-        Gaussian of the intensities in which a head is searched for: it has to be seen from afar.
-    gradient_sigma : float
-        Gaussian of the intensities whose gradients are taken.
+    soft_sigma : float
+        Gaussian of the intensities in which a head is searched for, which has to be seen from afar, and of those whose
+        gradients are taken.
     fine_sigma : float
         Gaussian of the intensities in which an affine is refined, and hippocampi look for their own place.
     brain_surroundings, head_surroundings : float
@@ -49,8 +48,7 @@ class FeatureSettings:
         Of the voxels that an affine is refined on, in template voxels.
     """
 
-    search_sigma: float = 3.0
-    gradient_sigma: float = 3.0
+    soft_sigma: float = 3.0
     fine_sigma: float = 1.0
     brain_surroundings: float = 12.0
     head_surroundings: float = 28.0
@@ -130,30 +128,30 @@ def load_features(settings: FeatureSettings = FEATURES) -> TemplateFeatures:
 def _features(settings: FeatureSettings) -> TemplateFeatures:
     template = load_template()
     grid, t1w = template.grid, Intensities(template.t1w, template.grid)
-    fine, soft = smooth(t1w, settings.fine_sigma), smooth(t1w, settings.gradient_sigma)
+    fine, soft = smooth(t1w, settings.fine_sigma), smooth(t1w, settings.soft_sigma)
     inside = template.brain > 0.5
     outside_mm = _distance_mm(inside, grid)
-    brain_points = _points(inside, settings.brain_spacing, grid)
-    around, gradients = {}, {}
+    around, points_near = {}, []
     reach_mm = max(settings.hippocampus_surroundings, settings.gradient_surroundings)
     for side, hippocampus in template.hippocampi.items():
         away_mm = _distance_to(hippocampus, grid, reach_mm)
         near = _points(away_mm <= settings.hippocampus_surroundings, settings.hippocampus_spacing, grid)
         around[side] = TemplateSamples(near, values_at(fine, near))
-        near = _points((away_mm <= settings.gradient_surroundings) & inside, settings.hippocampus_spacing, grid)
-        gradients[side] = TemplateSamples(near, gradients_at(soft, near))
+        is_near = (away_mm <= settings.gradient_surroundings) & inside
+        points_near.append(_points(is_near, settings.hippocampus_spacing, grid))
+    of_brain, *of_hippocampi = _gradient_samples(soft, [_points(inside, settings.brain_spacing, grid), *points_near])
     at_edge = outside_mm <= settings.edge_surroundings
     near_brain = box_around(np.argwhere(at_edge), np.full(3, BORDER), grid.shape, "")
     return TemplateFeatures(
         settings=settings,
-        head=_head_samples(template, outside_mm, settings),
+        head=_head_samples(soft, smooth(without_shading(t1w), settings.soft_sigma), outside_mm, settings),
         coarse=_every(fine, settings.coarse_spacing),
         affine_mask=outside_mm[_lattice(settings.coarse_spacing)] <= settings.affine_surroundings,
         brain=Intensities(fine.values[near_brain.slices], grid.subgrid(near_brain.start, near_brain.stop)),
         brain_edge_mask=at_edge[near_brain.slices],
-        brain_gradients=TemplateSamples(brain_points, gradients_at(soft, brain_points)),
+        brain_gradients=of_brain,
         hippocampus_intensities=around,
-        hippocampus_gradients=gradients,
+        hippocampus_gradients=dict(zip(around, of_hippocampi, strict=True)),
     )
 
 
@@ -162,18 +160,25 @@ def brain_share(scan_from_template: Matrix, grid: Grid) -> float:
     return float(grid.holds(apply_affine(scan_from_template, load_features().brain_gradients.points)).mean())
 
 
-def _head_samples(template: Template, outside_mm: Matrix, settings: FeatureSettings) -> tuple[TemplateSamples, ...]:
+def _head_samples(
+    soft: Intensities, unshaded: Intensities, outside_mm: Matrix, settings: FeatureSettings
+) -> tuple[TemplateSamples, ...]:
     """Sample head and air at one set of points, as they are and without shading."""
-    chosen = np.zeros(template.grid.shape, dtype=bool)
+    chosen = np.zeros(soft.grid.shape, dtype=bool)
     dense, thin = _lattice(settings.brain_spacing), _lattice(settings.head_spacing)
     # Half of the lattice is enough, those of one colour of a chessboard in three dimensions.
     is_one_colour = np.indices(chosen[dense].shape).sum(axis=0) % 2 == 0
     chosen[dense] = (outside_mm[dense] <= settings.brain_surroundings) & is_one_colour
     chosen[thin] |= outside_mm[thin] <= settings.head_surroundings
-    points = template.grid.to_mm(np.argwhere(chosen))
-    t1w = Intensities(template.t1w, template.grid)
-    views = [smooth(view, settings.search_sigma) for view in (t1w, without_shading(t1w))]
-    return tuple(TemplateSamples(points, values_at(view, points)) for view in views)
+    points = soft.grid.to_mm(np.argwhere(chosen))
+    return tuple(TemplateSamples(points, values_at(view, points)) for view in (soft, unshaded))
+
+
+def _gradient_samples(soft: Intensities, sets: Sequence[Matrix]) -> list[TemplateSamples]:
+    """Take gradients at several sets of points (N, 3), all at once: the whole template has to be gone through."""
+    ends = np.cumsum([len(points) for points in sets])[:-1]
+    found = np.split(gradients_at(soft, np.concatenate(sets)), ends)
+    return [TemplateSamples(points, gradients) for points, gradients in zip(sets, found, strict=True)]
 
 
 def _every(intensities: Intensities, step: int) -> Intensities:

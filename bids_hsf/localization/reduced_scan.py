@@ -56,14 +56,9 @@ class ReducedScan:
         features = load_features()
         fine = from_background(shrink(Intensities(data, grid), settings.fine_voxel_mm))
         coarse = shrink(fine, settings.coarse_voxel_mm)
+        soft, unshaded = (smooth(view, features.settings.soft_sigma) for view in (coarse, without_shading(coarse)))
         binned = []
-        for expected, view in zip(features.head, (coarse, without_shading(coarse)), strict=True):
-            observed = smooth(view, features.settings.search_sigma).values
-            edges = [foreground_edges(values, settings.n_bins) for values in (expected.values, observed)]
-            binned.append(bin_intensities(expected.values, edges[0], observed, edges[1]))
-        return cls(
-            fine,
-            coarse,
-            smooth(coarse, features.settings.gradient_sigma),
-            MutualInformation(features.head[0].points, tuple(binned), coarse.grid),
-        )
+        for expected, observed in zip(features.head, (soft, unshaded), strict=True):
+            edges = [foreground_edges(each.values, settings.n_bins) for each in (expected, observed)]
+            binned.append(bin_intensities(expected.values, edges[0], observed.values, edges[1]))
+        return cls(fine, coarse, soft, MutualInformation(features.head[0].points, tuple(binned), coarse.grid))

@@ -200,8 +200,9 @@ def normalize(crop: FloatArray) -> FloatArray:
     >>> normalize(np.array([[[1.0, 2.0, 3.0]]])).tolist()
     [[[-1.0, 0.0, 1.0]]]
     """
-    centred = np.subtract(crop, crop.mean(dtype=np.float64), dtype=np.float64)
-    deviation = np.sqrt(np.square(centred).sum() / max(centred.size - 1, 1))
+    centred = crop.astype(np.float64)
+    centred -= centred.mean()
+    deviation = np.sqrt(np.einsum("xyz,xyz->", centred, centred) / max(centred.size - 1, 1))
     if deviation > 0:
         centred /= deviation
     return np.asarray(centred, dtype=np.float32)

@@ -62,9 +62,12 @@ class Warp:
         for axis in range(3):
             along = np.moveaxis(touched, axis, 0)
             along[:-1] |= along[1:]
-        x, y, z = self.back.astype(np.int32)
-        first = (x * touched.shape[1] + y) * touched.shape[2] + z
-        return np.flatnonzero(touched.ravel().take(first, mode="clip") & self.seen)
+        first, y, z = self.back.astype(np.int32)
+        first *= touched.shape[1]
+        first += y
+        first *= touched.shape[2]
+        first += z
+        return np.flatnonzero(touched.ravel().take(first, mode="wrap") & self.seen)
 
     def invert(self, fields: Field, voxels: NDArray[np.intp]) -> Field:
         """Carry fields (C, X, Y, Z) of the view back to voxels of the crop that it saw, linearly: (C, n)."""
@@ -134,7 +137,7 @@ def _elastic_positions(spline: Spline, shape: Shape) -> tuple[Field, Field]:
     for displaced, voxels in zip(there, np.ix_(*axes), strict=True):
         displaced += voxels
     knots = [np.linspace(0, n - 1, -(-(n - 1) // LATTICE_STEP) + 1) for n in shape]
-    targets = np.stack(np.meshgrid(*knots, indexing="ij"))
+    targets = np.stack(np.meshgrid(*knots, indexing="ij")).astype(np.float32)
     way_back = spline.solve(targets.reshape(3, -1)).reshape(targets.shape)
     return there, on_product(way_back, [_tents(len(knot), n) for knot, n in zip(knots, shape, strict=True)])
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
+Field = NDArray[np.float32]
+
 Shape = tuple[int, int, int]
 
 INVERSION_TOLERANCE = 1e-3  # voxels
@@ -68,19 +70,19 @@ class Spline:
     origin: Matrix
     spacing: Matrix
 
-    def on_lattice(self, axes: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
+    def on_lattice(self, axes: Sequence[Field]) -> Field:
         """Displacements (3, X, Y, Z) at all voxels of three axes."""
         return on_product(self.coefficients, [self._basis(axis, points).T for axis, points in enumerate(axes)])
 
-    def at(self, points: Matrix) -> Matrix:
+    def at(self, points: Field) -> Field:
         """Displacements (3, N) at any points (3, N)."""
         x, y, z = (self._basis(axis, values) for axis, values in enumerate(points))
-        n_x, n_y, n_z = self.coefficients.shape[1:]
-        along_z = (self.coefficients.reshape(-1, n_z) @ z).reshape(3, n_x, n_y, -1)
-        along_y = (along_z * y).sum(axis=2)
-        return np.asarray((along_y * x).sum(axis=1))
+        n_z = len(z)
+        terms = (self.coefficients.astype(np.float32).reshape(-1, n_z) @ z).reshape(3, len(x) * len(y), -1)
+        terms *= (x[:, None] * y).reshape(len(x) * len(y), -1)
+        return np.asarray(terms.sum(axis=1))
 
-    def solve(self, targets: Matrix) -> Matrix:
+    def solve(self, targets: Field) -> Field:
         """Points (3, N) that are displaced onto `targets` (3, N), by fixed-point iteration."""
         points = targets
         for _ in range(INVERSION_ROUNDS):
@@ -89,13 +91,13 @@ class Spline:
                 break
         return points
 
-    def _basis(self, axis: int, points: NDArray[np.floating]) -> Matrix:
+    def _basis(self, axis: int, points: Field) -> Field:
         """Weight of each control point of an axis at `points` (N,): (n, N)."""
         n = self.coefficients.shape[1 + axis]
-        steps = (points - self.origin[axis]) / self.spacing[axis]
-        away = np.abs(steps - np.arange(n)[:, None])
+        steps = (points - np.float32(self.origin[axis])) / np.float32(self.spacing[axis])
+        away = np.abs(steps - np.arange(n, dtype=np.float32)[:, None])
         beyond = np.maximum(2 - away, 0)
-        near = 2 / 3 - away * away * (1 - away / 2)
+        near = np.float32(2 / 3) - away * away * (1 - away / 2)
         far = beyond * beyond * beyond / 6
         return np.asarray(np.where(away < 1, near, far))
 
@@ -116,7 +118,7 @@ class Transforms:
     spline: Callable[[Sample, Shape, Matrix], Spline]
 
 
-def on_product(values: Matrix, weights: Sequence[Matrix]) -> NDArray[np.float32]:
+def on_product(values: NDArray[np.floating], weights: Sequence[NDArray[np.floating]]) -> Field:
     """Carry values (3, nx, ny, nz) of knots to all points of three axes, with weights (X, nx), (Y, ny), (Z, nz)."""
     x, y, z = (each.astype(np.float32) for each in weights)
     along_x = x @ values.astype(np.float32).reshape(3, x.shape[1], -1)
