@@ -30,7 +30,8 @@ from cit168 import UPRIGHT_MM, citi168_cases, main_component
 from fitting import grid_points, sample
 from judge_scans import GROUPS, LABELS, darkness, dice, dice_by_group, mosaic
 from pool import POOL_MM, target_field
-from samples import VOXEL_MM
+from publish import FAMILIES
+from samples import N_CLASSES, VOXEL_MM
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from synthesis import T1W, T2W, known_means, rendered
@@ -45,6 +46,11 @@ MARGIN_VOXELS = 6  # added around a Task04 crop
 TILTS_DEGREES, SLAB_MARGIN_MM = (-30, -15, 0, 15, 30), 4
 SLICE_MM, PROFILE_SD_MM = 2.0, 0.8  # distance of slices, deviation of what each averages
 THIN_MM, SPARE_MM = 0.4, 8  # voxels that slices are made of, and how far these go beyond a crop
+
+
+def all_classes(scores: np.ndarray) -> np.ndarray:
+    """Give a packaged network of cobralab (classes, ...) the output back, empty, that publish.py has cut off."""
+    return np.insert(scores, FAMILIES["cobralab"].unused, 0, axis=0) if len(scores) == N_CLASSES - 1 else scores
 
 
 class Networks:
@@ -67,8 +73,8 @@ class Networks:
         found = []
         for session in self.sessions:
             name = session.get_inputs()[0].name
-            found.append(session.run(None, {name: padded})[0][0][cut])
-            found.append(session.run(None, {name: mirrored})[0][0][:, ::-1][cut])
+            found.append(all_classes(session.run(None, {name: padded})[0][0])[cut])
+            found.append(all_classes(session.run(None, {name: mirrored})[0][0])[:, ::-1][cut])
         return found
 
     def probabilities(self, image: Tensor, image_mm: float, points: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import torch
+from judge_crops import all_classes
 from judge_scans import GROUPS
 from samples import VOXEL_MM, draw_synthetic
 
@@ -36,8 +37,9 @@ def passes_of(image: np.ndarray, sessions: list[ort.InferenceSession]) -> np.nda
     found = []
     for session in sessions:
         name = session.get_inputs()[0].name
-        found.append(session.run(None, {name: image[None]})[0][0])
-        found.append(session.run(None, {name: np.ascontiguousarray(image[None, :, ::-1])})[0][0][:, ::-1])
+        found.append(all_classes(session.run(None, {name: image[None]})[0][0]))
+        mirrored = np.ascontiguousarray(image[None, :, ::-1])
+        found.append(all_classes(session.run(None, {name: mirrored})[0][0])[:, ::-1])
     return np.stack(found)
 
 
