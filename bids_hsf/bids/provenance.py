@@ -195,7 +195,7 @@ def read_outputs(path: Path, names: Collection[str]) -> tuple[KnownFile, ...]:
     """
     try:
         outputs = Fields(read_json(path) or {}).objects("Outputs")
-        return tuple(KnownFile.from_json(known) for known in outputs if known.values.get("Path") in names)
+        return tuple(KnownFile.from_json(known) for known in outputs if known.text("Path") in names)
     except NotWholeError:
         return ()
 

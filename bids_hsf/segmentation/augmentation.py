@@ -67,6 +67,7 @@ class Warp:
         first += y
         first *= touched.shape[2]
         first += z
+        # Whatever is found for voxels that lie outside the view, they were not seen.
         return np.flatnonzero(touched.ravel().take(first, mode="wrap") & self.seen)
 
     def invert(self, fields: Field, voxels: NDArray[np.intp]) -> Field:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_hsf.bids.provenance import Failure, KnownFile, Provenance, read_failure, read_provenance
+from bids_hsf.bids.provenance import Failure, KnownFile, Provenance, read_failure, read_outputs, read_provenance
 
 PROVENANCE = Provenance(
     request={"Seed": 42},
@@ -33,6 +33,13 @@ def test_what_is_not_whole_says_nothing(tmp_path: Path, content: str) -> None:
     path = tmp_path / "provenance.json"
     path.write_text(content)
     assert read_provenance(path) == read_provenance(tmp_path / "none.json") == Provenance()
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"Outputs": "x"}', '{"Outputs": [{"Path": ["a"]}]}'])
+def test_of_outputs_that_are_not_whole_none_are_known(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "provenance.json"
+    path.write_text(content)
+    assert read_outputs(path, {"a"}) == ()
 
 
 def test_failures_are_read_back(tmp_path: Path) -> None:
