@@ -164,8 +164,8 @@ def dataset_description(bids_dir: Path, license_text: str) -> dict[str, Any]:
     container = os.environ.get("BIDS_HSF_CONTAINER")
     if container:
         generated_by["Container"] = {"Type": "docker", "Tag": container}
-    raw = read_json(bids_dir / "dataset_description.json") or {}
-    source = {"URL": bids_dir.as_uri()} | ({"DOI": raw["DatasetDOI"]} if "DatasetDOI" in raw else {})
+    doi = (read_json(bids_dir / "dataset_description.json") or {}).get("DatasetDOI")
+    source = {"URL": bids_dir.as_uri()} | ({"DOI": doi} if isinstance(doi, str) and doi else {})
     return {
         "Name": "Hippocampal subfields by bids-hsf",
         "BIDSVersion": BIDS_VERSION,

@@ -124,6 +124,12 @@ def test_the_dataset_tells_where_it_comes_from(tmp_path: Path, monkeypatch: pyte
     assert description["GeneratedBy"][0]["Container"] == {"Type": "docker", "Tag": "someone/bids-hsf:1.0"}
 
 
+@pytest.mark.parametrize("doi", [5, "", ["doi:10.1/2"], None])
+def test_what_is_no_doi_is_not_passed_on(tmp_path: Path, doi: Any) -> None:
+    (tmp_path / "dataset_description.json").write_text(json.dumps({"Name": "x", "DatasetDOI": doi}))
+    assert output_dataset.dataset_description(tmp_path, "MIT")["SourceDatasets"] == [{"URL": tmp_path.as_uri()}]
+
+
 def test_readme_says_what_lies_there(tmp_path: Path) -> None:
     output_dataset.prepare_output_dir(tmp_path / "out", tmp_path, "MIT")
     text = (tmp_path / "out/README.md").read_text(encoding="utf-8")
