@@ -60,6 +60,7 @@ from bids_hsf.reports.subject import write_subject_report
 from bids_hsf.runs import logs, overview
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.group_table import group_row
+from bids_hsf.workflow import Terminal, group, run
 
 SECONDS = 10.0
 MEMORY_MB = 1000
@@ -304,12 +305,12 @@ def sidecars(fuzzer: Fuzzer, count: int) -> Iterator[Callable[[], object]]:
         (out / name).write_bytes(originals[name])
 
 
-def make_outputs(folder: Path) -> Path:
-    """Run the app once on a made-up head; returns its output folder."""
+def make_outputs(folder: Path, n_subjects: int = 1) -> Path:
+    """Run the app once on made-up heads; returns its output folder."""
     from fast_app import write_card, write_dataset
     from toy_runs import Place
 
-    place = Place(write_dataset(folder / "bids", 1), write_card(folder / "hub"), folder / "out")
+    place = Place(write_dataset(folder / "bids", n_subjects), write_card(folder / "hub"), folder / "out")
     done = place.run(place.reference)
     assert done.returncode == 0, done.stderr
     return place.reference
@@ -327,6 +328,36 @@ def read_outputs(out: Path, name: Path) -> None:
     read_group_table(out)
     if name.suffix == ".json" and rows:
         write_subject_report(out, "01")
+
+
+def cohorts(fuzzer: Fuzzer, count: int) -> Iterator[Callable[[], object]]:
+    """The whole group level and `status`, of a dataset and an output folder in which one file is changed."""
+    out = make_outputs(fuzzer.folder / "cohort", 3)
+    bids_dir = out.parent / "bids"
+    (bids_dir / "participants.tsv").write_text(
+        "participant_id\tage\tgroup\nsub-01\t30\tA\nsub-02\t41\tB\nsub-03\tn/a\tA\n"
+    )
+    (bids_dir / "participants.json").write_text(
+        json.dumps({"age": {"Description": "age", "Units": "years"}, "group": {"Levels": {"A": "a", "B": "b"}}})
+    )
+    (out / "qc.tsv").write_text("scan\trating\tcomment\tchecksum\nsub-01_T1w\t2\tx\tab\n")
+    words = [str(bids_dir), str(out), "group"]
+    group(config_of(parse(words), words), Terminal())
+    files = sorted(
+        path
+        for path in (*bids_dir.rglob("*"), *out.rglob("*"))
+        if path.suffix in (".json", ".tsv", ".toml") and path.is_file() and path.stat().st_size < 100_000
+    )
+    originals = {path: path.read_bytes() for path in files}
+    for _ in range(count):
+        path = fuzzer.random.choice(files)
+        content = fuzzer.changed(originals[path])
+        if path.suffix == ".json" and fuzzer.random.random() < 0.7:
+            content = json.dumps(fuzzer.changed_tree(json.loads(originals[path]))).encode()
+        path.write_bytes(content)
+        level = fuzzer.random.choice(("group", "group", "status"))
+        yield lambda level=level: run(config_of(parse([*words[:2], level]), [*words[:2], level]), Terminal())
+        path.write_bytes(originals[path])
 
 
 def filters(fuzzer: Fuzzer, count: int) -> Iterator[Callable[[], object]]:
@@ -518,6 +549,7 @@ TARGETS: dict[str, tuple[Target, int]] = {
     "nifti_bytes": (nifti_bytes, 9_000),
     "nifti_headers": (nifti_headers, 9_000),
     "sidecars": (sidecars, 2_500),
+    "cohorts": (cohorts, 400),
     "filters": (filters, 5_000),
     "datasets": (datasets, 200),
     "cards": (cards, 4_000),
