@@ -427,8 +427,8 @@ def test_a_third_party_follows_the_guide_word_for_word(server: LocalServer, tmp_
     assert len(scores) == 8
     assert all(float(row["dice"]) > 0.8 for row in scores)
     assert server.requests.total() == 1
-    for folder, family in (("derivatives", "mylab"), ("derivatives-whole", "mylabHippocampus")):
-        assert len(list((place / folder).rglob(f"sub-*_seg-{family}_dseg.nii.gz"))) == with_scans
+    for folder, name in (("derivatives", "mylabFast"), ("derivatives-whole", "mylabFastHippocampus")):
+        assert len(list((place / folder).rglob(f"sub-*_seg-{name}_dseg.nii.gz"))) == with_scans
 
 
 def follow(command: str, place: Path) -> str:

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from fast_app import write_dataset
-from toy_runs import N_SUBJECTS, Place, assert_whole, contents, leftovers, wait_for
+from toy_runs import N_SUBJECTS, Place, assert_whole, contents, leftovers, wait_for, wait_until
 
 from bids_hsf.bids.gzip_stream import gzipped
 from bids_hsf.runs.endings import MAX_UNWRITTEN
@@ -209,6 +210,9 @@ def test_mount_that_goes_during_the_run(place: Place, mount_point: Path, tmp_pat
     out = mount_point / "out"
     process = place.start(out, "--nprocs", n_processes, seconds=1)
     wait_for(process, "done in")
+    # Within the second in which the next scans are looked at: what is half-written when a mount goes stays behind it.
+    begun = partial(out.glob, "logs/*/*_started.json")
+    wait_until(lambda: len(list(begun())) == n_processes and not any(out.rglob(".*.bids-hsf-*")))
     subprocess.run(["umount", "-l", mount_point], check=True)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 74, said
