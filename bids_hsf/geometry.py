@@ -5,6 +5,7 @@ and every affine maps voxel indices to RAS+ millimetres (what ANTs calls "LPI" o
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import nibabel as nib
@@ -51,7 +52,7 @@ class Grid:
         """
         return np.asarray(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
 
-    @property
+    @cached_property
     def voxel_volume(self) -> float:
         """Volume of a voxel in mm3, sheared axes included."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))

@@ -206,7 +206,7 @@ class Tally:
         ballot: Ballot = PLURALITY,
     ) -> None:
         self._crop = np.ascontiguousarray(crop, dtype=np.float32)
-        self._voxel_sizes, self._voxel_volume = grid.voxel_sizes, grid.voxel_volume
+        self._grid = grid
         self._transforms = transforms
         self._merge = merge
         self._ballot = ballot
@@ -270,7 +270,7 @@ class Tally:
     def _prepare(self, sample: Sample | None) -> tuple[Field, Warp | Still]:
         """Make the view of the crop that a sample shows, and the way back; None for the plain crop."""
         x, y, z = self._crop.shape
-        warp = place(sample, (x, y, z), self._voxel_sizes, self._transforms)
+        warp = place(sample, (x, y, z), self._grid.voxel_sizes, self._transforms)
         return warp.apply(self._crop), warp
 
     def _add_pass(self, probabilities: Field, warp: Warp | Still, weight: float, pool: Executor) -> None:
@@ -292,7 +292,7 @@ class Tally:
         elsewhere = _add_background(sums, warp.seen, reached, weight)
         parts = [reached[first : first + PART_VOXELS] for first in range(0, len(reached), PART_VOXELS)]
         counts = pool.map(lambda part: _add_part(sums, probabilities, warp, self._ballot, weight, part), parts)
-        self._volumes.append(np.sum([elsewhere, *counts], axis=0) * self._voxel_volume)
+        self._volumes.append(np.sum([elsewhere, *counts], axis=0) * self._grid.voxel_volume)
 
     def _keep_still(self, answer: Field, warp: Warp | Still) -> None:
         """Add what a network says of the crop or its mirror image, (N, X, Y, Z), before classes are joined."""

@@ -30,7 +30,6 @@ from cit168 import UPRIGHT_MM, citi168_cases, main_component
 from fitting import grid_points, sample
 from judge_scans import GROUPS, LABELS, darkness, dice, dice_by_group, mosaic
 from pool import POOL_MM, target_field
-from publish import FAMILIES
 from samples import N_CLASSES, VOXEL_MM
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -38,6 +37,7 @@ from synthesis import T1W, T2W, known_means, rendered
 from torch import Tensor
 from torch.nn import functional as F
 from train import load_real, real_names_of
+from unpack import with_unused
 
 N_BINS = 2000
 NEAR_MM, CROP_MM = 3, 6  # what the networks may be wrong about; what the app cuts, whose crops reach 4 to 8 mm beyond
@@ -50,7 +50,7 @@ THIN_MM, SPARE_MM = 0.4, 8  # voxels that slices are made of, and how far these 
 
 def all_classes(scores: np.ndarray) -> np.ndarray:
     """Give a packaged network of cobralab (classes, ...) the output back, empty, that publish.py has cut off."""
-    return np.insert(scores, FAMILIES["cobralab"].unused, 0, axis=0) if len(scores) == N_CLASSES - 1 else scores
+    return with_unused(torch.from_numpy(scores), 0.0).numpy() if len(scores) == N_CLASSES - 1 else scores
 
 
 class Networks:

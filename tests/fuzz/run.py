@@ -27,6 +27,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ from bids_hsf.reports.subject import write_subject_report
 from bids_hsf.runs import logs, overview
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.group_table import group_row
-from bids_hsf.workflow import Terminal, group, run
+from bids_hsf.workflow import Terminal, run
 
 SECONDS = 10.0
 MEMORY_MB = 1000
@@ -331,33 +332,33 @@ def read_outputs(out: Path, name: Path) -> None:
 
 
 def cohorts(fuzzer: Fuzzer, count: int) -> Iterator[Callable[[], object]]:
-    """The whole group level and `status`, of a dataset and an output folder in which one file is changed."""
+    """The whole group level and `status`, of a dataset, ratings and an output folder of which one file is changed."""
     out = make_outputs(fuzzer.folder / "cohort", 3)
-    bids_dir = out.parent / "bids"
-    (bids_dir / "participants.tsv").write_text(
-        "participant_id\tage\tgroup\nsub-01\t30\tA\nsub-02\t41\tB\nsub-03\tn/a\tA\n"
-    )
-    (bids_dir / "participants.json").write_text(
-        json.dumps({"age": {"Description": "age", "Units": "years"}, "group": {"Levels": {"A": "a", "B": "b"}}})
-    )
-    (out / "qc.tsv").write_text("scan\trating\tcomment\tchecksum\nsub-01_T1w\t2\tx\tab\n")
-    words = [str(bids_dir), str(out), "group"]
-    group(config_of(parse(words), words), Terminal())
-    files = sorted(
-        path
-        for path in (*bids_dir.rglob("*"), *out.rglob("*"))
+    bids_dir, ratings = out.parent / "bids", out.parent / "qc.tsv"
+    table = "participant_id\tage\tgroup\nsub-01\t30\tA\nsub-02\t41\tB\nsub-03\tn/a\tA\n"
+    described = {"age": {"Description": "age", "Units": "years"}, "group": {"Levels": {"A": "a", "B": "b"}}}
+    (bids_dir / "participants.tsv").write_text(table)
+    (bids_dir / "participants.json").write_text(json.dumps(described))
+    ratings.write_text("scan\tmodel\trating\tcomment\trated_at\nsub-01_T1w\t\tgood\tx\t2031-04-05\n")
+
+    def done(level: str) -> None:
+        words = [str(bids_dir), str(out), level, *(["--ratings", str(ratings)] if level == "group" else [])]
+        run(config_of(parse(words), words), Terminal())
+
+    done("group")
+    originals = {
+        path: path.read_bytes()
+        for path in sorted([ratings, *bids_dir.rglob("*"), *out.rglob("*")])
         if path.suffix in (".json", ".tsv", ".toml") and path.is_file() and path.stat().st_size < 100_000
-    )
-    originals = {path: path.read_bytes() for path in files}
+    }
     for _ in range(count):
-        path = fuzzer.random.choice(files)
-        content = fuzzer.changed(originals[path])
+        path, content = fuzzer.random.choice(list(originals.items()))
         if path.suffix == ".json" and fuzzer.random.random() < 0.7:
-            content = json.dumps(fuzzer.changed_tree(json.loads(originals[path]))).encode()
+            path.write_text(json.dumps(fuzzer.changed_tree(json.loads(content))))
+        else:
+            path.write_bytes(fuzzer.changed(content))
+        yield partial(done, fuzzer.random.choice(("group", "group", "status")))
         path.write_bytes(content)
-        level = fuzzer.random.choice(("group", "group", "status"))
-        yield lambda level=level: run(config_of(parse([*words[:2], level]), [*words[:2], level]), Terminal())
-        path.write_bytes(originals[path])
 
 
 def filters(fuzzer: Fuzzer, count: int) -> Iterator[Callable[[], object]]:

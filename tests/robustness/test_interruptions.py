@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -210,9 +209,11 @@ def test_mount_that_goes_during_the_run(place: Place, mount_point: Path, tmp_pat
     out = mount_point / "out"
     process = place.start(out, "--nprocs", n_processes, seconds=1)
     wait_for(process, "done in")
-    # Within the second in which the next scans are looked at: what is half-written when a mount goes stays behind it.
-    begun = partial(out.glob, "logs/*/*_started.json")
-    wait_until(lambda: len(list(begun())) == n_processes and not any(out.rglob(".*.bids-hsf-*")))
+
+    def next_scans_are_looked_at() -> bool:
+        return len(list(out.glob("logs/*/*_started.json"))) == n_processes and not any(out.glob("logs/*/.*.bids-hsf-*"))
+
+    wait_until(next_scans_are_looked_at)  # what is half-written when a mount goes stays behind it
     subprocess.run(["umount", "-l", mount_point], check=True)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 74, said
