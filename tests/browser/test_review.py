@@ -101,9 +101,19 @@ def test_ratings_by_click_are_kept_and_exported(by_name, output_dir, open_page):
     assert rows["sub-10_ses-1_T1w"]["comment"] == "n/a"
     assert rows["sub-10_ses-1_T1w"]["rated_at"].endswith("Z")
     again = open_page(output_dir / "review.html")
+    # Another tab's storage is told a moment later where the machine is busy; the page draws itself anew then.
+    again.get_by_text("2 of 60 rated: 1 good, 0 usable, 1 exclude").wait_for()
     again.get_by_label("Order").select_option("by name")
     assert card(again, "sub-10_ses-1_T1w").get_by_role("button", name="good").get_attribute("aria-pressed") == "true"
     assert card(again, "sub-03_ses-2_T1w").get_by_label("Comment on").input_value() == "'moved', a lot and again"
+
+
+def test_what_another_tab_rates_shows_here(by_name, output_dir, open_page):
+    other = open_page(output_dir / "review.html")
+    card(by_name, "sub-10_ses-1_T1w").get_by_role("button", name="good").click()
+    other.get_by_text("1 of 60 rated: 1 good, 0 usable, 0 exclude").wait_for()
+    other.get_by_label("Show").select_option("good")
+    assert titles(other) == ["sub-10_ses-1_T1w"]
 
 
 @pytest.mark.parametrize("comment", ["=cmd|'/c calc'!A1", "+1 look again", "-2 mm too low", "@home"])
