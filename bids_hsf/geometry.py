@@ -275,7 +275,7 @@ def _copy_overlap(
 
 
 def pad_to_shape(data: FloatArray, shape: tuple[int, ...]) -> tuple[FloatArray, Pads]:
-    """Pad the last three axes symmetrically with zeros; returns the padded array and the pads.
+    """Pad the last three axes symmetrically with zeros; returns the padded array, or the same one, and the pads.
 
     >>> padded, pads = pad_to_shape(np.ones((3, 4, 5)), (8, 8, 8))
     >>> padded.shape, pads
@@ -283,6 +283,8 @@ def pad_to_shape(data: FloatArray, shape: tuple[int, ...]) -> tuple[FloatArray, 
     """
     missing = [want - have for want, have in zip(shape, data.shape[-3:], strict=True)]
     pads = tuple((n // 2, n - n // 2) for n in missing)
+    if not any(missing):
+        return data, pads
     leading = ((0, 0),) * (data.ndim - 3)
     return np.pad(data, leading + pads), pads
 

@@ -1,14 +1,16 @@
-"""Linear interpolation of several fields at many positions, which are worked out once for all of them.
+"""Interpolation: of several fields at many positions, worked out once for all of them, and from lattice to lattice.
 
-In float32, and several times as fast as one call of `scipy.ndimage` a field.
+Several times as fast as one call of `scipy.ndimage` a field.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Field = NDArray[np.float32]
+Real = TypeVar("Real", np.float32, np.float64)
 
 # Positions are gone through in parts that fit into the processor's cache.
 PART_VOXELS = 1 << 14
@@ -68,3 +70,17 @@ def _between(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares
     after *= shares[0]
     before += after
     return before
+
+
+def on_product(values: NDArray[np.floating], weights: Sequence[NDArray[Real]]) -> NDArray[Real]:
+    """Carry values (C, nx, ny, nz) of knots to all points of three axes, with weights (X, nx), (Y, ny), (Z, nz)."""
+    x, y, z = weights
+    along_x = x @ values.astype(x.dtype).reshape(len(values), x.shape[1], -1)
+    # A stack of products too small to start threads.
+    return np.asarray(y @ along_x.reshape(len(values), len(x), y.shape[1], -1) @ z.T)
+
+
+def tents(steps: NDArray[np.float64], n_knots: int) -> NDArray[np.float64]:
+    """Weight (n, n_knots) of each knot 0, 1, 2, ... at points (n,): linear between two, beyond the outermost theirs."""
+    within = np.clip(steps, 0, n_knots - 1)
+    return np.asarray(np.maximum(1 - np.abs(within[:, None] - np.arange(n_knots)), 0))

@@ -134,14 +134,24 @@ def return_large_arrays() -> None:
             library.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
 
 
-def keep_pages_small() -> None:
-    """Let arrays take the pages that are written to and no more, in this process and those that it starts.
+# Asked when NumPy is imported. By itself it takes pages of 2 MB, so that a map of a whole scan, zero but for the
+# hippocampi, has a third of its size instead of a tenth; and its linear algebra, like SciPy's, starts a thread a core,
+# which spins for a tenth of a second at the start and behind each larger product, on cores that others work on.
+_NUMPY_SETTINGS = {
+    "NUMPY_MADVISE_HUGEPAGE": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
 
-    Where NumPy is not imported yet, that is, and unless the user wants it otherwise. By itself it asks the system for
-    pages of 2 MB: a map of a whole scan, zero but for the hippocampi, would take a third of its size instead of a
-    tenth.
+
+def keep_numpy_small() -> None:
+    """Let arrays take the pages that are written to and no more, and linear algebra one thread.
+
+    In this process, where NumPy is not imported yet, and in those that it starts, unless the user wants it otherwise.
     """
-    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
+    for name, value in _NUMPY_SETTINGS.items():
+        os.environ.setdefault(name, value)
 
 
 @contextmanager

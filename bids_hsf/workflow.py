@@ -27,12 +27,13 @@ from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
 from bids_hsf.libraries import release_libraries
-from bids_hsf.localization.locate import locate, make_ready
+from bids_hsf.localization.locate import locate, prepare_search
 from bids_hsf.localization.locator import Locator
 from bids_hsf.machine import allowed_cores, release_memory, without_search_for_cycles
 from bids_hsf.networks.device import Device
 from bids_hsf.networks.sessions import MemberFile
 from bids_hsf.reports.neighbours import Neighbours, in_order, linked_neighbours, order_of
+from bids_hsf.reports.pages import prepare_templates
 from bids_hsf.reports.subject import is_up_to_date, join_pages, write_image_report, write_subject_report
 from bids_hsf.results import judged_result
 from bids_hsf.runs import announcements, beginnings, logs, overview, provenance
@@ -73,6 +74,12 @@ class Terminal:
     show: Callable[[str], None] = lambda _text: None
 
 
+def make_ready() -> None:
+    """Prepare what every scan needs: in a thread of its own, while networks are opened and the first scan is read."""
+    prepare_search()
+    prepare_templates()
+
+
 @dataclass(frozen=True)
 class Seams:
     """Steps that may be replaced by others of the same kind; they travel to the processes that do the work.
@@ -86,7 +93,7 @@ class Seams:
     allowed_cores : callable
         Tells how many cores this process may use.
     make_ready : callable
-        Prepares what `locate` needs, beside the choice of the device.
+        Prepares what scans need, beside the choice of the device.
     """
 
     locate: Locator = locate

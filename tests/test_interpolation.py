@@ -6,7 +6,7 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_hsf.geometry import Grid, resample
-from bids_hsf.interpolation import PART_VOXELS, affine_positions, look_up
+from bids_hsf.interpolation import PART_VOXELS, affine_positions, look_up, on_product, tents
 
 
 @pytest.fixture
@@ -91,3 +91,12 @@ class TestResampling:
         source, target = self.grids(0.7, 10)
         fields = rng.uniform(size=(2, *source.shape)).astype(np.float32)
         assert resample(fields, source, Grid((5, 0, 4), target.affine)).shape == (2, 5, 0, 4)
+
+
+def test_from_lattice_to_lattice_it_is_scipys(rng):
+    knots = rng.normal(size=(2, 4, 1, 5)).astype(np.float32)
+    steps = [np.linspace(-1, 4, 11), np.linspace(-2, 2, 6), np.linspace(0.3, 3.9, 13)]
+    found = on_product(knots, [tents(each, n) for each, n in zip(steps, knots.shape[1:], strict=True)])
+    expected = scipy_at(knots, np.meshgrid(*steps, indexing="ij"), "nearest")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert found.dtype == np.float64

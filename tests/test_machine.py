@@ -157,8 +157,8 @@ class TestMachine:
 
     def test_arrays_take_the_pages_that_are_written_to(self):
         code = (
-            "from bids_hsf.machine import keep_pages_small\n"
-            "keep_pages_small()\n"
+            "from bids_hsf.machine import keep_numpy_small\n"
+            "keep_numpy_small()\n"
             "import numpy as np\n"
             "def resident():\n"
             "    return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
@@ -168,10 +168,22 @@ class TestMachine:
         )
         subprocess.run([sys.executable, "-c", code], check=True)
 
-    def test_pages_are_as_the_user_wants_them(self, monkeypatch):
-        monkeypatch.setenv("NUMPY_MADVISE_HUGEPAGE", "1")
-        machine.keep_pages_small()
-        assert os.environ["NUMPY_MADVISE_HUGEPAGE"] == "1"
+    def test_linear_algebra_starts_no_threads(self):
+        code = (
+            "import os\n"
+            "from bids_hsf.machine import keep_numpy_small\n"
+            "keep_numpy_small()\n"
+            "import numpy as np, scipy.linalg\n"
+            "np.ones((900, 900)) @ np.ones((900, 900))\n"
+            "assert len(os.listdir('/proc/self/task')) == 1\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    @pytest.mark.parametrize("name", ["NUMPY_MADVISE_HUGEPAGE", "OPENBLAS_NUM_THREADS"])
+    def test_numpy_is_as_the_user_wants_it(self, monkeypatch, name):
+        monkeypatch.setenv(name, "7")
+        machine.keep_numpy_small()
+        assert os.environ[name] == "7"
 
     def test_installed_build_is_found(self):
         builds = machine.runtime_builds()

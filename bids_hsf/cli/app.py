@@ -25,7 +25,7 @@ from bids_hsf.cli.hsf import is_hsf, translate
 from bids_hsf.machine import (
     allowed_cores,
     check_threads,
-    keep_pages_small,
+    keep_numpy_small,
     leave_without_search_for_cycles,
     without_search_for_cycles,
 )
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None, seams: "Seams | None" = None) -> int
         return hsf_main(arguments[1:] if arguments[0] == "hsf" else arguments, seams)
     if is_comparison(arguments):
         return compare_main(arguments[1:])
-    keep_pages_small()
+    keep_numpy_small()
     # A log that cannot be written (full disk) is no reason to print tracebacks.
     logging.raiseExceptions = False
     console = Console()

@@ -19,6 +19,7 @@ from bids_hsf.cli.console import Advice, Console, OneLine, exit_code_of, settle_
 from bids_hsf.cli.hub_list import list_models
 from bids_hsf.cli.parser import HubParser
 from bids_hsf.errors import BidsHsfError, UsageError
+from bids_hsf.machine import keep_numpy_small
 from bids_hsf.runs.signals import stoppable
 from bids_hsf.text_table import text_table
 
@@ -45,6 +46,7 @@ exit codes: 0 all well; 1 some cases could not be judged; 2 bad arguments; 65 no
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     settle_streams()
+    keep_numpy_small()
     options = build_parser().parse_args(argv)
     handler = Console()
     handler.setFormatter(OneLine("%(levelname)s: %(message)s"))

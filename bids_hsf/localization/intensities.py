@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_hsf.geometry import FloatArray, Grid, Matrix
+from bids_hsf.interpolation import on_product, tents
 
 # Below this share of the bright voxels a voxel is background.
 BACKGROUND_SHARE = 0.12
@@ -111,8 +112,9 @@ def without_shading(intensities: Intensities) -> Intensities:
     for _ in range(N_SHADING_PASSES):
         shading *= _local_mean(Intensities(coarse.values / shading, coarse.grid))
     to_coarse = np.linalg.inv(coarse.grid.affine) @ intensities.grid.affine
-    scale, offset = np.diag(to_coarse)[:3], to_coarse[:3, 3]
-    fine = ndimage.affine_transform(shading, scale, offset, intensities.values.shape, order=1, mode="nearest")
+    axes = zip(np.diag(to_coarse)[:3], to_coarse[:3, 3], intensities.grid.shape, shading.shape, strict=True)
+    weights = [tents(scale * np.arange(n) + offset, n_knots) for scale, offset, n, n_knots in axes]
+    fine = on_product(shading[None], weights)[0].astype(np.float32)
     return Intensities(intensities.values / fine, intensities.grid)
 
 

@@ -34,7 +34,7 @@ MOST_OF_A_HIPPOCAMPUS = 0.9
 MIN_DOUBTFUL_COVERAGE = 0.5
 
 
-def make_ready() -> None:
+def prepare_search() -> None:
     """Import and prepare now what every search needs, once a process: meanwhile another thread can do something else.
 
     A third of a second.

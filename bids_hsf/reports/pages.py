@@ -97,6 +97,21 @@ def data_block(values: Any) -> Markup:
     return Markup(text.replace("<", r"\u003c"))  # noqa: S704
 
 
+# Of a run of scans: kind to names.
+TEMPLATES_OF_A_RUN = {
+    "html": ("base.html.j2", "parts.html.j2", "subject.html.j2", "methods.txt.j2", "citation.html.j2"),
+    "md": ("methods.txt.j2", "citation.md.j2"),
+    "bib": ("citation.bib.j2",),
+}
+
+
+def prepare_templates() -> None:
+    """Compile what a run of scans fills at its end, once a process: meanwhile another thread can do something else."""
+    for kind, names in TEMPLATES_OF_A_RUN.items():
+        for name in names:
+            _environment(kind).get_template(name)
+
+
 @lru_cache
 def _asset(name: str) -> Markup:
     """Read a style sheet or a script of the package: it is no dataset's, and needs no escaping."""

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_hsf.interpolation import affine_positions, look_up
-from bids_hsf.segmentation.transforms import WRITTEN_OUT, Matrix, Sample, Shape, Spline, Transforms, on_product
+from bids_hsf.interpolation import affine_positions, look_up, on_product, tents
+from bids_hsf.segmentation.transforms import WRITTEN_OUT, Matrix, Sample, Shape, Spline, Transforms
 
 Field = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -140,13 +140,9 @@ def _elastic_positions(spline: Spline, shape: Shape) -> tuple[Field, Field]:
     knots = [np.linspace(0, n - 1, -(-(n - 1) // LATTICE_STEP) + 1) for n in shape]
     targets = np.stack(np.meshgrid(*knots, indexing="ij")).astype(np.float32)
     way_back = spline.solve(targets.reshape(3, -1)).reshape(targets.shape)
-    return there, on_product(way_back, [_tents(len(knot), n) for knot, n in zip(knots, shape, strict=True)])
-
-
-def _tents(n_knots: int, n: int) -> Matrix:
-    """Weight of each knot (n, n_knots) at `n` points evenly spread over their length: linear between them."""
-    steps = np.linspace(0, n_knots - 1, n)
-    return np.asarray(np.maximum(1 - np.abs(steps[:, None] - np.arange(n_knots)), 0))
+    steps = [np.linspace(0, len(knot) - 1, n) for knot, n in zip(knots, shape, strict=True)]
+    weights = [tents(each, len(knot)).astype(np.float32) for each, knot in zip(steps, knots, strict=True)]
+    return there, on_product(way_back, weights)
 
 
 def _inside(positions: Field, shape: Shape) -> NDArray[np.bool_]:

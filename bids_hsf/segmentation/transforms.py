@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_hsf.interpolation import on_product
+
 Matrix = NDArray[np.float64]
 
 Field = NDArray[np.float32]
@@ -116,14 +118,6 @@ class Transforms:
 
     affine: Callable[[Sample, Shape, Matrix], Matrix]
     spline: Callable[[Sample, Shape, Matrix], Spline]
-
-
-def on_product(values: NDArray[np.floating], weights: Sequence[NDArray[np.floating]]) -> Field:
-    """Carry values (3, nx, ny, nz) of knots to all points of three axes, with weights (X, nx), (Y, ny), (Z, nz)."""
-    x, y, z = (each.astype(np.float32) for each in weights)
-    along_x = x @ values.astype(np.float32).reshape(3, x.shape[1], -1)
-    # A stack of products too small to start threads.
-    return np.asarray(y @ along_x.reshape(3, len(x), y.shape[1], -1) @ z.T)
 
 
 def affine(sample: Sample, shape: Shape, voxel_sizes: Matrix) -> Matrix:

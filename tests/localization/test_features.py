@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from bids_hsf.geometry import Grid
-from bids_hsf.localization.features import brain_share, load_features
+from bids_hsf.localization.features import brain_share, load_features, within
 from bids_hsf.localization.template import load_template
 
 
@@ -52,3 +53,16 @@ def test_threads_that_come_at_once_are_given_the_same_features() -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: load_features(), range(4)))
     assert all(each is found[0] for each in found)
+
+
+class TestWithin:
+    @pytest.mark.parametrize("step", [1, 3])
+    @pytest.mark.parametrize("reach_mm", [0.0, 2.0, 5.0, 40.0])
+    def test_it_is_scipys(self, reach_mm: float, step: int) -> None:
+        mask = np.random.default_rng(0).random((12, 9, 14)) > 0.99
+        grid = Grid(mask.shape, np.diag([1.0, 2.0, 1.5, 1.0]))
+        expected = ndimage.distance_transform_edt(~mask, sampling=grid.voxel_sizes) <= reach_mm
+        assert np.array_equal(within(mask, grid, reach_mm, step), expected[::step, ::step, ::step])
+
+    def test_nothing_is_near_an_empty_mask(self) -> None:
+        assert not within(np.zeros((4, 5, 6), bool), Grid((4, 5, 6), np.eye(4)), 9.0).any()

@@ -5,8 +5,12 @@ import re
 from dataclasses import replace
 
 import pytest
+from jinja2 import Environment
+from report_pages import write_scan
 
+from bids_hsf.reports import pages
 from bids_hsf.reports.methods import Methods, methods_bibtex, methods_html, methods_markdown
+from bids_hsf.reports.subject import subject_page
 from bids_hsf.segmentation.ballots import SHARES
 
 METHODS = Methods(
@@ -161,3 +165,13 @@ def test_a_model_with_the_name_of_a_reference_has_a_key_of_its_own():
 def test_accents_are_letters_for_readers_and_codes_for_bibtex():
     assert "Fernando Pérez-García" in methods_markdown(METHODS)
     assert "P{\\'e}rez-Garc{\\'i}a, Fernando" in methods_bibtex(METHODS)
+
+
+def test_all_templates_of_a_run_can_be_compiled_ahead_of_its_end(tmp_path, monkeypatch):
+    write_scan(tmp_path)
+    pages._environment.cache_clear()
+    pages.prepare_templates()
+    monkeypatch.setattr(Environment, "compile", lambda _environment, _source, name, *_: pytest.fail(f"{name} is not"))
+    assert subject_page(tmp_path, "01")
+    for write in (methods_markdown, methods_html, methods_bibtex):
+        assert write(METHODS)

@@ -85,11 +85,11 @@ def test_what_cannot_be_made_ready_ahead_is_left_to_the_scan(place: Place, tmp_p
     assert len(calls) == 1  # nothing was left to do
 
 
-def test_pages_are_asked_to_be_small_before_numpy_is_there() -> None:
+def test_numpy_is_asked_to_be_small_before_it_is_there() -> None:
     code = (
         "import sys\n"
         "import bids_hsf.machine as machine\n"
-        "machine.keep_pages_small = lambda: print('numpy' in sys.modules)\n"
+        "machine.keep_numpy_small = lambda: print('numpy' in sys.modules)\n"
         "from bids_hsf.cli.app import main\n"
         "main(['/nowhere', '/nowhere/out', 'participant'])\n"
     )
