@@ -179,6 +179,22 @@ class TestMachine:
         )
         subprocess.run([sys.executable, "-c", code], check=True)
 
+    def test_imports_are_hardly_searched_for_cycles(self):
+        code = (
+            "import gc\n"
+            "from bids_hsf.machine import search_rarely_for_cycles\n"
+            "search_rarely_for_cycles()\n"
+            "before = sum(each['collections'] for each in gc.get_stats())\n"
+            "import bids_hsf.workflow\n"
+            "assert sum(each['collections'] for each in gc.get_stats()) - before < 20\n"  # by itself 300
+            "ring = []\n"
+            "for _ in range(100_000):\n"
+            "    ring = [[]]\n"
+            "    ring[0].append(ring)\n"
+            "assert len(gc.get_objects()) < 300_000\n"  # what goes round in circles still goes
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
     @pytest.mark.parametrize("name", ["NUMPY_MADVISE_HUGEPAGE", "OPENBLAS_NUM_THREADS"])
     def test_numpy_is_as_the_user_wants_it(self, monkeypatch, name):
         monkeypatch.setenv(name, "7")

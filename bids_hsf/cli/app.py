@@ -26,8 +26,7 @@ from bids_hsf.machine import (
     allowed_cores,
     check_threads,
     keep_numpy_small,
-    leave_without_search_for_cycles,
-    without_search_for_cycles,
+    search_rarely_for_cycles,
 )
 from bids_hsf.runs.config import Config
 from bids_hsf.runs.signals import stoppable
@@ -57,6 +56,7 @@ def main(argv: Sequence[str] | None = None, seams: "Seams | None" = None) -> int
     if is_comparison(arguments):
         return compare_main(arguments[1:])
     keep_numpy_small()
+    search_rarely_for_cycles()
     # A log that cannot be written (full disk) is no reason to print tracebacks.
     logging.raiseExceptions = False
     console = Console()
@@ -88,8 +88,6 @@ def run(config: Config, run_log: RunLog, seams: "Seams | None" = None) -> int:
     cores = allowed_cores()
     check_threads(min(config.resources.nthreads or cores, cores) + SPARE_THREADS)
     keep_caches_out_of_the_way(config.work_dir or default_work_dir(config.output_dir))
-    leave_without_search_for_cycles()
-    with without_search_for_cycles():  # among hundreds of modules, none of which goes
-        from bids_hsf import workflow
+    from bids_hsf import workflow
 
     return workflow.run(config, workflow.Terminal(begin_log=run_log.open, show=show), seams)

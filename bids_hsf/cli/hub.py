@@ -19,7 +19,7 @@ from bids_hsf.cli.console import Advice, Console, OneLine, exit_code_of, settle_
 from bids_hsf.cli.hub_list import list_models
 from bids_hsf.cli.parser import HubParser
 from bids_hsf.errors import BidsHsfError, UsageError
-from bids_hsf.machine import keep_numpy_small
+from bids_hsf.machine import keep_numpy_small, search_rarely_for_cycles
 from bids_hsf.runs.signals import stoppable
 from bids_hsf.text_table import text_table
 
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     settle_streams()
     keep_numpy_small()
+    search_rarely_for_cycles()
     options = build_parser().parse_args(argv)
     handler = Console()
     handler.setFormatter(OneLine("%(levelname)s: %(message)s"))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
+from bids_hsf.machine import search_rarely_for_cycles
 from bids_hsf.runs.signals import CLEAN_UP_SECONDS, Stop, Stopped, undisturbed
 from bids_hsf.runs.tasks import (
     MAX_KILLS,
@@ -233,6 +234,7 @@ def _open_worker(open_tools: OpenTools, records: Any) -> None:
     root = logging.getLogger()
     root.handlers = [logging.handlers.QueueHandler(records)]
     root.setLevel(logging.DEBUG)
+    search_rarely_for_cycles()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     stop = Stop(at_work=False)
     try:
