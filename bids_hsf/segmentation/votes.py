@@ -213,6 +213,7 @@ class Tally:
         self._sums: Votes | None = None
         self._still: Field | None = None
         self._is_still_apart = merge is not None
+        self._told = np.zeros(crop.shape, dtype=np.bool_)  # where a pass has said anything of the structures
         self._volumes: list[NDArray[np.float64]] = []
         self._looks: list[int] = []
 
@@ -289,7 +290,8 @@ class Tally:
         """
         sums = self._sums_for(probabilities.shape)
         reached = warp.reached(probabilities[0] < np.float32(1 - LEAST_PROBABILITY))
-        elsewhere = _add_background(sums, warp.seen, reached, weight)
+        elsewhere = _add_background(sums, warp.seen, reached, np.flatnonzero(self._told & ~warp.seen), weight)
+        self._told.ravel()[reached] = True
         parts = [reached[first : first + PART_VOXELS] for first in range(0, len(reached), PART_VOXELS)]
         counts = pool.map(lambda part: _add_part(sums, probabilities, warp, self._ballot, weight, part), parts)
         self._volumes.append(np.sum([elsewhere, *counts], axis=0) * self._grid.voxel_volume)
@@ -320,21 +322,20 @@ class Tally:
         return self._sums
 
 
-def _add_background(sums: Votes, seen: Mask, reached: NDArray[np.intp], weight: float) -> NDArray[np.float64]:
-    """Add a pass that is sure of the background in all voxels it saw but some; returns what each class gets, (C,).
+def _add_background(
+    sums: Votes, seen: Mask, reached: NDArray[np.intp], missed: NDArray[np.intp], weight: float
+) -> NDArray[np.float64]:
+    """Add a pass that is sure of the background in all voxels it saw but those it `reached`; tells what classes get.
 
-    Voxels that the pass did not see count as in the mean vote of those before it.
+    Voxels that the pass did not see count as in the mean vote of those before it: of all but the `missed` ones that is
+    the background. Returns (C,).
     """
     background = seen.astype(np.float32)
     sums.seen[:] += background
     background.ravel()[reached] = 0
-    n_voxels = np.zeros(len(sums.vote_sum))
-    n_seen = np.count_nonzero(seen)
-    n_voxels[0] = n_seen - len(reached)
-    if n_seen < seen.size:
-        before = sums.vote_sum.reshape(len(n_voxels), -1)
-        # A product with weights: picking the voxels, often a third of the crop, would take longer.
-        n_voxels += np.einsum("cn,n->c", before, ~seen.ravel() / before.sum(axis=0))
+    before = sums.vote_sum.reshape(len(sums.vote_sum), -1)[:, missed]
+    n_voxels: NDArray[np.float64] = (before / before.sum(axis=0)).sum(axis=1, dtype=np.float64)
+    n_voxels[0] += seen.size - len(reached) - len(missed)
     sums.probability_sum[0] += background
     sums.vote_sum[0] += background * np.float32(weight)
     return n_voxels
