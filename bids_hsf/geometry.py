@@ -4,8 +4,9 @@ Orientation is settled once, by `to_canonical`: inside the app every array is st
 and every affine maps voxel indices to RAS+ millimetres (what ANTs calls "LPI" orientation).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import nibabel as nib
@@ -15,7 +16,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_hsf.interpolation import PART_VOXELS, affine_positions, look_up
+from bids_hsf.interpolation import PART_VOXELS, affine_positions, cubic_spline, look_up, look_up_spline
 
 FloatArray = NDArray[np.floating]
 Matrix = NDArray[np.float64]  # affines, points, steps
@@ -181,7 +182,7 @@ def resample(data: FloatArray, source: Grid, target: Grid, order: int = 1, fill:
     source, target : Grid
         Any two grids; where their voxels coincide, values are copied and not interpolated.
     order : int
-        Spline order; 1 keeps probabilities within 0 and 1 and their sum at 1.
+        1, linear, keeps probabilities within 0 and 1 and their sum at 1; 3 is a cubic spline.
     fill : float
         Value outside `source`.
 
@@ -197,13 +198,24 @@ def resample(data: FloatArray, source: Grid, target: Grid, order: int = 1, fill:
     channels = data if data.ndim == 4 else data[None]
     offset = integer_offset(source, target)
     if offset is None:
-        # Processors differ in the last digits of such products, and then in those of what is interpolated.
-        between = np.round(np.linalg.inv(source.affine) @ target.affine, 9)
         sigmas = antialias_sigmas(source, target)
-        resampled = _interpolate(channels, between, target.shape, sigmas, order, fill)
+        resampled = _interpolate(channels, _between(source, target), target.shape, sigmas, order, fill)
     else:
         resampled = np.stack([_copy_overlap(channel, offset, target.shape, fill) for channel in channels])
     return resampled if data.ndim == 4 else resampled[0]
+
+
+def resample_spline(coefficients: NDArray[np.float32], source: Grid, target: Grid, fill: float) -> NDArray[np.float32]:
+    """Interpolate from one grid to another, no coarser one, by the `interpolation.cubic_spline` of one array."""
+    look = partial(look_up_spline, coefficients)
+    (values,) = _looked_up(look, (1, *source.shape), _between(source, target), target.shape, fill)
+    return np.asarray(values)
+
+
+def _between(source: Grid, target: Grid) -> Matrix:
+    """Voxel indices of `target` to those of `source`, (4, 4)."""
+    # Processors differ in the last digits of such products, and then in those of what is interpolated.
+    return np.asarray(np.round(np.linalg.inv(source.affine) @ target.affine, 9))
 
 
 def antialias_sigmas(source: Grid, target: Grid) -> NDArray[np.float64]:
@@ -237,25 +249,26 @@ def _interpolate(
         part = ndimage.gaussian_filter(part, (0, *sigmas), mode="nearest")
     from_window = between.copy()
     from_window[:3, 3] -= start
-    if order == 1:
-        return _interpolate_linearly(part, from_window, shape, fill)
-    matrix, offset = from_window[:3, :3], from_window[:3, 3]
-    sampled = [ndimage.affine_transform(each, matrix, offset, shape, order=order, cval=fill) for each in part]
-    return np.asarray(sampled, dtype=np.float32)
+    look = partial(look_up, part) if order == 1 else partial(look_up_spline, cubic_spline(part))
+    return _looked_up(look, part.shape, from_window, shape, fill)
 
 
-def _interpolate_linearly(
-    channels: NDArray[np.float32], between: Matrix, shape: tuple[int, int, int], fill: float
+def _looked_up(
+    look: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    channels: tuple[int, ...],
+    between: Matrix,
+    shape: tuple[int, int, int],
+    fill: float,
 ) -> NDArray[np.float32]:
-    """Sample channels (C, ...) linearly; as SciPy has it, `fill` begins beyond the outermost centres."""
-    found = np.empty((len(channels), *shape), dtype=np.float32)
-    last = np.reshape(np.array(channels.shape[1:], dtype=np.float32) - 1, (3, 1, 1, 1))
+    """Sample what `look` gives of `channels`, a shape (C, ...); as SciPy has it, `fill` begins beyond the centres."""
+    found = np.empty((channels[0], *shape), dtype=np.float32)
+    last = np.reshape(np.array(channels[1:], dtype=np.float32) - 1, (3, 1, 1, 1))
     thickness = max(1, PART_VOXELS // max(1, shape[1] * shape[2]))
     for start in range(0, shape[0], thickness):  # positions of a whole grid would take as much memory as three channels
         slab = found[:, start : start + thickness]
         positions = affine_positions(between, slab.shape[1:], start)
         outside = ((positions < -EDGE_TOLERANCE) | (positions > last + np.float32(EDGE_TOLERANCE))).any(axis=0)
-        slab[:] = look_up(channels, positions.reshape(3, -1)).reshape(slab.shape)
+        slab[:] = look(positions.reshape(3, -1)).reshape(slab.shape)
         slab[:, outside] = fill
     return found
 
@@ -285,8 +298,9 @@ def pad_to_shape(data: FloatArray, shape: tuple[int, ...]) -> tuple[FloatArray, 
     pads = tuple((n // 2, n - n // 2) for n in missing)
     if not any(missing):
         return data, pads
-    leading = ((0, 0),) * (data.ndim - 3)
-    return np.pad(data, leading + pads), pads
+    padded = np.zeros((*data.shape[:-3], *shape), data.dtype)  # in a quarter of the time of np.pad
+    unpad(padded, pads)[...] = data
+    return padded, pads
 
 
 def unpad(data: FloatArray, pads: Pads) -> FloatArray:

@@ -3,17 +3,21 @@
 Several times as fast as one call of `scipy.ndimage` a field.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 Field = NDArray[np.float32]
 Real = TypeVar("Real", np.float32, np.float64)
 
 # Positions are gone through in parts that fit into the processor's cache.
 PART_VOXELS = 1 << 14
+# A cubic spline takes part of a voxel before the two that a position lies between, and of one behind; and an axis of
+# one voxel has no second one.
+SPLINE_VOXELS = 3
 
 
 def affine_positions(matrix: NDArray[np.float64], shape: tuple[int, ...], start: int = 0) -> Field:
@@ -27,26 +31,50 @@ def affine_positions(matrix: NDArray[np.float64], shape: tuple[int, ...], start:
 
 
 def look_up(fields: NDArray[np.float32], positions: Field) -> Field:
-    """Interpolate fields (C, X, Y, Z) at voxel positions (3, n): (C, n); beyond the centres, the nearest."""
+    """Interpolate fields (C, X, Y, Z) linearly at voxel positions (3, n): (C, n); beyond the centres, the nearest."""
+    return _look_up(fields, positions, _between, n_spare=0)
+
+
+def cubic_spline(fields: NDArray[np.float32]) -> Field:
+    """Coefficients (C, X + 3, Y + 3, Z + 3) of fields (C, X, Y, Z), mirrored one voxel before and two behind."""
+    fitted = [ndimage.spline_filter(field, 3, output=np.float32, mode="mirror") for field in fields]
+    return np.pad(fitted, ((0, 0), *[(1, SPLINE_VOXELS - 1)] * 3), mode="reflect")
+
+
+def look_up_spline(coefficients: Field, positions: Field) -> Field:
+    """Interpolate by `cubic_spline` at positions (3, n) in voxels of the fields; otherwise as `look_up`."""
+    return _look_up(coefficients, positions, _among_four, n_spare=SPLINE_VOXELS)
+
+
+def _look_up(
+    fields: NDArray[np.float32],
+    positions: Field,
+    interpolate: Callable[[Field, NDArray[np.intp], Sequence[int], Sequence[Field]], Field],
+    n_spare: int,
+) -> Field:
+    """Interpolate fields, each of whose axes has some voxels to spare beside those that positions count."""
     shape = fields.shape[1:]
     found = np.empty((len(fields), positions.shape[1]), np.float32)
     # An axis of one voxel has no second one.
     steps = [step if n > 1 else 0 for n, step in zip(shape, (shape[1] * shape[2], shape[2], 1), strict=True)]
     for start in range(0, positions.shape[1], PART_VOXELS):
         part = slice(start, start + PART_VOXELS)
-        first, shares = _cells(positions[:, part], shape)
+        first, shares = _cells(positions[:, part], shape, n_spare)
         for field, values in zip(fields, found, strict=True):
-            values[part] = _between(field.ravel(), first, steps, shares)
+            values[part] = interpolate(field.ravel(), first, steps, shares)
     return found
 
 
-def _cells(positions: Field, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], list[Field]]:
-    """Tell of n positions (3, n) the first of the eight voxels around, by flat index, and how far off it they lie."""
+def _cells(positions: Field, shape: tuple[int, ...], n_spare: int) -> tuple[NDArray[np.intp], list[Field]]:
+    """Tell of n positions (3, n) the first of the voxels around, by flat index, and how far in its cell they lie."""
     cells, shares = [], []
-    for axis, n in zip(positions, shape, strict=True):
-        values = np.fmin(np.fmax(axis, 0), np.float32(n - 1))  # what is no number is the first centre
+    for axis, n_stored in zip(positions, shape, strict=True):
+        n = n_stored - n_spare
+        values = np.fmax(axis, 0)  # what is no number is the first centre
+        np.fmin(values, np.float32(n - 1), out=values)
+        before = np.floor(values)
         # At the last centre, all weight is on the second one.
-        before = np.minimum(np.floor(values), np.float32(max(n - 2, 0)))
+        np.minimum(before, np.float32(max(n - 2, 0)), out=before)
         values -= before
         cells.append(before)
         shares.append(values)
@@ -54,10 +82,10 @@ def _cells(positions: Field, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], 
     # Numbers of one type are gone through many at a time; in float32 those of a plane's voxels are exact (below 2**24).
     y *= np.float32(shape[2])
     y += z
-    first = x.astype(np.intp)
+    first = x.astype(np.int32)
     first *= shape[1] * shape[2]
-    first += y.astype(np.intp)
-    return first, shares
+    first += y.astype(np.int32)
+    return first.astype(np.intp), shares
 
 
 def _between(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares: Sequence[Field]) -> Field:
@@ -70,6 +98,31 @@ def _between(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares
     after *= shares[0]
     before += after
     return before
+
+
+def _among_four(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares: Sequence[Field]) -> Field:
+    """Sum flat coefficients, four along each axis, by what each cubic B-spline counts."""
+    return _weighted(field, first, steps, [_b_splines(share) for share in shares])
+
+
+def _weighted(field: Field, first: NDArray[np.intp], steps: Sequence[int], weights: Sequence[Sequence[Field]]) -> Field:
+    """Sum what the other axes give, by the weights of the first of the axes."""
+    if not steps:
+        return field.take(first, mode="wrap")
+    total: Field = np.zeros(len(first), np.float32)
+    for number, weight in enumerate(weights[0]):
+        along = _weighted(field[number * steps[0] :], first, steps[1:], weights[1:])
+        along *= weight
+        total += along
+    return total
+
+
+def _b_splines(share: Field) -> list[Field]:
+    """Weights (n,) of four voxels around positions that lie at a share (n,) of the way from the second to the third."""
+    rest = 1 - share
+    first, last = rest * rest * rest / 6, share * share * share / 6
+    second = np.float32(2 / 3) - share * share * (1 + rest) / 2
+    return [np.asarray(weight, np.float32) for weight in (first, second, 1 - first - second - last, last)]
 
 
 def on_product(values: NDArray[np.floating], weights: Sequence[NDArray[Real]]) -> NDArray[Real]:

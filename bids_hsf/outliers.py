@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_hsf.quantiles import percentiles
+
 # All in units of the range between the 10th and the 90th percentile.
 REACH = 6.0  # of tissue, beyond them: vessels with contrast agent reach 3 to 5 in T1w, fluid in T2w 1 to 2
 # Of a crop around a hippocampus: in sound ones at the most 0.3 % of the voxels lie beyond this, vessels and all. More
@@ -77,11 +79,11 @@ def tissue_range(values: NDArray[np.float32], *, is_crop: bool = False) -> Tissu
         if not is_air and rest.size and rest.size <= (1 - FILL_SHARE) * sample.size and _is_apart(end, rest):
             fills.append(end)
             sample = rest
-    low, high = np.percentile(sample, [10, 90]).tolist()
+    low, high = percentiles(sample, [10, 90])
     span = high - low
     limit = high + REACH * span
     if not is_crop and _is_body(body := sample[sample > limit], sample, values, limit):
-        first, high = np.percentile(body, [10, 90]).tolist()
+        first, high = percentiles(body, [10, 90])
         span = max(span, high - first)
     if not span:  # nothing tells what tissue is
         low, high = float(sample.min()), float(sample.max())
@@ -89,7 +91,7 @@ def tissue_range(values: NDArray[np.float32], *, is_crop: bool = False) -> Tissu
     if not (is_crop and ((sample < low - reach) | (sample > high + reach)).mean() > ARTEFACT_SHARE):
         reach = REACH * span
     # What is beyond says nothing of how dark and bright tissue is.
-    first, last = np.percentile(sample[(sample >= low - reach) & (sample <= high + reach)], [1, 99]).tolist()
+    first, last = percentiles(sample[(sample >= low - reach) & (sample <= high + reach)], [1, 99])
     return TissueRange(
         low=max(low - reach, -FURTHEST),
         high=min(high + reach, FURTHEST),
@@ -104,7 +106,7 @@ def _is_body(body: NDArray[np.float32], sample: NDArray[np.float32], values: NDA
     """Whether what is brighter than a limit in an image (X, Y, Z) is a body in air, not wild voxels here and there."""
     if body.size <= BODY_SHARE * sample.size:
         return False
-    first, middle, last = np.percentile(body, [10, 50, 90]).tolist()
+    first, middle, last = percentiles(body, [10, 50, 90])
     if last - first < BODY_SPREAD * (middle - float(np.median(sample))):
         return False
     bright = values[:: max(1, len(values) // BODY_PLANES)] > limit
@@ -113,7 +115,7 @@ def _is_body(body: NDArray[np.float32], sample: NDArray[np.float32], values: NDA
 
 def _is_apart(value: float, rest: NDArray[np.float32]) -> bool:
     """Whether a value lies far from all others."""
-    first, low, high, last = np.percentile(rest, [1, 10, 90, 99])
+    first, low, high, last = percentiles(rest, [1, 10, 90, 99])
     gap = max(first - value, value - last)
     return bool(gap > FILL_GAP * (high - low) > 0)
 

@@ -1,4 +1,4 @@
-"""Linear look-ups of several fields at once, held against SciPy's one by one."""
+"""Look-ups of several fields at once, held against SciPy's one by one."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,15 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_hsf.geometry import Grid, resample
-from bids_hsf.interpolation import PART_VOXELS, affine_positions, look_up, on_product, tents
+from bids_hsf.interpolation import (
+    PART_VOXELS,
+    affine_positions,
+    cubic_spline,
+    look_up,
+    look_up_spline,
+    on_product,
+    tents,
+)
 
 
 @pytest.fixture
@@ -14,8 +22,8 @@ def rng():
     return np.random.default_rng(0)
 
 
-def scipy_at(fields, positions, mode, fill=0.0):
-    return np.stack([ndimage.map_coordinates(f, positions, order=1, mode=mode, cval=fill) for f in fields])
+def scipy_at(fields, positions, mode, fill=0.0, order=1):
+    return np.stack([ndimage.map_coordinates(f, positions, order=order, mode=mode, cval=fill) for f in fields])
 
 
 class TestLookUp:
@@ -46,6 +54,22 @@ class TestLookUp:
         np.testing.assert_array_equal(look_up(fields, np.full((3, 2), np.nan, np.float32)), [[fields[0, 0, 0, 0]] * 2])
 
 
+class TestLookUpSpline:
+    @pytest.mark.parametrize("shape", [(7, 9, 11), (1, 9, 11), (7, 2, 11), (7, 9, 1), (1, 1, 1)])
+    def test_it_is_scipys(self, rng, shape):
+        fields = rng.normal(size=(3, *shape)).astype(np.float32)
+        last = np.array(shape)[:, None] - 1
+        positions = rng.uniform(-2, last + 2, (3, 2000)).astype(np.float32)
+        positions[:, :3] = [[0, 1, -1]] * last  # centres of corners, and what lies beyond
+        expected = scipy_at(fields, np.clip(positions, 0, last), "mirror", order=3)
+        np.testing.assert_allclose(look_up_spline(cubic_spline(fields), positions), expected, atol=1e-5)
+
+    def test_whole_positions_give_the_voxels_themselves(self, rng):
+        fields = rng.normal(size=(2, 5, 6, 7)).astype(np.float32)
+        positions = np.indices((5, 6, 7)).reshape(3, -1).astype(np.float32)
+        np.testing.assert_allclose(look_up_spline(cubic_spline(fields), positions), fields.reshape(2, -1), atol=5e-6)
+
+
 def test_affine_positions_are_the_images_of_voxels(rng):
     matrix = np.eye(4)
     matrix[:3] += rng.normal(0, 0.3, (3, 4))
@@ -64,15 +88,16 @@ class TestResampling:
         affine[:3, 3] = [-1.3, 0.4, 0.9]
         return Grid((12, 13, 14), np.eye(4)), Grid((17, 15, 16), affine)
 
+    @pytest.mark.parametrize("order", [1, 3])
     @pytest.mark.parametrize(("voxel_mm", "degrees"), [(1.0, 12), (0.7, -20), (0.7, 0)])
-    def test_it_is_scipys(self, rng, voxel_mm, degrees):
+    def test_it_is_scipys(self, rng, voxel_mm, degrees, order):
         source, target = self.grids(voxel_mm, degrees)
         fields = rng.uniform(size=(4, *source.shape)).astype(np.float32)
         positions = source.to_voxels(target.to_mm(np.indices(target.shape).reshape(3, -1).T)).T
         last = np.array(source.shape)[:, None] - 1
         clear = (np.abs(np.abs(positions - last / 2) - last / 2) > 2e-4).all(axis=0)  # of the edges
-        found = resample(fields, source, target, fill=-1.0).reshape(4, -1)
-        expected = scipy_at(fields, positions, "constant", fill=-1.0)
+        found = resample(fields, source, target, order, fill=-1.0).reshape(4, -1)
+        expected = scipy_at(fields, positions, "constant", fill=-1.0, order=order)
         np.testing.assert_allclose(found[:, clear], expected[:, clear], atol=1e-5)
 
     def test_centres_on_the_edge_are_within(self):

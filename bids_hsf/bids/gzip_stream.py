@@ -25,7 +25,7 @@ def gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield LAST_BLOCK + struct.pack("<II", checksum, length & 0xFFFFFFFF)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _zeros(length: int) -> tuple[bytes, bytes]:
     """So many zeros, as they are and packed."""
     zeros = bytes(length)

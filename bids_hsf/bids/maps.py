@@ -66,13 +66,19 @@ def write_image(
 
 
 def _stored(slices: NDArray[Any], decimals: int | None) -> Iterator[bytes]:
-    """Bytes of slices (Z, Y, X), rounded; most are empty, and these are not collected from all over the map."""
-    empty = bytes(slices[0].nbytes)
-    for part, is_filled in zip(slices, np.asarray(slices.any(axis=(1, 2))), strict=True):
-        if not is_filled:
-            yield empty
-        else:
-            yield (part if decimals is None else np.round(part, decimals)).tobytes()
+    """Bytes of slices (Z, Y, X), rounded; most rows are empty, and these are not collected from all over the map."""
+    is_filled = np.asarray(slices.any(axis=2))
+    rows = np.flatnonzero(is_filled.any(axis=0))
+    first, last = (int(rows[0]), int(rows[-1]) + 1) if rows.size else (0, 0)
+    n_bytes = slices[0, 0].nbytes
+    for part, is_slice_filled in zip(slices, np.asarray(is_filled.any(axis=1)), strict=True):
+        if not is_slice_filled:
+            yield bytes(len(part) * n_bytes)
+            continue
+        yield bytes(first * n_bytes)
+        filled = part[first:last]
+        yield (filled if decimals is None else np.round(filled, decimals)).tobytes()
+        yield bytes((len(part) - last) * n_bytes)
 
 
 def _usable_qform(like: nib.Nifti1Image) -> tuple[NDArray[np.float64], int]:

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from bids_hsf.geometry import FloatArray, Grid, Matrix
 from bids_hsf.interpolation import on_product, tents
+from bids_hsf.quantiles import percentiles
 
 # Below this share of the bright voxels a voxel is background.
 BACKGROUND_SHARE = 0.12
@@ -93,7 +94,7 @@ def smooth(intensities: Intensities, sigma_mm: float) -> Intensities:
 
 def from_background(intensities: Intensities) -> Intensities:
     """Shift intensities so that the background lies at 0; nothing is below."""
-    low = np.percentile(intensities.values[::2, ::2, ::2], DARK_PERCENTILE)
+    (low,) = percentiles(intensities.values[::2, ::2, ::2], [DARK_PERCENTILE])
     values = intensities.values - np.float32(low)
     return Intensities(np.maximum(values, 0, out=values), intensities.grid)
 
@@ -101,7 +102,7 @@ def from_background(intensities: Intensities) -> Intensities:
 def foreground_threshold(values: FloatArray) -> float:
     """Intensity above which a voxel is no background."""
     bright = values[values > 0]
-    return BACKGROUND_SHARE * float(np.percentile(bright, BRIGHT_PERCENTILE)) if bright.size else 0.0
+    return BACKGROUND_SHARE * percentiles(bright, [BRIGHT_PERCENTILE])[0] if bright.size else 0.0
 
 
 def without_shading(intensities: Intensities) -> Intensities:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.geometry import FloatArray, Grid, Matrix
 from bids_hsf.localization.intensities import Intensities, foreground_threshold, gradients_at
+from bids_hsf.quantiles import percentiles
 
 # Scores compare so many transforms at a time: more do not fit the cache.
 BATCH = 8
@@ -112,8 +113,8 @@ def _information(binned: BinnedIntensities, flat: NDArray[np.intp]) -> Matrix:
 
 def quantile_edges(reference: FloatArray, n_bins: int) -> FloatArray:
     """Inner edges (n_bins - 1,) of bins that hold equal shares of `reference`."""
-    shares = np.linspace(0, 1, n_bins + 1)[1:-1]
-    return np.asarray(np.quantile(reference, shares) if reference.size else 0 * shares, dtype=np.float32)
+    inner = np.linspace(0, 100, n_bins + 1)[1:-1]
+    return np.asarray(percentiles(reference, inner) if reference.size else 0 * inner, dtype=np.float32)
 
 
 def foreground_edges(reference: FloatArray, n_bins: int) -> FloatArray:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bids_hsf.geometry import Grid, Matrix
 from bids_hsf.libraries import release_libraries
 from bids_hsf.localization.intensities import Intensities
+from bids_hsf.quantiles import percentiles
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -201,7 +202,7 @@ def _give(transform: "sitk.Transform", matrix: Matrix, center: Matrix) -> None:
 def darkened(scan: Intensities, settings: RefinementSettings) -> Intensities:
     """Cut off the brightest voxels."""
     bright = scan.values[scan.values > 0]
-    ceiling = np.float32(np.percentile(bright, settings.ceiling_percentile) if bright.size else 1.0)
+    ceiling = np.float32(percentiles(bright, [settings.ceiling_percentile])[0] if bright.size else 1.0)
     return Intensities(np.minimum(scan.values, ceiling), scan.grid)
 
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from bids_hsf.geometry import Grid
 from bids_hsf.labels import HEMISPHERES, RIGHT_OFFSET, SIDE_NAMES
+from bids_hsf.quantiles import percentiles
 
 FloatArray = NDArray[np.floating]
 
@@ -301,8 +302,8 @@ def percentile_window(values: FloatArray) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return 0.0, 1.0
-    low, high = np.percentile(finite, (1, 99.3))
-    return float(low), float(high) if high > low else float(low) + 1
+    low, high = percentiles(finite, [1, 99.3])
+    return low, high if high > low else low + 1
 
 
 def cross_section(box: Grid, plane: Plane) -> Vector | None:

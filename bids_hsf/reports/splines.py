@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from bids_hsf.geometry import LEAST_SIGMA, Grid, antialias_sigmas, box_around, resample
+from bids_hsf.geometry import LEAST_SIGMA, Grid, antialias_sigmas, box_around, resample, resample_spline
+from bids_hsf.interpolation import cubic_spline
 
 ORDER = 3
 REACH = 8  # voxels within which a spline forgets its surroundings, but for less than a grey value
-MAX_VOXELS = 4_000_000  # of 8 bytes; of more, each cut fits its own surroundings
+MAX_VOXELS = 4_000_000  # of 4 bytes; of more, each cut fits its own surroundings
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +25,14 @@ class SplinedPart:
         Of `image`.
     part : Grid
         Where the cuts lie.
-    coefficients : array, `part`'s shape, float64
-        None where it is too large.
+    coefficients : array, (1, X, Y, Z) float32
+        Spline of the scan in `part`; None where that is too large.
     """
 
     image: NDArray[np.floating]
     grid: Grid
     part: Grid
-    coefficients: NDArray[np.float64] | None
+    coefficients: NDArray[np.float32] | None
 
     @classmethod
     def around(cls, image: NDArray[np.floating], grid: Grid, cuts: Sequence[Grid]) -> "SplinedPart":
@@ -42,7 +42,7 @@ class SplinedPart:
         values = image[box.slices]
         fitted = None
         if 0 < values.size <= MAX_VOXELS:
-            fitted = ndimage.spline_filter(values.astype(np.float32), ORDER, output=np.float64, mode="constant")
+            fitted = cubic_spline(values[None].astype(np.float32))
         return cls(image, grid, grid.subgrid(box.start, box.stop), fitted)
 
     def cut(self, target: Grid, fill: float) -> NDArray[np.float32]:
@@ -50,17 +50,4 @@ class SplinedPart:
         # What is coarser than the scan needs it smoothed first.
         if self.coefficients is None or (antialias_sigmas(self.grid, target) > LEAST_SIGMA).any():
             return resample(self.image, self.grid, target, order=ORDER, fill=fill)
-        between = np.round(np.linalg.inv(self.part.affine) @ target.affine, 9)
-        return np.asarray(
-            ndimage.affine_transform(
-                self.coefficients,
-                between[:3, :3],
-                between[:3, 3],
-                output_shape=target.shape,
-                order=ORDER,
-                mode="constant",
-                cval=fill,
-                prefilter=False,
-            ),
-            dtype=np.float32,
-        )
+        return resample_spline(self.coefficients, self.part, target, fill)

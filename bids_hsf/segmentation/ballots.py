@@ -51,5 +51,5 @@ def shares_of(votes: Field) -> Field:
 
 def winners(probabilities: Field) -> Field:
     """One vote (C, ...) for the most probable class of each voxel, shared out between ties."""
-    best = probabilities == probabilities.max(axis=0)
-    return np.asarray(best / best.sum(axis=0, dtype=np.uint8), dtype=np.float32)
+    best = (probabilities == probabilities.max(axis=0)).astype(np.float32)
+    return np.asarray(best / best.sum(axis=0))

@@ -16,6 +16,7 @@ from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.location import Location, hippocampus_points
 from bids_hsf.localization.template import load_template
 from bids_hsf.outliers import tissue_range
+from bids_hsf.quantiles import percentiles
 from bids_hsf.segmentation.hippocampi import Hippocampus
 from bids_hsf.segmentation.presence import Look, look_of
 
@@ -212,23 +213,23 @@ def noise_and_blur(
     steps = np.maximum(settings.voxel_mm // voxel_sizes, 1).astype(int)
     image = image[tuple(slice(None, None, step) for step in steps)]
     sizes = voxel_sizes * steps
-    low, high = np.percentile(image, [5, 95]).tolist()
+    low, high = percentiles(image, [5, 95])
     if min(image.shape) < MIN_VOXELS or not high > low:
         return None, None
     details = image
     for axis in range(3):
         pairs = np.moveaxis(details, axis, 0)[: details.shape[axis] // 2 * 2]
         details = np.moveaxis(pairs[::2] - pairs[1::2], 0, axis)
-    noise = float(np.median(np.abs(details))) / (NORMAL_MAD * 2**1.5)
+    noise = percentiles(np.abs(details), [50])[0] / (NORMAL_MAD * 2**1.5)
     smooth = ndimage.gaussian_filter(image, settings.smoothing_mm / sizes)
     slopes = sum(np.square(np.gradient(smooth, size, axis=axis)) for axis, size in enumerate(sizes))
-    sharpness = float(np.sqrt(np.percentile(slopes, 95))) / (high - low)
+    sharpness = float(np.sqrt(percentiles(slopes, [95])[0])) / (high - low)
     return min((high - low) / noise, MAX_SNR) if noise > 0 else MAX_SNR, sharpness
 
 
 def largest_step(image: NDArray[np.float32]) -> float | None:
     """Largest difference between neighbouring slices of an image (X, Y, Z), see `SideMeasures`; None if it is flat."""
-    low, high = np.percentile(image, [5, 95]).tolist()
+    low, high = percentiles(image, [5, 95])
     if not high > low or max(image.shape) < 2:
         return None
     steps = []
@@ -240,7 +241,7 @@ def largest_step(image: NDArray[np.float32]) -> float | None:
 
 def alternation(image: NDArray[np.float32]) -> float | None:
     """How much more neighbouring slices of an image (X, Y, Z) differ than those two apart, see `SideMeasures`."""
-    low, high = np.percentile(image, [5, 95]).tolist()
+    low, high = percentiles(image, [5, 95])
     shares = []
     for axis in range(3):
         slices = np.moveaxis(image, axis, 0).clip(low, high)

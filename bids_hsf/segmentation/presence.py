@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from bids_hsf.findings import Finding, Weight, flags
 from bids_hsf.labels import HEMISPHERES, SIDE_NAMES
+from bids_hsf.quantiles import percentiles
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,8 @@ def look_of(
     own, around = data[inside], data[(away_mm > low) & (away_mm <= high)]
     if min(own.size, around.size) < settings.min_voxels:
         return None
-    dark, first, middle, third, bright = np.percentile(around, [10, 25, 50, 75, 90]).tolist()
-    own_first, own_middle, own_third = np.percentile(own, [25, 50, 75]).tolist()
+    dark, first, middle, third, bright = percentiles(around, [10, 25, 50, 75, 90])
+    own_first, own_middle, own_third = percentiles(own, [25, 50, 75])
     if not (dark < bright and first < third):
         return None  # surroundings of one value are none
     return Look(

@@ -210,10 +210,9 @@ class Tally:
         self._transforms = transforms
         self._merge = merge
         self._ballot = ballot
-        self._sums: Votes | None = None
+        self._sums: Sums | None = None
         self._still: Field | None = None
         self._is_still_apart = merge is not None
-        self._told = np.zeros(crop.shape, dtype=np.bool_)  # where a pass has said anything of the structures
         self._volumes: list[NDArray[np.float64]] = []
         self._looks: list[int] = []
 
@@ -266,7 +265,7 @@ class Tally:
         assert self._sums is not None
         volumes, looks = np.array(self._volumes, dtype=np.float32), np.array(self._looks, dtype=np.intp)
         still = self._still if self._is_still_apart else None
-        return replace(self._sums, pass_volumes=volumes, pass_looks=looks, still_sum=still)
+        return self._sums.votes(volumes, looks, self._ballot.plain_weight, still)
 
     def _prepare(self, sample: Sample | None) -> tuple[Field, Warp | Still]:
         """Make the view of the crop that a sample shows, and the way back; None for the plain crop."""
@@ -290,11 +289,10 @@ class Tally:
         """
         sums = self._sums_for(probabilities.shape)
         reached = warp.reached(probabilities[0] < np.float32(1 - LEAST_PROBABILITY))
-        elsewhere = _add_background(sums, warp.seen, reached, np.flatnonzero(self._told & ~warp.seen), weight)
-        self._told.ravel()[reached] = True
+        volume = sums.add_background(warp.seen, reached, weight)
         parts = [reached[first : first + PART_VOXELS] for first in range(0, len(reached), PART_VOXELS)]
         counts = pool.map(lambda part: _add_part(sums, probabilities, warp, self._ballot, weight, part), parts)
-        self._volumes.append(np.sum([elsewhere, *counts], axis=0) * self._grid.voxel_volume)
+        self._volumes.append(np.sum([volume, *counts], axis=0) * self._grid.voxel_volume)
 
     def _keep_still(self, answer: Field, warp: Warp | Still) -> None:
         """Add what a network says of the crop or its mirror image, (N, X, Y, Z), before classes are joined."""
@@ -307,13 +305,11 @@ class Tally:
         if self._still.shape == still.shape:  # else the members do not fit together, which the vote tells
             self._still += still
 
-    def _sums_for(self, shape: tuple[int, ...]) -> Votes:
+    def _sums_for(self, shape: tuple[int, ...]) -> "Sums":
         """Give the sums that a pass of a shape (C, X, Y, Z) can be added to."""
         if self._sums is None:
-            probability, counts, entropy, seen = (np.zeros(n, np.float32) for n in (shape, shape, shape[1:], shape[1:]))
-            volumes, looks = np.zeros((0, shape[0]), np.float32), np.zeros(0, np.intp)
-            self._sums = Votes(probability, counts, entropy, seen, volumes, looks, self._ballot.plain_weight)
-        n_known = len(self._sums.vote_sum)
+            self._sums = Sums.empty(shape)
+        n_known = len(self._sums.votes_of_structures) + 1
         if n_known != shape[0]:
             raise ModelError(
                 f"the members of the ensemble have {n_known} and {shape[0]} classes; expected as many",
@@ -322,40 +318,76 @@ class Tally:
         return self._sums
 
 
-def _add_background(
-    sums: Votes, seen: Mask, reached: NDArray[np.intp], missed: NDArray[np.intp], weight: float
-) -> NDArray[np.float64]:
-    """Add a pass that is sure of the background in all voxels it saw but those it `reached`; tells what classes get.
+@dataclass(eq=False)
+class Sums:
+    """Running sums as `Votes` has them, but for the background: that is what the structures leave.
 
-    Voxels that the pass did not see count as in the mean vote of those before it: of all but the `missed` ones that is
-    the background. Returns (C,).
+    Attributes
+    ----------
+    probabilities, votes_of_structures : array, (C - 1, X, Y, Z) float32
+    entropy, seen : array, (X, Y, Z) float32
+    told : array, (X, Y, Z) bool
+        Where a pass has said anything of the structures.
+    spared : float
+        What votes of plain crops, which are seen everywhere, count less than one.
     """
-    background = seen.astype(np.float32)
-    sums.seen[:] += background
-    background.ravel()[reached] = 0
-    before = sums.vote_sum.reshape(len(sums.vote_sum), -1)[:, missed]
-    n_voxels: NDArray[np.float64] = (before / before.sum(axis=0)).sum(axis=1, dtype=np.float64)
-    n_voxels[0] += seen.size - len(reached) - len(missed)
-    sums.probability_sum[0] += background
-    sums.vote_sum[0] += background * np.float32(weight)
-    return n_voxels
+
+    probabilities: Field
+    votes_of_structures: Field
+    entropy: Field
+    seen: Field
+    told: Mask
+    spared: float = 0.0
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> "Sums":
+        """Start for passes of a shape (C, X, Y, Z)."""
+        structures = (shape[0] - 1, *shape[1:])
+        sizes = (structures, structures, shape[1:], shape[1:])
+        probabilities, votes, entropy, seen = (np.zeros(size, np.float32) for size in sizes)
+        return cls(probabilities, votes, entropy, seen, told=np.zeros(shape[1:], np.bool_))
+
+    def add_background(self, seen: Mask, reached: NDArray[np.intp], weight: float) -> NDArray[np.float64]:
+        """Add a pass, sure of the background in all that it saw but did not reach; tells how many voxels classes get.
+
+        Voxels that the pass did not see count as in the mean vote of those before it: of all but those of which
+        another one had said anything that is the background. Returns (C,).
+        """
+        missed = np.flatnonzero(self.told & ~seen)
+        structures = self.votes_of_structures.reshape(len(self.votes_of_structures), -1)[:, missed]
+        shares = structures / (self.seen.ravel()[missed] - np.float32(self.spared))
+        n_voxels: NDArray[np.float64] = np.zeros(len(structures) + 1)
+        n_voxels[1:] = shares.sum(axis=1, dtype=np.float64)
+        n_voxels[0] = seen.size - len(reached) - n_voxels.sum()
+        self.seen += seen
+        self.spared += 1 - weight
+        self.told.ravel()[reached] = True
+        return n_voxels
+
+    def votes(
+        self, pass_volumes: Field, pass_looks: NDArray[np.intp], plain_weight: float, still_sum: Field | None
+    ) -> Votes:
+        """Tell the sums of all classes."""
+        given = self.seen - np.float32(self.spared)
+        probability_sum, vote_sum = (
+            np.concatenate([np.maximum(total - structures.sum(axis=0), 0)[None], structures])
+            for total, structures in ((self.seen, self.probabilities), (given, self.votes_of_structures))
+        )
+        every = (probability_sum, vote_sum, self.entropy.copy(), self.seen.copy())
+        return Votes(*every, pass_volumes, pass_looks, plain_weight, still_sum)
 
 
 def _add_part(
-    sums: Votes, probabilities: Field, warp: Warp | Still, ballot: Ballot, weight: float, voxels: NDArray[np.intp]
+    sums: Sums, probabilities: Field, warp: Warp | Still, ballot: Ballot, weight: float, voxels: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Add what a pass says of voxels of the crop that it saw; returns how many of them each class gets, (C,)."""
     # Background is what the structures leave, so it need not be carried.
-    carried = _with_background(warp.invert(probabilities[1:], voxels))
+    structures = warp.invert(probabilities[1:], voxels)
+    carried = np.concatenate([np.maximum(1 - structures.sum(axis=0), 0)[None], structures])
     votes = ballot.cast(carried)
     won = votes if ballot.power is None else winners(carried)
-    np.add.at(sums.entropy_sum.ravel(), voxels, entropy_of(carried))
-    for total, values in ((sums.probability_sum, carried), (sums.vote_sum, votes * np.float32(weight))):
+    np.add.at(sums.entropy.ravel(), voxels, entropy_of(carried))
+    for total, values in ((sums.probabilities, structures), (sums.votes_of_structures, votes[1:] * np.float32(weight))):
         for channel, added in zip(total, values, strict=True):
             np.add.at(channel.ravel(), voxels, added)  # faster than +=, which picks and puts back
     return np.asarray(won.sum(axis=1, dtype=np.float64))
-
-
-def _with_background(structures: Field) -> Field:
-    """Put what the structures (C - 1, n) leave of 1 in front of them."""
-    return np.concatenate([np.maximum(1 - structures.sum(axis=0), 0)[None], structures])

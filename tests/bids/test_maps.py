@@ -31,6 +31,18 @@ def test_equal_maps_are_equal_bytes(tmp_path: Path, scan: nib.Nifti1Image) -> No
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
+@pytest.mark.parametrize("filled", [[], [(0, 0, 0)], [(4, 5, 6)], [(0, 0, 3), (2, 5, 3)], [(1, 2, 0), (3, 3, 6)]])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_map_comes_back_wherever_it_is_empty(
+    tmp_path: Path, scan: nib.Nifti1Image, filled: list[tuple[int, int, int]], order: str
+) -> None:
+    data = np.zeros(scan.shape, np.float32, order=order)
+    for number, place in enumerate(filled):
+        data[place] = 0.25 + number
+    maps.write_image(tmp_path / "a.nii.gz", data, scan, decimals=4)
+    np.testing.assert_array_equal(nib.load(tmp_path / "a.nii.gz").get_fdata(), data)
+
+
 def test_probabilities_come_back_from_their_bytes(tmp_path: Path, scan: nib.Nifti1Image) -> None:
     outputs = names.scan_outputs(tmp_path, [("sub", "01")], "T1w", "x")
     probabilities = np.random.default_rng(0).random((*scan.shape, 4)).astype(np.float32)
