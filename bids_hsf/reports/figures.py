@@ -41,6 +41,7 @@ BRAIN_COLOR = "#d9e86a"
 
 VOXEL_PIXELS = 2  # along a voxel: more show nothing more, and pixels are what a picture costs
 RIM = {"stroke": INK, "stroke-opacity": "0.75", "stroke-width": "0.9"}  # of all structures, over the entropy
+SPARE_PIXELS = 4  # around a hemisphere's masks, for the Gaussian that rounds off corners
 FINE_LABELS = 4  # from so many a side on, they are too thin to be told apart where both sides are in one panel
 
 
@@ -55,10 +56,8 @@ class Mosaic:
     coronals : tuple of Plane
     greys : tuple of str
         The scan in each panel, as data addresses.
-    structures : tuple of Structures
-        The label map, one hemisphere each.
-    shares : tuple of tuple of (array, (K, I, J) float32, or None)
-        Of each panel: the masks of each of these there, interpolated; None where it does not meet them.
+    structures : tuple of tuple of Cut
+        That each panel meets, one hemisphere each.
     note : str
         How the scan is cut.
     """
@@ -66,18 +65,12 @@ class Mosaic:
     panels: tuple[tuple[Plane, Place], ...]
     coronals: tuple[Plane, ...]
     greys: tuple[str, ...]
-    structures: tuple["Structures", ...]
-    shares: tuple[tuple[NDArray[np.float32] | None, ...], ...]
+    structures: tuple[tuple["Cut", ...], ...]
     note: str
 
-    def __iter__(self) -> Iterator[tuple[Plane, Place, str, list["Cut"]]]:
+    def __iter__(self) -> Iterator[tuple[Plane, Place, str, tuple["Cut", ...]]]:
         """Yield each panel's plane, place and grey values, and the structures that it meets."""
-        for (plane, place), grey, shares in zip(self.panels, self.greys, self.shares, strict=True):
-            met = [
-                Cut(structures.indices, share, structures.grid.voxel_sizes.min())
-                for structures, share in zip(self.structures, shares, strict=True)
-                if share is not None
-            ]
+        for (plane, place), grey, met in zip(self.panels, self.greys, self.structures, strict=True):
             yield plane, place, grey, met
 
 
@@ -106,8 +99,8 @@ def cut_mosaic(image: FloatArray, label_map: NDArray[np.uint8], grid: Grid, pool
     greys = spread(lambda cut: grey_jpeg(part.cut(cut, window[0])[..., 0], window), tiles)
     coronals = tuple(plane for row in rows[1:3] for plane in row)  # what follows lies where these do
     structures = tuple(_structures(label_map, found, grid) for found in labelled.values())
-    shares = spread(lambda panel: tuple(each.cut(panel[0]) for each in structures), panels)
-    return Mosaic(tuple(panels), coronals, tuple(greys), structures, tuple(shares), describe_cut(frame))
+    met = spread(lambda panel: tuple(filter(None, (each.cut(panel[0]) for each in structures))), panels)
+    return Mosaic(tuple(panels), coronals, tuple(greys), tuple(met), describe_cut(frame))
 
 
 def draw_segmentation(
@@ -137,9 +130,9 @@ def draw_segmentation(
         if entropy is not None and grid is not None:
             values = resample(entropy, grid, plane.tiles(0.5), order=1)[..., 0]
             canvas.add_raster(place, heat_png(values), HIDDEN)
-            for _, lines in _outlines([each.joined() for each in met], plane):
+            for _, lines in _outlines([each.joined() for each in met]):
                 canvas.add_lines(place, lines, RIM | HIDDEN)
-        for index, lines in _outlines(met, plane):
+        for index, lines in _outlines(met):
             color = colors.get(index % RIGHT_OFFSET, INK)
             canvas.add_lines(place, lines, {"stroke": color, "data-index": str(index)})
         canvas.add_marks(place, plane, cut.coronals)
@@ -175,7 +168,8 @@ def draw_localization(
         values = resample(image, grid, plane.tiles(_pixel_mm(place, grid)), fill=window[0])[..., 0]
         canvas.add_raster(place, grey_jpeg(values, window))
         shares = resample(np.asarray(brain, np.float32), brain_grid, plane.tiles(1.0))[..., 0]
-        canvas.add_lines(place, _level_lines(shares, 0.5, plane), {"stroke": BRAIN_COLOR, "data-outline": "brain"})
+        lines = _level_lines(shares, 0.5, _pixel_sizes(plane, shares.shape))
+        canvas.add_lines(place, lines, {"stroke": BRAIN_COLOR, "data-outline": "brain"})
         for side, box in boxes.items():
             outline = cross_section(box, plane)
             if outline is not None:
@@ -206,11 +200,21 @@ class Structures:
     masks: NDArray[np.float32]
     grid: Grid
 
-    def cut(self, plane: Plane) -> NDArray[np.float32] | None:
-        """Interpolate the masks on pixels (K, I, J) of a plane; None where it does not meet them."""
-        if cross_section(self.grid, plane) is None:
+    def cut(self, plane: Plane) -> "Cut | None":
+        """Interpolate the masks on the pixels of a plane around them; None where it does not meet them."""
+        outline, voxel_mm = cross_section(self.grid, plane), float(self.grid.voxel_sizes.min())
+        if outline is None:
             return None
-        return resample(self.masks, self.grid, plane.tiles(_spacing(self.grid.voxel_sizes.min())))[..., 0]
+        tiles = plane.tiles(_spacing(voxel_mm))
+        pixel_mm = _pixel_sizes(plane, tiles.shape)
+        ends = np.floor(outline.min(axis=0) / pixel_mm), np.ceil(outline.max(axis=0) / pixel_mm)
+        reach = ends[0] - SPARE_PIXELS, ends[1] + SPARE_PIXELS
+        low, high = (np.clip(each[::-1], 0, tiles.shape[:2]).astype(int) for each in reach)
+        if (high - low < 2).any():  # of which there is no outline
+            return None
+        part = tiles.subgrid((*low.tolist(), 0), (*high.tolist(), 1))
+        shares = resample(self.masks, self.grid, part)[..., 0]
+        return Cut(self.indices, shares, voxel_mm, low[::-1] * pixel_mm, pixel_mm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,14 +226,20 @@ class Cut:
     indices : tuple of int
         Bilateral indices.
     shares : array, (K, I, J) float32
-        Of each.
+        Of each, in the pixels around them.
     voxel_mm : float
         Smallest side of a voxel.
+    corner_mm : array, (2,) float64
+        Where the pixels begin, from the plane's top left corner, to the right and down.
+    pixel_mm : array, (2,) float64
+        Width and height of a pixel.
     """
 
     indices: tuple[int, ...]
     shares: NDArray[np.float32]
     voxel_mm: float
+    corner_mm: Vector
+    pixel_mm: Vector
 
     def joined(self) -> "Cut":
         """All of them as one."""
@@ -246,6 +256,11 @@ def _spacing(voxel_mm: float) -> float:
     return float(np.clip(voxel_mm / 2, 0.25, 0.5))
 
 
+def _pixel_sizes(plane: Plane, shape: Sequence[int]) -> Vector:
+    """Width and height (2,) in mm of the pixels of a plane's tiles, of (rows, columns)."""
+    return np.array([plane.width_mm / shape[1], plane.height_mm / shape[0]])
+
+
 def _structures(label_map: NDArray[np.uint8], found: NDArray[np.int64], grid: Grid) -> Structures:
     """Cut out the labelled voxels (N, 3) of one hemisphere, with two voxels of background around."""
     box = box_around(found, np.full(3, 2), label_map.shape, "")
@@ -255,7 +270,7 @@ def _structures(label_map: NDArray[np.uint8], found: NDArray[np.int64], grid: Gr
     return Structures(tuple(indices.tolist()), masks, grid.subgrid(box.start, box.stop))
 
 
-def _outlines(cuts: Sequence[Cut], plane: Plane) -> Iterator[tuple[int, list[Vector]]]:
+def _outlines(cuts: Sequence[Cut]) -> Iterator[tuple[int, list[Vector]]]:
     """Outlines in a plane of every label that it cuts, as lines (N, 2) in mm from the top left corner.
 
     The masks are interpolated linearly, and an outline runs where its label stops being the largest
@@ -268,7 +283,7 @@ def _outlines(cuts: Sequence[Cut], plane: Plane) -> Iterator[tuple[int, list[Vec
         best, second = _two_largest(stack)
         for index, share in zip(cut.indices, cut.shares, strict=True):
             lead = ndimage.gaussian_filter(share - np.where(share >= best, second, best), sigma)
-            yield index, _level_lines(lead, 0.0, plane)
+            yield index, _level_lines(lead, 0.0, cut.pixel_mm, cut.corner_mm)
 
 
 def _two_largest(stack: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -280,13 +295,12 @@ def _two_largest(stack: FloatArray) -> tuple[FloatArray, FloatArray]:
     return best, second
 
 
-def _level_lines(values: FloatArray, level: float, plane: Plane) -> list[Vector]:
-    """Lines where pixels (rows, columns) of a plane cross a level, (N, 2) in mm from the top left corner."""
+def _level_lines(values: FloatArray, level: float, pixel_mm: Vector, corner_mm: Vector | float = 0.0) -> list[Vector]:
+    """Lines where pixels (rows, columns) cross a level, (N, 2) in mm from the top left corner of their plane."""
     if values.max() <= level:
         return []
-    scale = np.array([plane.width_mm / values.shape[1], plane.height_mm / values.shape[0]])
     lines = contourpy.contour_generator(z=values, line_type="Separate").lines(level)
-    return [(np.asarray(line) + 0.5) * scale for line in lines]
+    return [(np.asarray(line) + 0.5) * pixel_mm + corner_mm for line in lines]
 
 
 def _zoom_window(image: FloatArray, frame: Frame, grid: Grid) -> tuple[float, float]:
