@@ -53,19 +53,29 @@ def _look_up(
     n_spare: int,
 ) -> Field:
     """Interpolate fields, each of whose axes has some voxels to spare beside those that positions count."""
-    shape = fields.shape[1:]
+    if fields.strides[-1] != fields.itemsize or min(fields.strides) < 0:
+        fields = np.ascontiguousarray(fields)
     found = np.empty((len(fields), positions.shape[1]), np.float32)
+    flat = [_flat(field) for field in fields]
     # An axis of one voxel has no second one.
-    steps = [step if n > 1 else 0 for n, step in zip(shape, (shape[1] * shape[2], shape[2], 1), strict=True)]
+    steps = [step // fields.itemsize if n > 1 else 0 for n, step in zip(fields.shape, fields.strides, strict=True)][1:]
     for start in range(0, positions.shape[1], PART_VOXELS):
         part = slice(start, start + PART_VOXELS)
-        first, shares = _cells(positions[:, part], shape, n_spare)
-        for field, values in zip(fields, found, strict=True):
-            values[part] = interpolate(field.ravel(), first, steps, shares)
+        first, shares = _cells(positions[:, part], fields.shape[1:], steps, n_spare)
+        for field, values in zip(flat, found, strict=True):
+            values[part] = interpolate(field, first, steps, shares)
     return found
 
 
-def _cells(positions: Field, shape: tuple[int, ...], n_spare: int) -> tuple[NDArray[np.intp], list[Field]]:
+def _flat(field: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Tell all of the memory (n,) from a field's first voxel to its last: a window of a larger array is not copied."""
+    n = 1 + sum((n - 1) * step for n, step in zip(field.shape, field.strides, strict=True)) // field.itemsize
+    return np.lib.stride_tricks.as_strided(field, (n,), (field.itemsize,), writeable=False)
+
+
+def _cells(
+    positions: Field, shape: tuple[int, ...], steps: Sequence[int], n_spare: int
+) -> tuple[NDArray[np.intp], list[Field]]:
     """Tell of n positions (3, n) the first of the voxels around, by flat index, and how far in its cell they lie."""
     cells, shares = [], []
     for axis, n_stored in zip(positions, shape, strict=True):
@@ -80,10 +90,10 @@ def _cells(positions: Field, shape: tuple[int, ...], n_spare: int) -> tuple[NDAr
         shares.append(values)
     x, y, z = cells
     # Numbers of one type are gone through many at a time; in float32 those of a plane's voxels are exact (below 2**24).
-    y *= np.float32(shape[2])
+    y *= np.float32(steps[1])
     y += z
     first = x.astype(np.int32)
-    first *= shape[1] * shape[2]
+    first *= steps[0]
     first += y.astype(np.int32)
     return first.astype(np.intp), shares
 

@@ -49,6 +49,12 @@ class TestLookUp:
         field = np.full((1, 4, 4, 4), 0.3, np.float32)
         assert set(look_up(field, rng.uniform(-1, 5, (3, 100)).astype(np.float32)).ravel()) == {np.float32(0.3)}
 
+    @pytest.mark.parametrize("window", [np.s_[:, 1:6, :5, 2:], np.s_[:, ::-1, :5, 2:], np.s_[:, 1:6, :5, ::2]])
+    def test_a_window_of_a_larger_array_will_do(self, rng, window):
+        fields = rng.normal(size=(2, 7, 6, 9)).astype(np.float32)[window]
+        positions = rng.uniform(-1, 8, (3, 300)).astype(np.float32)
+        np.testing.assert_array_equal(look_up(fields, positions), look_up(fields.copy(), positions))
+
     def test_positions_that_are_no_numbers_are_taken_for_the_first_voxel(self, rng):
         fields = rng.random((1, 3, 4, 5), dtype=np.float32)
         np.testing.assert_array_equal(look_up(fields, np.full((3, 2), np.nan, np.float32)), [[fields[0, 0, 0, 0]] * 2])

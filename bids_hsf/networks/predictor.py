@@ -74,13 +74,13 @@ class OnnxPredictor:
         Returns
         -------
         array, (C, X, Y, Z) float32
-            Probabilities, background first; they sum to 1.
+            Probabilities, background first; they sum to 1. Where the crop was padded it is a window of a larger array.
         """
         shape = tuple(next_multiple(n, self._pad_multiple) for n in crop.shape)
         padded, pads = pad_to_shape(normalize(crop), shape)
         tiling = self._plan(shape)
         probabilities = self._run(padded) if tiling.n_tiles == 1 else predict_tiled(self._run, padded, tiling)
-        return np.ascontiguousarray(unpad(probabilities, pads))
+        return unpad(probabilities, pads)
 
     @property
     def open_bytes(self) -> int:
