@@ -49,7 +49,7 @@ def look_up_spline(coefficients: Field, positions: Field) -> Field:
 def _look_up(
     fields: NDArray[np.float32],
     positions: Field,
-    interpolate: Callable[[Field, NDArray[np.intp], Sequence[int], Sequence[Field]], Field],
+    interpolate: Callable[[Field, NDArray[np.intp], Sequence[int], Field], Field],
     n_spare: int,
 ) -> Field:
     """Interpolate fields, each of whose axes has some voxels to spare beside those that positions count."""
@@ -75,20 +75,16 @@ def _flat(field: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _cells(
     positions: Field, shape: tuple[int, ...], steps: Sequence[int], n_spare: int
-) -> tuple[NDArray[np.intp], list[Field]]:
-    """Tell of n positions (3, n) the first of the voxels around, by flat index, and how far in its cell they lie."""
-    cells, shares = [], []
-    for axis, n_stored in zip(positions, shape, strict=True):
-        n = n_stored - n_spare
-        values = np.fmax(axis, 0)  # what is no number is the first centre
-        np.fmin(values, np.float32(n - 1), out=values)
-        before = np.floor(values)
-        # At the last centre, all weight is on the second one.
-        np.minimum(before, np.float32(max(n - 2, 0)), out=before)
-        values -= before
-        cells.append(before)
-        shares.append(values)
-    x, y, z = cells
+) -> tuple[NDArray[np.intp], Field]:
+    """Tell of positions (3, n) the first of the voxels around, by flat index, and how far behind it they lie, (3, n).
+
+    On the last centre the next voxel, which counts nothing then, is any.
+    """
+    shares = np.fmax(positions, 0)  # what is no number is the first centre
+    np.fmin(shares, np.array([[n - n_spare - 1] for n in shape], np.float32), out=shares)
+    before = np.floor(shares)
+    shares -= before
+    x, y, z = before
     # Numbers of one type are gone through many at a time; in float32 those of a plane's voxels are exact (below 2**24).
     y *= np.float32(steps[1])
     y += z
@@ -98,10 +94,10 @@ def _cells(
     return first.astype(np.intp), shares
 
 
-def _between(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares: Sequence[Field]) -> Field:
+def _between(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares: Field) -> Field:
     """Interpolate a flat field along the first of the axes, between what the others give on either side."""
     if not steps:
-        return field.take(first, mode="wrap")  # all lie within; of the modes that ask nothing, the faster one
+        return field.take(first, mode="wrap")  # of the modes that ask nothing, the faster one
     before = _between(field, first, steps[1:], shares[1:])
     after = _between(field[steps[0] :], first, steps[1:], shares[1:])
     after -= before
@@ -110,7 +106,7 @@ def _between(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares
     return before
 
 
-def _among_four(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares: Sequence[Field]) -> Field:
+def _among_four(field: Field, first: NDArray[np.intp], steps: Sequence[int], shares: Field) -> Field:
     """Sum flat coefficients, four along each axis, by what each cubic B-spline counts."""
     return _weighted(field, first, steps, [_b_splines(share) for share in shares])
 
