@@ -309,7 +309,7 @@ class Tally:
         """Give the sums that a pass of a shape (C, X, Y, Z) can be added to."""
         if self._sums is None:
             self._sums = Sums.empty(shape)
-        n_known = len(self._sums.votes_of_structures) + 1
+        n_known = len(self._sums.vote_sum)
         if n_known != shape[0]:
             raise ModelError(
                 f"the members of the ensemble have {n_known} and {shape[0]} classes; expected as many",
@@ -320,21 +320,21 @@ class Tally:
 
 @dataclass(eq=False)
 class Sums:
-    """Running sums as `Votes` has them, but for the background: that is what the structures leave.
+    """Running sums as `Votes` has them, but for the background: what the structures leave, it is worked out at the end.
 
     Attributes
     ----------
-    probabilities, votes_of_structures : array, (C - 1, X, Y, Z) float32
-    entropy, seen : array, (X, Y, Z) float32
+    probability_sum, vote_sum : array, (C, X, Y, Z) float32
+    entropy_sum, seen : array, (X, Y, Z) float32
     told : array, (X, Y, Z) bool
         Where a pass has said anything of the structures.
     spared : float
         What votes of plain crops, which are seen everywhere, count less than one.
     """
 
-    probabilities: Field
-    votes_of_structures: Field
-    entropy: Field
+    probability_sum: Field
+    vote_sum: Field
+    entropy_sum: Field
     seen: Field
     told: Mask
     spared: float = 0.0
@@ -342,10 +342,8 @@ class Sums:
     @classmethod
     def empty(cls, shape: tuple[int, ...]) -> "Sums":
         """Start for passes of a shape (C, X, Y, Z)."""
-        structures = (shape[0] - 1, *shape[1:])
-        sizes = (structures, structures, shape[1:], shape[1:])
-        probabilities, votes, entropy, seen = (np.zeros(size, np.float32) for size in sizes)
-        return cls(probabilities, votes, entropy, seen, told=np.zeros(shape[1:], np.bool_))
+        probability, votes, entropy, seen = (np.zeros(n, np.float32) for n in (shape, shape, shape[1:], shape[1:]))
+        return cls(probability, votes, entropy, seen, told=np.zeros(shape[1:], np.bool_))
 
     def add_background(self, seen: Mask, reached: NDArray[np.intp], weight: float) -> NDArray[np.float64]:
         """Add a pass, sure of the background in all that it saw but did not reach; tells how many voxels classes get.
@@ -354,9 +352,9 @@ class Sums:
         another one had said anything that is the background. Returns (C,).
         """
         missed = np.flatnonzero(self.told & ~seen)
-        structures = self.votes_of_structures.reshape(len(self.votes_of_structures), -1)[:, missed]
+        structures = self.vote_sum[1:].reshape(len(self.vote_sum) - 1, -1)[:, missed]
         shares = structures / (self.seen.ravel()[missed] - np.float32(self.spared))
-        n_voxels: NDArray[np.float64] = np.zeros(len(structures) + 1)
+        n_voxels: NDArray[np.float64] = np.zeros(len(self.vote_sum))
         n_voxels[1:] = shares.sum(axis=1, dtype=np.float64)
         n_voxels[0] = seen.size - len(reached) - n_voxels.sum()
         self.seen += seen
@@ -367,13 +365,11 @@ class Sums:
     def votes(
         self, pass_volumes: Field, pass_looks: NDArray[np.intp], plain_weight: float, still_sum: Field | None
     ) -> Votes:
-        """Tell the sums of all classes."""
+        """Tell the sums of all classes: views of these, until the next pass is added."""
         given = self.seen - np.float32(self.spared)
-        probability_sum, vote_sum = (
-            np.concatenate([np.maximum(total - structures.sum(axis=0), 0)[None], structures])
-            for total, structures in ((self.seen, self.probabilities), (given, self.votes_of_structures))
-        )
-        every = (probability_sum, vote_sum, self.entropy.copy(), self.seen.copy())
+        for total, (background, *structures) in ((self.seen, self.probability_sum), (given, self.vote_sum)):
+            background[:] = np.maximum(total - sum(structures), 0)
+        every = (self.probability_sum, self.vote_sum, self.entropy_sum, self.seen)
         return Votes(*every, pass_volumes, pass_looks, plain_weight, still_sum)
 
 
@@ -386,8 +382,8 @@ def _add_part(
     carried = np.concatenate([np.maximum(1 - structures.sum(axis=0), 0)[None], structures])
     votes = ballot.cast(carried)
     won = votes if ballot.power is None else winners(carried)
-    np.add.at(sums.entropy.ravel(), voxels, entropy_of(carried))
-    for total, values in ((sums.probabilities, structures), (sums.votes_of_structures, votes[1:] * np.float32(weight))):
-        for channel, added in zip(total, values, strict=True):
+    np.add.at(sums.entropy_sum.ravel(), voxels, entropy_of(carried))
+    for total, values in ((sums.probability_sum, structures), (sums.vote_sum, votes[1:] * np.float32(weight))):
+        for channel, added in zip(total[1:], values, strict=True):
             np.add.at(channel.ravel(), voxels, added)  # faster than +=, which picks and puts back
     return np.asarray(won.sum(axis=1, dtype=np.float64))

@@ -37,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from measuring import REPOSITORY, app_command, machine, make_card, make_dataset, measure, table, write_rows
 
+from bids_hsf.machine import keep_numpy_small
+
 SCAN = REPOSITORY / "tests" / "data" / "bids" / "sub-icbm152" / "anat" / "sub-icbm152_T1w.nii.gz"
 NETWORK = REPOSITORY / "models_hub" / "longaxis" / "single.onnx"
 MODELS = ("longaxis_single_fast", "longaxis_single_accurate")
@@ -81,6 +83,7 @@ def main() -> None:
     if options.child:
         run_instrumented(options.child, options.arguments)
         return
+    keep_numpy_small()  # as the app does; what is run instrumented imports NumPy before the app could
     subject: dict[str, Any] = {"machine": machine(), "scan": str(options.scan), "rounds": options.rounds}
     if options.growth:
         subject["growth"] = growth(options)

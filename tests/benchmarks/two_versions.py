@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from measuring import REPOSITORY, make_dataset, table
 
+from bids_hsf.machine import keep_numpy_small
+
 SCAN = REPOSITORY / "tests/data/bids/sub-icbm152/anat/sub-icbm152_T1w.nii.gz"
 N_FIRST = 2
 
@@ -90,6 +92,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path, default=SCAN)
     options = parser.parse_args()
     print(f"Load before: {os.getloadavg()[0]:.2f}")
+    keep_numpy_small()  # as the app does; here `workflow` is imported, and NumPy with it, before the app could
     with tempfile.TemporaryDirectory() as temporary:
         root = make_dataset([options.image] * options.scans, Path(temporary) / "bids")
         versions = [
