@@ -298,9 +298,8 @@ def pad_to_shape(data: FloatArray, shape: tuple[int, ...]) -> tuple[FloatArray, 
     pads = tuple((n // 2, n - n // 2) for n in missing)
     if not any(missing):
         return data, pads
-    padded = np.zeros((*data.shape[:-3], *shape), data.dtype)  # in a quarter of the time of np.pad
-    unpad(padded, pads)[...] = data
-    return padded, pads
+    leading = ((0, 0),) * (data.ndim - 3)
+    return np.pad(data, leading + pads), pads
 
 
 def unpad(data: FloatArray, pads: Pads) -> FloatArray:

@@ -47,6 +47,8 @@ FACTOR = 1.5
 # The app, telling what it took from its second scan on, by scan.
 APP = """
 import resource, sys
+from bids_hsf.machine import keep_numpy_small
+keep_numpy_small()  # as the app does, before NumPy is imported
 from bids_hsf import workflow
 from bids_hsf.cli.app import main
 def used():

@@ -31,6 +31,8 @@ CALLS, SECONDS = 300, 1.5
 # The app up to its first scan.
 BEFORE = """
 import os, resource, sys
+from bids_hsf.machine import keep_numpy_small
+keep_numpy_small()  # as the app does, before NumPy is imported
 from bids_hsf import workflow
 from fast_app import run_fast
 def stop(job, worker):
