@@ -1,17 +1,19 @@
-"""The network passes of a run and nothing else: what the app's passes are measured against.
+"""Network passes and nothing else: what the app's passes are measured against.
 
-    python bare_loop.py onnxruntime|openvino PROVIDER THREADS PASSES.json
+    python bare_loop.py onnxruntime|openvino PROVIDER THREADS
 
-PASSES.json holds [[network path, [x, y, z]], ...] as `speed.py` records them. Needs numpy and the one runtime, so it
-can be run in an environment that has no more. Every distinct shape is run once before the clock starts. Prints the
-seconds of all passes.
+Each line that it is given, a JSON list of a network's path and the three lengths of a crop, is one pass, answered by a
+line with its seconds; whoever gives them one by one has each pass beside what it is compared with, where the machine's
+speed is the same. A network's first pass on a shape is made twice, and told the second time. Needs numpy and the one
+runtime, so it can be run in an environment that has no more.
 """
 
+import functools
+import importlib
 import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -19,27 +21,31 @@ Run = Callable[[np.ndarray], object]
 
 
 def main() -> None:
-    runtime, provider, n_threads, passes_path = sys.argv[1:]
-    passes = [(path, tuple(shape)) for path, shape in json.loads(Path(passes_path).read_text())]
-    crops = {shape: np.random.default_rng(0).normal(size=(1, 1, *shape)).astype(np.float32) for _, shape in passes}
-    if runtime == "onnxruntime":
-        opened = {path: open_onnxruntime(path, provider, int(n_threads)) for path, _ in passes}
-        runs = {(path, shape): opened[path] for path, shape in passes}
-    else:
-        runs = {(path, shape): open_openvino(path, shape, int(n_threads)) for path, shape in set(passes)}
-    for path, shape in set(passes):
-        runs[path, shape](crops[shape])
-    started = time.perf_counter()
-    for path, shape in passes:
-        runs[path, shape](crops[shape])
-    print(time.perf_counter() - started)
+    runtime, provider, n_threads = *sys.argv[1:3], int(sys.argv[3])
+    warm: dict[tuple[str, tuple[int, ...]], Run] = {}
+    crops: dict[tuple[int, ...], np.ndarray] = {}
+    print(f"{runtime} {importlib.import_module(runtime).__version__}", flush=True)
+    for line in sys.stdin:
+        path, lengths = json.loads(line)
+        shape = tuple(lengths)
+        if (path, shape) not in warm:
+            crops[shape] = np.random.default_rng(0).normal(size=(1, 1, *shape)).astype(np.float32)
+            by_openvino = runtime == "openvino"
+            run = open_openvino(path, shape, n_threads) if by_openvino else open_onnxruntime(path, provider, n_threads)
+            run(crops[shape])
+            warm[path, shape] = run
+        started = time.perf_counter()
+        warm[path, shape](crops[shape])
+        print(time.perf_counter() - started, flush=True)
 
 
+@functools.cache
 def open_onnxruntime(path: str, provider: str, n_threads: int) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # into what comes next on these cores
     # In float32 as the app: where the CPU has AMX, OpenVINO would take bfloat16.
     openvino = {
         "device_type": "CPU",

@@ -5,14 +5,17 @@
 
 Each run is a process of its own with copies of one scan, so that the cost of starting shows in the first scan and not
 in the further ones. Stages are wall seconds of the main thread; what goes on beside it (the validator, the helper
-thread that makes samples) stands in brackets and is not part of the sum. The passes are then repeated
+thread that makes samples) stands in brackets and is not part of the sum. Each pass of a further scan is repeated
 
     - by a bare loop over plain ONNX Runtime sessions of the same provider, and
     - by the OpenVINO runtime itself with static shapes, where the package openvino is to be had
-      (--openvino-python names another environment that has it).
+      (--openvino-python names another environment that has it),
 
-A further scan is held against its own passes in processor seconds, too, which bear a machine that others use: all from
-loading to the last picture, helper threads included. --tsv writes that down for the documentation.
+processes of their own on the same cores: right behind the app's pass, or with more than one thread, where the app goes
+on beside its passes, behind the scan. So both see the machine at one speed, which swings by a third within minutes.
+
+A further scan is held against its own passes in processor seconds, too: all from loading to the last picture, helper
+threads included. --tsv writes both down for the documentation.
 
 --growth measures how the cost grows with passes, members, voxels and scans instead.
 """
@@ -28,7 +31,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,7 +84,7 @@ STARTED = "BENCH_STARTED"
 def main() -> None:
     options = parse()
     if options.child:
-        run_instrumented(options.child, options.arguments)
+        run_instrumented(options.child, options)
         return
     keep_numpy_small()  # as the app does; what is run instrumented imports NumPy before the app could
     subject: dict[str, Any] = {"machine": machine(), "scan": str(options.scan), "rounds": options.rounds}
@@ -136,9 +139,9 @@ def compare(model: str, device: str, options: argparse.Namespace) -> dict[str, A
     first, further = ({s: median(run[k].get(s, 0.0) for run in rounds) for s in STAGES} for k in ("first", "further"))
     totals = {key: median(run[key] for run in rounds) for key in ("whole", "first_scan", "further_scan", "passes_only")}
     bare = median(run["bare"] for run in rounds)
+    over_bare = median(run["further_scan"] / run["bare"] for run in rounds)
     cpu_share = median(run["further_cpu"] / run["passes_cpu"] for run in rounds)
-    openvino = [run["openvino"] for run in rounds]
-    native = None if None in openvino else median(openvino)
+    native = median(run["openvino"] for run in rounds) if "openvino" in rounds[0] else None
     print(f"\n{model} on {device}, {options.threads} thread(s), {rounds[0]['n_passes']} passes a scan")
     rows = [{"stage": s, "first scan": first[s], "further scan": further[s]} for s in STAGES]
     for row in rows:
@@ -148,8 +151,8 @@ def compare(model: str, device: str, options: argparse.Namespace) -> dict[str, A
     print(table(rows))
     peak = int(median(run["peak_mb"] for run in rounds))
     print(f"bare ONNX Runtime loop over one scan's passes: {bare:.3f} s")
-    print(f"  passes of the app are {totals['passes_only'] / bare:.2f} times that")
-    print(f"  a further scan is {totals['further_scan'] / bare:.2f} times that")
+    print(f"  passes of the app are {median(run['passes_only'] / run['bare'] for run in rounds):.2f} times that")
+    print(f"  a further scan is {over_bare:.2f} times that")
     print(f"in processor seconds, a further scan is {cpu_share:.2f} times its passes")
     print(
         f"OpenVINO itself, static shapes: {native:.3f} s" if native else "OpenVINO itself: package openvino not found"
@@ -164,7 +167,7 @@ def compare(model: str, device: str, options: argparse.Namespace) -> dict[str, A
         **totals,
         "bare_onnxruntime": bare,
         "bare_openvino": native,
-        "further_scan_over_bare": totals["further_scan"] / bare,
+        "further_scan_over_bare": over_bare,
         "further_cpu": median(run["further_cpu"] for run in rounds),
         "passes_cpu": median(run["passes_cpu"] for run in rounds),
         "further_cpu_over_passes": cpu_share,
@@ -174,7 +177,7 @@ def compare(model: str, device: str, options: argparse.Namespace) -> dict[str, A
 
 
 def further_row(run: dict[str, Any]) -> dict[str, object]:
-    """Tell what a further scan costs beside its passes, in processor seconds."""
+    """Tell what a further scan costs beside its passes."""
     return {
         "model": run["model"],
         "provider": run["device"],
@@ -182,6 +185,7 @@ def further_row(run: dict[str, Any]) -> dict[str, object]:
         "further scan, cpu seconds": f"{run['further_cpu']:.2f}",
         "its passes": f"{run['passes_cpu']:.2f}",
         "times": f"{run['further_cpu_over_passes']:.2f}",
+        "times a bare loop, by the clock": f"{run['further_scan_over_bare']:.2f}",
     }
 
 
@@ -194,26 +198,16 @@ def one_run(model: str, device: str, options: argparse.Namespace) -> dict[str, A
         flags += [] if options.tta is None else ["--tta", str(options.tta)]
         arguments = app_command(bids_dir, folder / "out", model, *flags)[3:]
         record = folder / "record.json"
-        command = [sys.executable, __file__, "--child", str(record), "--", *arguments]
+        command = [sys.executable, __file__, "--child", str(record), "--threads", str(options.threads)]
+        command += ["--openvino-python", str(options.openvino_python), "--", *arguments]
         started = time.perf_counter()
         cost = measure(command, folder / "log.txt", PYTHONPATH=str(REPOSITORY), **{STARTED: repr(started)})
         child = json.loads(record.read_text())
-        child["scans"][-1]["exit"] = started + cost.seconds - child["ended"]
-        passes = folder / "passes.json"
-        passes.write_text(json.dumps(child["passes"]))
-        bare = bare_loop(Path(sys.executable), "onnxruntime", child["provider"], options.threads, passes)
-        native = bare_loop(options.openvino_python, "openvino", "CPU", options.threads, passes)
-    return summarize(child, options.threads, cost.seconds, cost.peak_mb, bare, native)
+    child["scans"][-1]["exit"] = started + cost.seconds - child["ended"]
+    return summarize(child, options.threads, cost.seconds, cost.peak_mb)
 
 
-def summarize(
-    child: dict[str, Any],
-    n_threads: int,
-    whole: float,
-    peak_mb: int,
-    bare: float | None,
-    native: float | None,
-) -> dict[str, Any]:
+def summarize(child: dict[str, Any], n_threads: int, whole: float, peak_mb: int) -> dict[str, Any]:
     """First scan with all that is done once, and the mean of the others."""
     scans, walls = child["scans"], child["walls"]
     n_scans = len(walls)
@@ -224,6 +218,7 @@ def summarize(
     reports = of_run["report"] / n_scans  # written for each subject at the end of the run
     first["report"] = further["report"] = reports
     further_scan = (median(walls[1:]) if n_scans > 1 else 0.0) + reports
+    whole -= sum(sum(seconds) for seconds in child["bare"].values())
     first_scan = whole - (n_scans - 1) * further_scan
     first["other"] = first_scan - foreground(first, n_threads)
     further["other"] = further_scan - foreground(further, n_threads)
@@ -234,11 +229,10 @@ def summarize(
         "first_scan": first_scan,
         "further_scan": further_scan,
         "passes_only": further["passes"] if others else first["passes"],
-        "n_passes": len(child["passes"]),
+        "n_passes": child["n_passes"],
         "further_cpu": median(child["busy"][1:]) if n_scans > 1 else 0.0,
         "passes_cpu": median(child["busy_passing"][1:]) if n_scans > 1 else 0.0,
-        "bare": bare,
-        "openvino": native,
+        **{name: median(seconds) for name, seconds in child["bare"].items()},
         "peak_mb": peak_mb,
     }
 
@@ -251,23 +245,6 @@ def in_background(n_threads: int) -> tuple[str, ...]:
 def foreground(stages: dict[str, float], n_threads: int) -> float:
     beside = (*in_background(n_threads), "other")
     return sum(seconds for stage, seconds in stages.items() if stage not in beside)
-
-
-def bare_loop(python: Path, runtime: str, provider: str, n_threads: int, passes: Path) -> float | None:
-    command = [
-        str(python),
-        str(Path(__file__).with_name("bare_loop.py")),
-        runtime,
-        provider,
-        str(n_threads),
-        str(passes),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        if "No module named" in done.stderr:
-            return None
-        sys.exit(done.stderr[-2000:])
-    return float(done.stdout)
 
 
 def median(values: Any) -> float:
@@ -318,49 +295,120 @@ class Stopwatch:
             sys.exit(f"{place}: the app has no such function any more ({error}); mend TIMED in {__file__}")
 
 
-def run_instrumented(record: Path, arguments: list[str]) -> None:
+class Bare:
+    """A process that makes passes and nothing else, when it is told to (`bare_loop.py`).
+
+    Attributes
+    ----------
+    works : bool
+        Whether its runtime is there.
+    """
+
+    def __init__(self, python: Path, runtime: str, provider: str, n_threads: int) -> None:
+        program = Path(__file__).with_name("bare_loop.py")
+        command = [str(python), str(program), runtime, provider, str(n_threads)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.works = bool(self._read())
+
+    def seconds(self, path: Path, shape: Sequence[int]) -> float:
+        """Make one pass over a crop of (X, Y, Z) voxels."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([str(path), list(shape)]) + "\n")
+        self._process.stdin.flush()
+        return float(self._read())
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+
+class BareLoops:
+    """The passes of the app once more, by plain sessions of ONNX Runtime and by OpenVINO itself.
+
+    Attributes
+    ----------
+    seconds : dict
+        By runtime, of all passes of each further scan.
+    """
+
+    def __init__(self, openvino_python: Path, n_threads: int) -> None:
+        self.seconds: dict[str, list[float]] = {}
+        self._python = openvino_python
+        self._n_threads = n_threads
+        self._loops: dict[str, Bare] = {}
+
+    def next_scan(self, provider: str) -> None:
+        if not self._loops:
+            self._loops["bare"] = Bare(Path(sys.executable), "onnxruntime", provider, self._n_threads)
+            self._loops["openvino"] = Bare(self._python, "openvino", "CPU", self._n_threads)
+            self._loops = {name: loop for name, loop in self._loops.items() if loop.works}
+        for name in self._loops:
+            self.seconds.setdefault(name, []).append(0.0)
+
+    def after_pass(self, path: Path, shape: Sequence[int]) -> None:
+        """Repeat a pass at once, unless threads of the app work meanwhile."""
+        if self._n_threads == 1:
+            self._repeat(path, shape)
+
+    def after_scan(self, passes: Sequence[tuple[Path, Sequence[int], str]]) -> None:
+        """Repeat all passes of a scan, where that could not be done at once."""
+        if self._n_threads > 1:
+            for path, shape, _ in passes:
+                self._repeat(path, shape)
+
+    def _repeat(self, path: Path, shape: Sequence[int]) -> None:
+        for name, loop in self._loops.items():
+            self.seconds[name][-1] += loop.seconds(path, shape)
+
+
+def run_instrumented(record: Path, options: argparse.Namespace) -> None:
     """Run the app in this process with its functions timed, and write what was seen."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])  # the bare loops share these cores
     from bids_hsf import workflow
     from bids_hsf.cli import app
     from bids_hsf.networks import sessions
     from bids_hsf.runs.results import draw_figures
 
     watch = Stopwatch()
-    passes: list[tuple[str, tuple[int, ...]]] = []
-    providers: list[str] = []
+    bare = BareLoops(options.openvino_python, options.threads)
+    passes: list[tuple[Path, tuple[int, ...], str]] = []
     for stage, places in TIMED.items():
         for place in places:
             watch.install(stage, place)
     run, process_scan = sessions.Network.run, workflow.process_scan
 
     def recorded_run(network: Any, tensor: Any) -> Any:
-        if len(watch.scans) == 2:  # of the first scan
-            passes.append((str(network.path), tensor.shape[2:]))
-            providers.append(network.session.get_providers()[0])
+        passes.append((network.path, tensor.shape[2:], network.session.get_providers()[0]))
         busy = time.process_time()
         try:
             return run(network, tensor)
         finally:
             if watch.busy_passing:
                 watch.busy_passing[-1] += time.process_time() - busy
+            with watch.stage("bare"):
+                bare.after_pass(network.path, tensor.shape[2:])
 
     def timed_scan(*args: Any, **kwargs: Any) -> Any:
         watch.scans.append({})
         watch.busy_passing.append(0.0)
+        if len(watch.scans) > 2:  # the first one opens and warms
+            bare.next_scan(passes[0][2])
+        passes.clear()
         started, busy = time.perf_counter(), time.process_time()
         try:
             return process_scan(*args, **kwargs)
         finally:
-            watch.walls.append(time.perf_counter() - started)
+            watch.walls.append(time.perf_counter() - started - watch.scans[-1].pop("bare", 0.0))
             watch.busy.append(time.process_time() - busy)
+            bare.after_scan(passes)
             if len(watch.walls) == n_scans:
                 watch.scans.append({})
 
     sessions.Network.run, workflow.process_scan = recorded_run, timed_scan
-    n_scans = len(list(Path(arguments[0]).glob("sub-*")))
+    n_scans = len(list(Path(options.arguments[0]).glob("sub-*")))
     watch.scans[0]["start"] = time.perf_counter() - float(os.environ[STARTED])
-    code = app.main(arguments, workflow.Seams(draw=watch.wrap("figures", draw_figures)))
-    outcome = {"scans": watch.scans, "walls": watch.walls, "passes": passes, "provider": providers[0]}
+    code = app.main(options.arguments, workflow.Seams(draw=watch.wrap("figures", draw_figures)))
+    outcome = {"scans": watch.scans, "walls": watch.walls, "n_passes": len(passes), "bare": bare.seconds}
     outcome |= {"busy": watch.busy, "busy_passing": watch.busy_passing}
     record.write_text(json.dumps({**outcome, "ended": time.perf_counter()}))
     sys.exit(code)
