@@ -183,9 +183,24 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def sweep(*folders: Path) -> None:
     """Remove temporary files and folders that killed runs left long ago, known by their names."""
     for path in (path for folder in folders for path in folder.glob(".*")):
-        with suppress(OSError):
-            if TEMPORARY_NAME.fullmatch(path.name) and path.lstat().st_mtime < time.time() - STALE_SECONDS:
-                remove_temporary(path)
+        if TEMPORARY_NAME.fullmatch(path.name) and _is_stale(path):
+            remove_temporary(path)
+
+
+def remove_left(hidden: Iterable[Path]) -> None:
+    """Remove, of hidden files beside the records of scans, what was not whole and claims, of runs killed long ago."""
+    for path in filter(_is_stale, hidden):
+        if TEMPORARY_NAME.fullmatch(path.name):
+            remove_temporary(path)
+        elif path.name.startswith(".sub-") and path.name.endswith(".lock"):
+            with suppress(OSError):
+                _release(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), path)
+
+
+def _is_stale(path: Path) -> bool:
+    with suppress(OSError):
+        return path.lstat().st_mtime < time.time() - STALE_SECONDS
+    return False
 
 
 def remove_temporary(path: Path) -> None:

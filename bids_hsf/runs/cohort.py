@@ -47,11 +47,14 @@ class Cohort:
     structures : LongTable
         Of the finished ones.
     covariates : Covariates
+    leftovers : list of Path
+        Hidden files beside the records of scans.
     """
 
     table: GroupTable
     structures: LongTable
     covariates: Covariates
+    leftovers: list[Path] = field(default_factory=list)
     _all: GroupTable | None = None
     _kept: NDArray[np.bool_] | None = None
 
@@ -80,6 +83,8 @@ class Names:
         Tables of label maps.
     failures, begun : dict of str to Path
         Stem to its record.
+    leftovers : list of Path
+        Hidden files beside the records: what runs are just writing, and what killed ones have left.
     planned : dict of str to (str, str)
         Stem to the key of the scan and the model, of what the raw dataset holds.
     """
@@ -87,6 +92,7 @@ class Names:
     results: list[Path]
     failures: dict[str, Path]
     begun: dict[str, Path]
+    leftovers: list[Path] = field(default_factory=list)
     planned: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def stems(self) -> Iterator[str]:
@@ -114,7 +120,7 @@ def collect(config: Config) -> Cohort:
     asked = _Asked(config.selection)
     if asked.names_labels:
         asked.check([name for name in map(parse_stem, names.stems()) if name is not None])
-    cohort = Cohort(GroupTable(), LongTable(), read_covariates(config.bids_dir))
+    cohort = Cohort(GroupTable(), LongTable(), read_covariates(config.bids_dir), names.leftovers)
     told = _add_results(cohort, names, asked, config.output_dir)
     for row in _others(names, told):
         if asked.takes(row.participant_id, row.session_id, row.suffix):
@@ -126,13 +132,15 @@ def collect(config: Config) -> Cohort:
 
 def find_names(config: Config) -> Names:
     """List the files that tell of scans; none is read."""
-    failures, begun = {}, {}
+    failures, begun, leftovers = {}, {}, []
     for folder, name in _records(str(config.output_dir / "logs")):
-        if name.startswith("sub-") and name.endswith(FAILURE_END):
+        if name.startswith("."):
+            leftovers.append(Path(folder, name))
+        elif name.startswith("sub-") and name.endswith(FAILURE_END):
             failures[name.removesuffix(FAILURE_END)] = Path(folder, name)
         elif name.startswith("sub-") and name.endswith(STARTED_END):
             begun[name.removesuffix(STARTED_END)] = Path(folder, name)
-    return Names(result_tables(config.output_dir), failures, begun, dict(_planned(config)))
+    return Names(result_tables(config.output_dir), failures, begun, leftovers, dict(_planned(config)))
 
 
 def _records(logs_dir: str) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,21 @@ def test_scans_without_results_are_rows_with_their_reason(out: Path) -> None:
     assert (rows["sub-y_ses-2_T2w"]["session_id"], rows["sub-y_ses-2_T2w"]["suffix"]) == ("ses-2", "T2w")
     assert rows["sub-x_T1w"]["L_total_mm3"] == "n/a"
     assert "11 done, 2 failed, 1 killed" in done.stderr
+
+
+def test_what_killed_runs_left_beside_the_records_of_scans_goes_once_it_is_old(out: Path) -> None:
+    folder = out / "logs" / "sub-01"
+    folder.mkdir(parents=True, exist_ok=True)
+    old = [folder / ".sub-01_T1w_seg-toy.lock", folder / ".sub-01_T1w_seg-toy_started.json.bids-hsf-0123abcd"]
+    young = folder / ".sub-01_T2w_seg-toy_started.json.bids-hsf-01234567"
+    for path in (*old, young):
+        path.touch()
+    for path in old:
+        os.utime(path, (0, 0))
+    group(out, "--dry-run")
+    assert all(path.exists() for path in old)
+    group(out)
+    assert [path.exists() for path in (*old, young)] == [False, False, True]
 
 
 def test_what_is_not_done_is_told_with_its_model_where_there_are_several(out: Path) -> None:

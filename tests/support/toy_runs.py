@@ -80,17 +80,20 @@ def contents(folder: Path, *patterns: str) -> dict[str, bytes]:
 
 def assert_whole(folder: Path) -> None:
     """Every file that is there under its own name can be read, and a scan with a sidecar has all its files."""
-    for path in folder.rglob("*.nii.gz"):
-        if not path.name.startswith("."):
-            assert np.isfinite(nib.load(path).get_fdata()).all()
-    for path in folder.rglob("*_dseg.json"):
-        if path.name.startswith("."):
-            continue
+    for path in in_their_places(folder, "*.nii.gz"):
+        assert np.isfinite(nib.load(path).get_fdata()).all()
+    for path in in_their_places(folder, "*_dseg.json"):
         json.loads(path.read_text())
         stem = path.name.removesuffix("_dseg.json")
         names = [f"{stem}_dseg.nii.gz", f"{stem}_dseg.tsv", f"{stem}_desc-entropy_probseg.nii.gz"]
         assert all((path.parent / name).is_file() for name in names)
         assert (folder / "logs" / stem.partition("_")[0] / f"{stem}_provenance.json").is_file()
+
+
+def in_their_places(folder: Path, pattern: str) -> list[Path]:
+    """Files that nobody takes for unfinished: neither hidden nor aside, where results are written before they move."""
+    found = folder.rglob(pattern)
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def leftovers(folder: Path) -> list[Path]:
