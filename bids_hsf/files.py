@@ -183,21 +183,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def sweep(*folders: Path) -> None:
     """Remove temporary files and folders that killed runs left long ago, known by their names."""
     for path in (path for folder in folders for path in folder.glob(".*")):
-        if TEMPORARY_NAME.fullmatch(path.name) and _is_stale(path):
+        if TEMPORARY_NAME.fullmatch(path.name) and is_stale(path):
             remove_temporary(path)
 
 
-def remove_left(hidden: Iterable[Path]) -> None:
-    """Remove, of hidden files beside the records of scans, what was not whole and claims, of runs killed long ago."""
-    for path in filter(_is_stale, hidden):
-        if TEMPORARY_NAME.fullmatch(path.name):
-            remove_temporary(path)
-        elif path.name.startswith(".sub-") and path.name.endswith(".lock"):
-            with suppress(OSError):
-                _release(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), path)
-
-
-def _is_stale(path: Path) -> bool:
+def is_stale(path: Path) -> bool:
+    """Whether a file is so old that nobody can be at work on it any more."""
     with suppress(OSError):
         return path.lstat().st_mtime < time.time() - STALE_SECONDS
     return False
@@ -344,6 +335,12 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def remove_claim(path: Path) -> None:
+    """Remove a lock file, unless somebody holds it."""
+    with suppress(OSError):
+        _release(os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC), path)
 
 
 def _wait_for(path: Path) -> int:

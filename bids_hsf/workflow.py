@@ -22,7 +22,7 @@ from bids_hsf.bids.provenance import KnownFile
 from bids_hsf.bids.staging import together
 from bids_hsf.bids.validation import validating
 from bids_hsf.errors import ClusterError, EmptyShardError, NoInputError, OutputError, ScanError
-from bids_hsf.files import claimed, make_private, remove_left, write_json
+from bids_hsf.files import claimed, make_private, write_json
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import load_scan
 from bids_hsf.labels import Merge
@@ -269,8 +269,8 @@ def group(config: Config, terminal: Terminal) -> int:
     if config.behaviour.dry_run:
         terminal.show(preview(cohort, said, config.output_dir))
         return 0
-    output_dataset.tidy(config.output_dir)  # behind an array none of whose tasks looks through the root
-    remove_left(cohort.leftovers)
+    # Behind an array none of whose tasks looks through the root; records have been listed anyway.
+    output_dataset.tidy(config.output_dir, cohort.leftovers)
     terminal.begin_log(logs.log_path(config.output_dir, logs.new_run_id()))
     path = write_tables(cohort, config.output_dir)
     page = write_group_report(config.output_dir, cohort.table)

@@ -13,7 +13,7 @@ import pytest
 
 from bids_hsf import files
 from bids_hsf.errors import StorageError
-from bids_hsf.files import claimed, remove_left
+from bids_hsf.files import claimed
 
 HOLD = (
     "import sys, time; from pathlib import Path; from bids_hsf.files import claimed\n"
@@ -137,15 +137,3 @@ def test_what_a_disk_says_of_itself(
 
 def test_a_disk_that_is_gone_says_nothing_of_itself(tmp_path: Path) -> None:
     assert files.disk_fault(tmp_path / "gone") is None
-
-
-def test_claims_of_runs_killed_long_ago_go_unless_they_are_held(tmp_path: Path) -> None:
-    old, held, young = (tmp_path / f".sub-{name}_T1w_seg-toy.lock" for name in ("01", "02", "03"))
-    temporary, note = tmp_path / ".sub-01_T1w_seg-toy_started.json.bids-hsf-0123abcd", tmp_path / ".my.lock"
-    with claimed(held):
-        for path in (old, held, young, temporary, note):
-            path.touch()
-            if path != young:
-                os.utime(path, (0, 0))
-        remove_left([old, held, young, temporary, note, tmp_path / ".gone.lock"])
-        assert [path.exists() for path in (old, held, young, temporary, note)] == [False, True, True, False, True]

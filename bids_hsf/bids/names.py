@@ -13,6 +13,7 @@ TEMPLATE = "MNI152NLin2009cSym"
 FIGURES = ("segmentation", "localization")
 FORMER_FIGURES = ("entropy",)  # of older versions; now a layer of the segmentation's
 FAILURE_END, STARTED_END = "_failure.json", "_started.json"  # of records in logs/
+CLAIM_END = ".lock"  # of hidden files beside them
 THUMBNAIL = "thumbnail"  # of the segmentation; made of its figure where it is not there
 
 
@@ -123,7 +124,7 @@ def claim_beside(started: Path) -> Path:
     >>> claim_beside(Path("logs/sub-01/sub-01_T1w_seg-hsf_started.json")).as_posix()
     'logs/sub-01/.sub-01_T1w_seg-hsf.lock'
     """
-    return started.with_name(f".{started.name.removesuffix(STARTED_END)}.lock")
+    return started.with_name(f".{started.name.removesuffix(STARTED_END)}{CLAIM_END}")
 
 
 def log_folder(output_dir: Path, name: str) -> Path:

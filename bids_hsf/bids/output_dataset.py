@@ -2,14 +2,25 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bids_hsf import __version__, files
 from bids_hsf.bids.maps import DESCRIPTIONS
-from bids_hsf.bids.names import FIGURES, FORMER_FIGURES, MULTISPECTRAL, THUMBNAIL, ScanOutputs
+from bids_hsf.bids.names import CLAIM_END, FIGURES, FORMER_FIGURES, MULTISPECTRAL, THUMBNAIL, ScanOutputs
 from bids_hsf.errors import DiskError, OutputError, StorageError
-from bids_hsf.files import claimed, is_text, read_json, sweep, write_if_changed
+from bids_hsf.files import (
+    TEMPORARY_NAME,
+    claimed,
+    is_stale,
+    is_text,
+    read_json,
+    remove_claim,
+    remove_temporary,
+    sweep,
+    write_if_changed,
+)
 
 BIDS_VERSION = "1.11.1"
 CODE_URL = "https://github.com/clementpoiret/bids-hsf"
@@ -126,9 +137,17 @@ def _write_description(output_dir: Path, bids_dir: Path, license_text: str) -> N
         write_if_changed(path, wanted())
 
 
-def tidy(output_dir: Path) -> None:
-    """Remove what killed runs left long ago in the folders of all scans; to list these takes the longer, the more."""
+def tidy(output_dir: Path, hidden: Iterable[Path] = ()) -> None:
+    """Remove what killed runs left long ago in the folders of all scans; to list these takes the longer, the more.
+
+    Of `hidden` files beside the records of scans, where they have been listed, go those not whole, and claims.
+    """
     sweep(output_dir, output_dir / "logs")
+    for path in filter(is_stale, hidden):
+        if TEMPORARY_NAME.fullmatch(path.name):
+            remove_temporary(path)
+        elif path.name.startswith(".sub-") and path.name.endswith(CLAIM_END):
+            remove_claim(path)
 
 
 def prepare_loose_dir(output_dir: Path) -> None:

@@ -16,7 +16,7 @@ from bids_hsf.bids.names import ScanOutputs
 from bids_hsf.bids.output_dataset import STAGING, check_mounted, own_files
 from bids_hsf.bids.provenance import KnownFile, describe_file, is_other, read_provenance
 from bids_hsf.errors import StorageError
-from bids_hsf.files import STALE_SECONDS, TEMPORARY_NAME, move, of_disk, remove_temporary, temporary_name
+from bids_hsf.files import TEMPORARY_NAME, is_stale, move, of_disk, remove_temporary, temporary_name
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _clear(folder: Path, stem: str, alone: bool) -> None:
     own = re.compile(re.escape(f".{stem}") + TEMPORARY_NAME.pattern.removeprefix(r"\..*"))
     with suppress(OSError):
         for path in list(folder.iterdir()):
-            if own.fullmatch(path.name) and (alone or path.stat().st_mtime < time.time() - STALE_SECONDS):
+            if own.fullmatch(path.name) and (alone or is_stale(path)):
                 remove_temporary(path)
 
 

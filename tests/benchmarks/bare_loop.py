@@ -18,13 +18,17 @@ from collections.abc import Callable
 import numpy as np
 
 Run = Callable[[np.ndarray], object]
+NO_RUNTIME = 3  # how it ends where the package is not there
 
 
 def main() -> None:
     runtime, provider, n_threads = *sys.argv[1:3], int(sys.argv[3])
     warm: dict[tuple[str, tuple[int, ...]], Run] = {}
     crops: dict[tuple[int, ...], np.ndarray] = {}
-    print(f"{runtime} {importlib.import_module(runtime).__version__}", flush=True)
+    try:
+        print(f"{runtime} {importlib.import_module(runtime).__version__}", flush=True)
+    except ModuleNotFoundError:
+        sys.exit(NO_RUNTIME)
     for line in sys.stdin:
         path, lengths = json.loads(line)
         shape = tuple(lengths)

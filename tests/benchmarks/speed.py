@@ -79,6 +79,7 @@ TIMED = {
     "report": ("workflow:write_subject_report",),
 }
 STARTED = "BENCH_STARTED"
+NO_RUNTIME = 3  # as bare_loop.py ends; to import it would load NumPy before the app
 
 
 def main() -> None:
@@ -309,6 +310,8 @@ class Bare:
         command = [str(python), str(program), runtime, provider, str(n_threads)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.works = bool(self._read())
+        if not self.works and self._process.wait() != NO_RUNTIME:
+            sys.exit(f"The bare loop of {runtime} has failed")
 
     def seconds(self, path: Path, shape: Sequence[int]) -> float:
         """Make one pass over a crop of (X, Y, Z) voxels."""

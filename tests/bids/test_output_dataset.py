@@ -10,6 +10,7 @@ import pytest
 from bids_hsf.bids import output_dataset
 from bids_hsf.bids.names import MULTISPECTRAL, ScanOutputs, scan_outputs
 from bids_hsf.errors import OutputError, StorageError
+from bids_hsf.files import claimed
 
 
 def test_a_raw_dataset_is_no_output_folder(tmp_path: Path) -> None:
@@ -37,6 +38,18 @@ def test_temporary_files_of_killed_runs_go_once_they_are_old(tmp_path: Path) -> 
         os.utime(path, (0, 0))
     output_dataset.tidy(out)
     assert [path.exists() for path in old + kept] == [False, False, True, True, True]
+
+
+def test_claims_of_runs_killed_long_ago_go_unless_they_are_held(tmp_path: Path) -> None:
+    old, held, young = (tmp_path / f".sub-{name}_T1w_seg-toy.lock" for name in ("01", "02", "03"))
+    temporary, note = tmp_path / ".sub-01_T1w_seg-toy_started.json.bids-hsf-0123abcd", tmp_path / ".my.lock"
+    with claimed(held):
+        for path in (old, held, young, temporary, note):
+            path.touch()
+            if path != young:
+                os.utime(path, (0, 0))
+        output_dataset.tidy(tmp_path / "out", [old, held, young, temporary, note, tmp_path / ".sub-04.lock"])
+        assert [path.exists() for path in (old, held, young, temporary, note)] == [False, True, True, False, True]
 
 
 def test_licences_of_all_models_of_a_folder_are_told(tmp_path: Path) -> None:
