@@ -65,7 +65,8 @@ class Result:
     predicted_dice : mapping of str to float
         Hemisphere to the Dice that its label map is thought to have with the truth; empty where nothing was learnt.
     maps : mapping of str to nibabel.Nifti1Image
-        "entropy" and, with ``Options(full_uncertainty=True)``, mutual information, expected entropy, vote share.
+        "entropy"; with ``Options(full_uncertainty=True)`` mutual information, expected entropy, vote share; with
+        ``Options(coordinates=True)`` "AP", "PD" and "IO", where on the unfolded sheet of grey matter a voxel lies.
     probabilities : nibabel.Nifti1Image or None
         (X, Y, Z, N) float32, one volume a structure in the order of `volumes`; with ``Options(probabilities=True)``.
     scan_result : ScanResult
@@ -172,7 +173,7 @@ class OpenModel:
         ScanError
             The two images are not of one head, or no voxel is left to look at.
         UsageError
-            The model does not know the contrast.
+            The model does not know the contrast, or has no network for the coordinates that are asked for.
         """
         loaded = _load(image)
         others = [] if t2w is None else [_load(t2w)]

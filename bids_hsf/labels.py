@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 RIGHT_OFFSET = 100
 HEMISPHERES = ("L", "R")
 
+COORDINATES = ("AP", "PD", "IO")  # of the unfolded sheet of grey matter: along, across and through it
+
 SIDE_NAMES = {"L": "left", "R": "right"}
 
 

@@ -17,7 +17,7 @@ from bids_hsf.findings import Finding, heaviest_first
 from bids_hsf.geometry import Matrix, from_canonical
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.images import LoadedScan
-from bids_hsf.labels import Merge
+from bids_hsf.labels import COORDINATES, Merge
 from bids_hsf.localization.contrasts import AlignedScan, LocatedScans
 from bids_hsf.localization.location import DOUBTFUL_QUALITY, Location
 from bids_hsf.segmentation.hippocampi import Hippocampi
@@ -132,8 +132,10 @@ def write_maps(result: ScanResult, outputs: ScanOutputs, sources: Sequence[str])
     hippocampi, volumes, affine = result.hippocampi, result.volumes, result.image.affine
     write_table(outputs.table, volumes.to_records(result.quality.structure_dice))
     for name, values in hippocampi.maps.items():
+        told_by = result.card.coordinates.network.filename if name in COORDINATES and result.card.coordinates else None
         # BIDS labels are letters and digits.
-        write_map(outputs, name.replace("_", ""), from_canonical(values, affine), result.image, *sources)
+        stem, stored = name.replace("_", ""), from_canonical(values, affine)
+        write_map(outputs, stem, stored, result.image, *sources, network=told_by)
     if hippocampi.probabilities is not None:
         stored = from_canonical(hippocampi.probabilities, affine)
         names = [structure.abbreviation for structure in volumes]

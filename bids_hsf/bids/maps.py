@@ -95,11 +95,22 @@ def _usable_qform(like: nib.Nifti1Image) -> tuple[NDArray[np.float64], int]:
     return qform, code
 
 
-def write_map(outputs: ScanOutputs, name: str, data: NDArray[Any], like: nib.Nifti1Image, *sources: str) -> None:
-    """Write a soft map of uncertainty, (X, Y, Z) float32 in storage order, with its sidecar."""
+def write_map(
+    outputs: ScanOutputs,
+    name: str,
+    data: NDArray[Any],
+    like: nib.Nifti1Image,
+    *sources: str,
+    network: str | None = None,
+) -> None:
+    """Write a map of uncertainty or of a coordinate, (X, Y, Z) float32 in storage order, with its sidecar.
+
+    `network` is the file that told the coordinate.
+    """
     # Four decimals are more than the passes carry, and let the file shrink to a quarter.
     write_image(outputs.map(name), data, like, decimals=4)
-    write_json(outputs.map_sidecar(name), {"Description": DESCRIPTIONS[name], **origin(sources)})
+    by_network = {"Network": network} if network else {}
+    write_json(outputs.map_sidecar(name), {"Description": DESCRIPTIONS[name], **origin(sources), **by_network})
 
 
 def write_probabilities(
@@ -120,4 +131,10 @@ DESCRIPTIONS: dict[str, str] = {
     "mutualinformation": "Predictive entropy minus the mean entropy of the single passes, over ln K",
     "expectedentropy": "Mean entropy of the single passes, over ln K",
     "voteshare": "Share of the votes that went to the label that won",
+    "AP": "Unfolded coordinate along the sheet of grey matter: 0 at its front end, 1 at the end of the tail; also 0 "
+    "where there is none",
+    "PD": "Unfolded coordinate across the sheet of grey matter: 0 where subiculum begins, 1 where CA4 ends; the "
+    "dentate gyrus has that of the nearest CA4; also 0 where there is none",
+    "IO": "Unfolded coordinate through the sheet of grey matter: 0 at its inner surface, towards SRLM, 1 at its outer "
+    "one; also 0 where there is none",
 }

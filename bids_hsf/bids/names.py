@@ -7,10 +7,12 @@ from pathlib import Path
 
 from bids_hsf.bids.contrasts import PAIR
 from bids_hsf.bids.entities import in_order, split_name
+from bids_hsf.labels import COORDINATES
 
 MULTISPECTRAL = "multispectral"
 TEMPLATE = "MNI152NLin2009cSym"
 FIGURES = ("segmentation", "localization")
+UNFOLDED = "unfolded"  # figure of scans whose coordinates are written
 FORMER_FIGURES = ("entropy",)  # of older versions; now a layer of the segmentation's
 FAILURE_END, STARTED_END = "_failure.json", "_started.json"  # of records in logs/
 CLAIM_END = ".lock"  # of hidden files beside them
@@ -51,9 +53,10 @@ class ScanOutputs:
         return self.output_dir / f"{self.stem}_dseg.tsv"
 
     def map(self, description: str | None) -> Path:
-        """Soft map: "entropy", "mutualinformation", ...; None for the class probabilities."""
+        """Soft map: "entropy", "AP", ...; None for the class probabilities."""
         stem = described(self.stem, description) if description else self.stem
-        return self.output_dir / f"{stem}_probseg.nii.gz"
+        # BIDS has no suffix for coordinates; HippUnfold's is taken.
+        return self.output_dir / f"{stem}_{'coords' if description in COORDINATES else 'probseg'}.nii.gz"
 
     def map_sidecar(self, description: str | None) -> Path:
         """Sidecar of a soft map."""

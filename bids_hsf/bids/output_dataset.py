@@ -8,7 +8,7 @@ from typing import Any
 
 from bids_hsf import __version__, files
 from bids_hsf.bids.maps import DESCRIPTIONS
-from bids_hsf.bids.names import CLAIM_END, FIGURES, FORMER_FIGURES, MULTISPECTRAL, THUMBNAIL, ScanOutputs
+from bids_hsf.bids.names import CLAIM_END, FIGURES, FORMER_FIGURES, MULTISPECTRAL, THUMBNAIL, UNFOLDED, ScanOutputs
 from bids_hsf.errors import DiskError, OutputError, StorageError
 from bids_hsf.files import (
     TEMPORARY_NAME,
@@ -28,7 +28,7 @@ README = Path(__file__).parents[1] / "data" / "templates" / "dataset_README.md"
 LOOSE_MARK = ".bids-hsf"  # in the place of a dataset_description.json
 ROOT_FILES = ("dataset_description.json", LOOSE_MARK)
 STAGING = ".bids-hsf-staging"  # where results are written; in the output folder, so that moving is renaming
-BIDSIGNORE = "*.html\nfigures\ngroup_*\nseg-*\n*_xfm.txt\n"
+BIDSIGNORE = "*.html\nfigures\ngroup_*\nseg-*\n*_xfm.txt\n*_coords.*\n"
 
 
 def check_mounted(output_dir: Path) -> None:
@@ -55,7 +55,7 @@ def own_files(outputs: ScanOutputs) -> tuple[Path, ...]:
     """
     maps = [path for name in (None, *DESCRIPTIONS) for path in (outputs.map(name), outputs.map_sidecar(name))]
     transforms = (outputs.transform_to_template, outputs.transform_from_template)
-    figures = tuple(outputs.figure(name) for name in (*FIGURES, THUMBNAIL, *FORMER_FIGURES))
+    figures = tuple(outputs.figure(name) for name in (*FIGURES, UNFOLDED, THUMBNAIL, *FORMER_FIGURES))
     return (outputs.sidecar, outputs.dseg, outputs.table, *maps, *transforms, *figures, outputs.turning_page)
 
 

@@ -210,6 +210,8 @@ def _add_outputs(group: Group) -> None:
     text = "full: also mutual information, expected entropy and vote share (default: entropy)"
     add("behaviour.uncertainty", text, choices=UNCERTAINTIES)
     add("behaviour.write_probabilities", "also write the class probabilities", **SWITCH)
+    text = "also write maps of unfolded coordinates AP, PD and IO, 0 to 1, where the model's card has them"
+    add("behaviour.write_coordinates", text, **SWITCH)
     text = "also write the affine transforms between the scan and MNI152 (ITK's text format)"
     add("behaviour.write_transforms", text, **SWITCH)
     add("behaviour.split_long_axis", "also write a label map of head, body and tail", **SWITCH)

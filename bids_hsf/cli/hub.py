@@ -133,7 +133,7 @@ def show_model(options: argparse.Namespace) -> Answer:
 
     card = find_card(options.model, options.hub_dir)
     members = []
-    for member in card.members:
+    for member in card.files:
         path = member_path(member, card)
         problem = find_damage(path, member)
         members.append({**asdict(member), "source": member.shown_source, "path": str(path), "problem": problem})
@@ -159,12 +159,13 @@ def fetch_models(options: argparse.Namespace) -> Answer:
     first_error: BidsHsfError | None = None
     network_seen = unreachable = False
     for card in cards:
-        complete = all(member_path(member, card, options.dest).is_file() for member in card.members)
+        complete = all(member_path(member, card, options.dest).is_file() for member in card.files)
         if unreachable and not complete:
             rows.append({"model": card.name, "files": [], "error": "not tried: no connection", "hint": None})
             continue
         try:
-            paths = fetch(card, options.dest, allow_http=options.allow_http).member_paths
+            fetch(card, options.dest, allow_http=options.allow_http)
+            paths = [member_path(member, card, options.dest) for member in card.files]
             network_seen = network_seen or not complete
             rows.append({"model": card.name, "files": [str(path) for path in paths], "error": None})
             print(f"{card.name}: {len(paths)} file(s) in {paths[0].parent}", file=sys.stderr)
@@ -192,7 +193,7 @@ def verify_models(options: argparse.Namespace) -> Answer:
     named = [find_card(name, options.hub_dir) for name in options.models]
     rows = []
     for card in named or list_cards(options.hub_dir):
-        for member in card.members:
+        for member in card.files:
             path = member_path(member, card, options.dest)
             rows.append({"model": card.name, "file": str(path), "problem": find_damage(path, member)})
     if not named:

@@ -65,7 +65,7 @@ def recommendations(cards: "Sequence[ModelCard]") -> dict[str, str]:
     elif DEFAULT_MODEL in by_name:
         reasons[DEFAULT_MODEL] = "the most accurate of HSF's; int8 ones (sq) gain little: this CPU has no VNNI, no AMX"
     chosen = [by_name[name] for name in reasons]
-    here = all(member_path(member, card).is_file() for card in chosen for member in card.members)
+    here = all(member_path(member, card).is_file() for card in chosen for member in card.files)
     if OFFLINE_MODEL in by_name and not (chosen and here):
         reasons[OFFLINE_MODEL] = "subfields by other borders, from this package: without any download"
     return reasons
@@ -77,11 +77,11 @@ def _row(card: "ModelCard", reasons: Mapping[str, str]) -> dict[str, Any]:
     from bids_hsf.machine import allowed_cores
     from bids_hsf.runs import estimates
 
-    paths = [member_path(member, card) for member in card.members]
+    paths = [member_path(member, card) for member in card.files]
     here = [path.is_file() for path in paths]
     sizes = [
         path.stat().st_size if there else member.size or 0
-        for path, there, member in zip(paths, here, card.members, strict=True)
+        for path, there, member in zip(paths, here, card.files, strict=True)
     ]
     state = "yes" if all(here) else "no" if not any(here) else f"{sum(here)}/{len(here)}"
     seconds = estimates.mean_seconds([], card, card.n_augmentations, allowed_cores(), "cpu")

@@ -277,6 +277,13 @@ class MemberForm(Form):
     """Checksum; this one or sha256 is needed."""
 
 
+class CoordinatesForm(MemberForm):
+    """A network that tells the unfolded coordinates of a segmentation."""
+
+    labels: Annotated[list[Text], Field(min_length=1)]
+    """Abbreviations of the labels that have coordinates; a layer beside the sheet of grey matter has none."""
+
+
 class SharedForm(Form):
     """Fields that may stand in the family, and in a model, where they replace the family's."""
 
@@ -325,6 +332,8 @@ class SharedForm(Form):
     """Mean normalised entropy over a whole hippocampus; with more a result is worth a look; optional."""
     max_sides_apart: Annotated[float, _number(0, 10)] = _left_out()
     """Between the logits of what is predicted of the two sides; with more they are worth a look; optional, 0.6."""
+    coordinates: CoordinatesForm = _left_out()
+    """A further network that makes unfolded coordinates of the probabilities, for --write-coords; optional."""
     precision: Annotated[Literal["float32", "int8"], Expected("float32 or int8")] = _left_out()
     """Of the weights; optional, float32."""
     sparsity: Share = _left_out()

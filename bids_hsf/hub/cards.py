@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from bids_hsf.hub.card_file import (
     MAX_MODEL_BYTES,
     AugmentationRecipe,
+    CoordinatesForm,
     DiceWeights,
     FamilyForm,
     LabelForm,
@@ -22,7 +23,15 @@ from bids_hsf.hub.card_file import (
 from bids_hsf.hub.marked_yaml import MarkedYaml, Place, read_yaml
 from bids_hsf.labels import Label, Merge
 
-__all__ = ["MAX_MODEL_BYTES", "AugmentationRecipe", "Member", "ModelCard", "load_cards", "without_credentials"]
+__all__ = [
+    "MAX_MODEL_BYTES",
+    "AugmentationRecipe",
+    "Coordinates",
+    "Member",
+    "ModelCard",
+    "load_cards",
+    "without_credentials",
+]
 
 NOT_STATED = "not stated"
 # What either a model or its family has to say.
@@ -58,6 +67,21 @@ class Member:
     def shown_source(self) -> str:
         """The source as it may be printed, without user name and password."""
         return without_credentials(self.source)
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """A network that makes unfolded coordinates of what the members say.
+
+    Attributes
+    ----------
+    network : Member
+    labels : tuple of int
+        Indices of the labels that have coordinates.
+    """
+
+    network: Member
+    labels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -112,6 +136,8 @@ class ModelCard:
         Mean over a whole hippocampus; with more a result is worth a look.
     max_sides_apart : float or None
         Between the logits of what is predicted of the two sides; with more they are worth a look.
+    coordinates : Coordinates or None
+        Tells unfolded coordinates; None where nothing was trained for it.
     """
 
     name: str
@@ -143,6 +169,12 @@ class ModelCard:
     structure_dice: DiceWeights | None = None
     max_entropy: float | None = None
     max_sides_apart: float | None = None
+    coordinates: Coordinates | None = None
+
+    @property
+    def files(self) -> tuple[Member, ...]:
+        """All ONNX files that a run may need: those that vote, and the one that tells coordinates."""
+        return self.members if self.coordinates is None else (*self.members, self.coordinates.network)
 
 
 def load_cards(path: Path) -> list[ModelCard]:
@@ -185,6 +217,9 @@ def _card(
     if "augmentation" in own:
         own["recipe"] = own.pop("augmentation")
     own["members"] = _members(family.models[name].members, (*place, "members"), document)
+    if "coordinates" in own:
+        at = (*place, "coordinates") if "coordinates" in family.models[name].given() else ("coordinates",)
+        own["coordinates"] = _coordinates(own["coordinates"], labels, at, document)
     return ModelCard(name=name, family=family.family, labels=labels, merges=merges, path=document.path, **own)
 
 
@@ -221,6 +256,16 @@ def _member(form: MemberForm, place: Place, document: MarkedYaml) -> Member:
         )
     checksums = (value and value.lower() for value in (form.sha256, form.xxh3_64))
     return Member(filename, source, form.size, *checksums)
+
+
+def _coordinates(form: CoordinatesForm, labels: tuple[Label, ...], place: Place, document: MarkedYaml) -> Coordinates:
+    """Read the network that tells coordinates."""
+    indices = {label.abbreviation: label.index for label in labels}
+    named = _distinct(form.labels, (*place, "labels"), document)
+    unknown = [name for name in named if name not in indices]
+    if unknown:
+        raise document.error((*place, "labels"), f"expected {' or '.join(indices)}, got {unknown[0]!r}")
+    return Coordinates(_member(form, place, document), tuple(sorted(indices[name] for name in named)))
 
 
 def _source_problem(form: MemberForm) -> str | None:

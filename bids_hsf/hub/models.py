@@ -151,7 +151,7 @@ def is_packaged(member: Member) -> bool:
 def fetch(
     card: ModelCard, cache_dir: Path | None = None, *, offline: bool = False, allow_http: bool | None = None
 ) -> Ensemble:
-    """Make sure that every member of a model is there and is what its card says; download what is missing.
+    """Make sure that every file of a model is there and is what its card says; download what is missing.
 
     Parameters
     ----------
@@ -173,16 +173,16 @@ def fetch(
     if allow_http is None:
         allow_http = os.environ.get(HTTP_VARIABLE, "") == "1"
     paths = []
-    if not all(is_packaged(member) for member in card.members):
+    if not all(is_packaged(member) for member in card.files):
         with suppress(OSError):  # of a folder that is closed to us
             sweep(cache_root(cache_dir) / card.family)  # half a file of gigabytes, of a download that was killed
-    for member in card.members:
+    for member in card.files:
         path = member_path(member, card, cache_dir)
         problem = find_damage(path, member)
         if problem:
             _bring(member, card, path, problem, None if offline else allow_http)
         paths.append(path)
-    return Ensemble(card, tuple(paths))
+    return Ensemble(card, tuple(paths[: len(card.members)]))
 
 
 def find_damage(path: Path, member: Member) -> str | None:

@@ -1,16 +1,18 @@
 """The card of an int8 twin: that of its float model, with other files."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bids_hsf.files import checksums, write_text
+from bids_hsf.files import checksums, replacing, write_text
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.marked_yaml import read_yaml, yaml_text
+from bids_hsf.hub.models import is_packaged, member_path
 
 
 def write_twin_card(path: Path, card: ModelCard, name: str, files: Sequence[Path], remark: str) -> None:
-    """Write the card file of a model's int8 twin.
+    """Write the card file of a model's int8 twin; a network that ships with the card for coordinates comes along.
 
     Parameters
     ----------
@@ -27,11 +29,20 @@ def write_twin_card(path: Path, card: ModelCard, name: str, files: Sequence[Path
     """
     family: dict[str, Any] = read_yaml(card.path).content
     model = dict(family["models"][card.name])
-    members = []
-    for file in files:
-        place = file.relative_to(path.parent).as_posix()
-        members.append({"path": place, "size": file.stat().st_size, **checksums(file)})
     description = f"int8 twin of {card.name}: {card.description}"
+    members = [_facts(file, path) for file in files]
     model |= {"description": description, "precision": "int8", "evaluation": remark, "members": members}
+    if card.coordinates is not None and is_packaged(card.coordinates.network):
+        network = card.coordinates.network
+        file = path.parent / name / network.filename
+        with replacing(file) as temporary:
+            shutil.copyfile(member_path(network, card), temporary)
+        told = model.get("coordinates") or family["coordinates"]
+        model["coordinates"] = {**_facts(file, path), "labels": told["labels"]}
     text = yaml_text({**family, "models": {name: model}})
     write_text(path, f"# Made by hsf-hub quantize of {card.path.name}: {card.name} {card.version}.\n{text}")
+
+
+def _facts(file: Path, path: Path) -> dict[str, Any]:
+    """Tell a card at `path` of a file in its folder or below."""
+    return {"path": file.relative_to(path.parent).as_posix(), "size": file.stat().st_size, **checksums(file)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, WebPImagePlugin  # noqa: F401 - else saving one imports those of all formats
 
 from bids_hsf.reports.planes import FloatArray, Plane, Vector
@@ -79,13 +80,13 @@ class Canvas:
     ----------
     title : str
         What it shows, for those who cannot see it.
-    panels : sequence of (Plane, Place)
-        As laid out.
+    places : sequence of Place
+        Of all panels.
     """
 
-    def __init__(self, title: str, panels: Sequence[tuple[Plane, Place]]) -> None:
+    def __init__(self, title: str, places: Sequence[Place]) -> None:
         self._root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
-        self._height = GAP + max(place.y + place.height for _, place in panels)
+        self._height = GAP + max(place.y + place.height for place in places)
         self._paths: list[tuple[ET.Element, Sequence[Vector]]] = []
         ET.SubElement(self._root, "title").text = title
         ET.SubElement(self._root, "style").text = STYLE
@@ -117,10 +118,7 @@ class Canvas:
             x = place.x + place.width / 2 + step * place.scale
             self._rectangle(x - 2, bottom - 8, 4, 8, BACKGROUND)
             self._rectangle(x - 0.75, bottom - 7, 1.5, 7, INK, {"class": "tick"})
-        self._tag(place.x + 5, place.y + 5, plane.caption)
-        middle = place.y + place.height / 2 - 9
-        self._tag(place.x + 5, middle, plane.ends[0])
-        self._tag(place.x + place.width - 24, middle, plane.ends[1])
+        self.add_ends(place, plane.caption, plane.ends)
         length = (50 if place.scale < 2.5 else 10 if place.scale < 6 else 5) * place.scale
         right = place.x + place.width - 6
         shade = max(length + 6, 46)
@@ -128,6 +126,13 @@ class Canvas:
         self._rectangle(right - (shade + length) / 2, bottom - 12, length, 2.5, INK, {"class": "scale-bar"})
         text = f"{length / place.scale:.0f} mm"
         self._label(right - shade / 2, bottom - 17, text, size=11, anchor="middle")
+
+    def add_ends(self, place: Place, caption: str, ends: tuple[str, str]) -> None:
+        """Caption a panel, and name its left and its right end."""
+        self._tag(place.x + 5, place.y + 5, caption)
+        middle = place.y + place.height / 2 - 9
+        self._tag(place.x + 5, middle, ends[0])
+        self._tag(place.x + place.width - 17.7 - 6.3 * len(ends[1]), middle, ends[1])
 
     def add_legend(self, entries: Sequence[tuple[str, str]], note: str) -> None:
         """Name the colours, and say how the scan is cut and seen."""
@@ -296,6 +301,18 @@ def heat_png(values: FloatArray) -> str:
     opacity = (np.clip(steps / 0.25, 0, 1) ** 0.8 * 215).round().astype(np.uint8)
     picture = Image.fromarray((np.clip(values, 0, 1) * 255).round().astype(np.uint8))
     picture.putpalette(colors.tobytes())
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", transparency=opacity.tobytes(), optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def label_png(indices: NDArray[np.generic], colors: Mapping[int, str]) -> str:
+    """Encode indices (rows, columns) of "#rrggbb" colours as a data address; 0, and what has no colour, is clear."""
+    palette, opacity = np.zeros((256, 3), np.uint8), np.zeros(256, np.uint8)
+    for index, color in colors.items():
+        palette[index], opacity[index] = np.frombuffer(bytes.fromhex(color[1:]), np.uint8), 255
+    picture = Image.fromarray(indices.astype(np.uint8))
+    picture.putpalette(palette.tobytes())
     stream = io.BytesIO()
     picture.save(stream, "PNG", transparency=opacity.tobytes(), optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

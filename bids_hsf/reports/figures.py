@@ -124,7 +124,7 @@ def draw_segmentation(
         An SVG document.
     """
     colors = {label.index: label.color for label in labels}
-    canvas = Canvas("Outlines of the segmented structures on the scan", cut.panels)
+    canvas = Canvas("Outlines of the segmented structures on the scan", [place for _, place in cut.panels])
     for plane, place, grey, met in cut:
         canvas.add_raster(place, grey)
         if entropy is not None and grid is not None:
@@ -163,7 +163,8 @@ def draw_localization(
     """
     window = percentile_window(thin_out(image)[0])
     panels = lay_out([head_planes(image, grid, boxes)])
-    canvas = Canvas("Outline of the template's brain and the boxes of both hippocampi on the scan", panels)
+    places = [place for _, place in panels]
+    canvas = Canvas("Outline of the template's brain and the boxes of both hippocampi on the scan", places)
     for plane, place in panels:
         values = resample(image, grid, plane.tiles(_pixel_mm(place, grid)), fill=window[0])[..., 0]
         canvas.add_raster(place, grey_jpeg(values, window))

@@ -59,6 +59,8 @@ class Methods:
         Intracranial volumes are estimated: a scan of the run at the least is large enough to show a head.
     with_joined_votes : bool
         The votes of two contrasts were joined.
+    with_coordinates : bool
+        Maps of unfolded coordinates were written.
     label_maps : tuple of str
         Other software whose label maps gave the crops, as the user named it.
     """
@@ -81,6 +83,7 @@ class Methods:
     packages: Mapping[str, str] = field(default_factory=dict)
     with_etiv: bool = False
     with_joined_votes: bool = False
+    with_coordinates: bool = False
     label_maps: tuple[str, ...] = ()
 
     @property

@@ -50,6 +50,15 @@ REFERENCES = {
         "17:1130845",
         "10.3389/fninf.2023.1130845",
     ),
+    "hippunfold": Reference(
+        "DeKraker, Jordan and Haast, Roy A. M. and Yousif, Mohamed D. and Karat, Bradley and Lau, Jonathan C. and "
+        "Köhler, Stefan and Khan, Ali R.",
+        "Automated hippocampal unfolding for morphometry and subfield segmentation with HippUnfold",
+        "eLife",
+        2022,
+        "11:e77945",
+        "10.7554/eLife.77945",
+    ),
     "bids": Reference(
         "Gorgolewski, Krzysztof J. and Auer, Tibor and Calhoun, Vince D. and others",
         "The brain imaging data structure, a format for organizing and describing outputs of neuroimaging experiments",

@@ -28,6 +28,10 @@ FIGURES = {
         "Where the networks are unsure: normalised entropy of the mean class probabilities, 0 certain, 1 all classes "
         "equally likely. A thin rim along borders is normal; a wide glow is worth a look."
     ),
+    "unfolded": (
+        "The sheet of grey matter of each hippocampus laid flat, by its unfolded coordinates: labels, and how unsure "
+        "the networks are, from the front (left) to the tail (right). Subfields should be stripes without gaps."
+    ),
     "localization": (
         "What was looked at: the template's brain after registration, and the box around each hippocampus that the "
         "networks saw. The outline should follow the brain's surface."

@@ -48,11 +48,11 @@ def of_model(card: ModelCard, n_augmentations: int) -> list[str]:
 
 def _files(card: ModelCard) -> str:
     """Tell where the files of a model are, or are not."""
-    paths = {member: member_path(member, card) for member in card.members}
+    paths = {member: member_path(member, card) for member in card.files}
     missing = [member for member, path in paths.items() if not path.is_file()]
     folders = ", ".join(map(str, dict.fromkeys(path.parent for path in paths.values())))
     if not missing:
-        shipped = "packaged" if all(map(is_packaged, card.members)) else "downloaded before"
+        shipped = "packaged" if all(map(is_packaged, card.files)) else "downloaded before"
         return f"here ({shipped}), in {folders}"
     if any(map(is_packaged, missing)):
         return f"{len(missing)} of {len(paths)} missing in {folders}, where they ship with the card"

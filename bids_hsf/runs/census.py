@@ -176,7 +176,14 @@ def _data(census: Sequence[Standing], plan: Plan, config: Config) -> dict[str, A
     for standing in census:
         lists[LISTS.get(standing.state, AGAIN)].append(standing.to_json())
     record, rest = config.as_record(), _unfinished(census)
-    outputs = ("uncertainty", "write_probabilities", "write_transforms", "split_long_axis", "report_3d")
+    outputs = (
+        "uncertainty",
+        "write_probabilities",
+        "write_coordinates",
+        "write_transforms",
+        "split_long_axis",
+        "report_3d",
+    )
     return {
         "model": plan.card.name,
         "segmentation": plan.segmentation,

@@ -31,6 +31,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "method.keep_islands": ("--keep-islands",),
     "behaviour.uncertainty": ("--uncertainty",),
     "behaviour.write_probabilities": ("--write-probseg",),
+    "behaviour.write_coordinates": ("--write-coords",),
     "behaviour.write_transforms": ("--write-xfm",),
     "behaviour.split_long_axis": ("--split-long-axis",),
     "behaviour.report_3d": ("--report-3d",),

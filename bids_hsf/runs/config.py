@@ -135,7 +135,7 @@ class Behaviour:
         Remove what earlier runs left in the scratch folder.
     uncertainty : str
         "entropy", or "full" for all maps.
-    write_probabilities, write_transforms, split_long_axis, report_3d : bool
+    write_probabilities, write_coordinates, write_transforms, split_long_axis, report_3d : bool
     export_lut : tuple of str
         Viewers for which label files are written.
     verbosity : int
@@ -160,6 +160,7 @@ class Behaviour:
     clean_work_dir: bool = False
     uncertainty: Uncertainty = "entropy"
     write_probabilities: bool = False
+    write_coordinates: bool = False
     write_transforms: bool = False
     split_long_axis: bool = False
     report_3d: bool = False

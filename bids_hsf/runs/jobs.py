@@ -8,10 +8,10 @@ from typing import Any
 
 from bids_hsf.bids.dataset import Scan
 from bids_hsf.bids.label_maps import LabelMap
-from bids_hsf.bids.names import FIGURES, ScanOutputs, bids_uri
+from bids_hsf.bids.names import FIGURES, UNFOLDED, ScanOutputs, bids_uri
 from bids_hsf.files import name_fault
 from bids_hsf.hub.cards import ModelCard
-from bids_hsf.labels import Label, Merge
+from bids_hsf.labels import COORDINATES, Label, Merge
 from bids_hsf.results import segmentation_name
 
 # Bytes of a stem and of an output folder to which all endings can be added; nearly all are shorter.
@@ -91,7 +91,8 @@ class Job:
         """All files without which the scan is not done; the sidecar is written last."""
         outputs = self.outputs
         maps = tuple(path for name in self.maps for path in (outputs.map(name), outputs.map_sidecar(name)))
-        figures = tuple(outputs.figure(name) for name in FIGURES)
+        unfolded = (UNFOLDED,) if set(COORDINATES) <= set(self.maps) else ()
+        figures = tuple(outputs.figure(name) for name in (*FIGURES, *unfolded))
         parts = (self.parts.dseg, self.parts.table, self.parts.sidecar) if self.splits else ()
         transforms = (outputs.transform_to_template, outputs.transform_from_template) if self.transforms else ()
         pages = (outputs.turning_page,) if self.turns else ()

@@ -38,6 +38,7 @@ def write_methods(plan: Plan, config: Config, provider: str | None = None) -> No
         contrasts=tuple(sorted({scan.suffix for job in plan.jobs for scan in job.scans})),
         with_etiv=any(may_show_a_head(job) for job in plan.jobs[:SAMPLED_HEADERS]),
         with_joined_votes=any(job.second is not None for job in plan.jobs),
+        with_coordinates=config.behaviour.write_coordinates,
         voxel_size_mm=card.voxel_size_mm,
         provider=provider,
         reduced_precision=config.method.reduced_precision,

@@ -240,6 +240,7 @@ def with_settings_of(config: Config, saved_path: Path) -> Config:
         config.behaviour,
         uncertainty=saved.behaviour.uncertainty,
         write_probabilities=saved.behaviour.write_probabilities,
+        write_coordinates=saved.behaviour.write_coordinates,
         write_transforms=saved.behaviour.write_transforms,
         split_long_axis=saved.behaviour.split_long_axis,
         report_3d=saved.behaviour.report_3d,

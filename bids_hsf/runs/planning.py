@@ -18,9 +18,10 @@ from bids_hsf.bids.sidecars import find_sidecar
 from bids_hsf.errors import EmptyShardError, InvalidDatasetError, ModelError, NothingSelectedError, UsageError
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import find_card
-from bids_hsf.labels import Merge
+from bids_hsf.labels import COORDINATES, Merge
 from bids_hsf.runs.config import Config, Method
 from bids_hsf.runs.jobs import FULL_UNCERTAINTY, PARTS_SUFFIX, Job, Plan
+from bids_hsf.segmentation.coordinates import coordinates_of
 from bids_hsf.segmentation.model import Options, find_merge
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,9 @@ def plan_jobs(scans: Sequence[Scan], card: ModelCard, merge: Merge | None, confi
     maps: tuple[str | None, ...] = ("entropy",)
     maps += FULL_UNCERTAINTY if behaviour.full_uncertainty else ()
     maps += (None,) if behaviour.write_probabilities else ()
+    if behaviour.write_coordinates:
+        coordinates_of(card)  # or an error, before anything is begun
+        maps += COORDINATES
     request = request_of(card, merge, config.method)
     _check_members(request["Members"], config.method)
     segmentation = results.segmentation_name(card, merge)
@@ -222,6 +226,7 @@ def options_of(config: Config) -> Options:
         _options_of_method(config.method),
         full_uncertainty=behaviour.full_uncertainty,
         probabilities=behaviour.write_probabilities,
+        coordinates=behaviour.write_coordinates,
     )
 
 

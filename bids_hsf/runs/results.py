@@ -3,17 +3,19 @@
 from collections.abc import Callable, Mapping
 
 from bids_hsf.bids.maps import write_image
-from bids_hsf.bids.names import THUMBNAIL
+from bids_hsf.bids.names import THUMBNAIL, UNFOLDED
 from bids_hsf.bids.sidecars import Sidecar
 from bids_hsf.bids.tables import write_table
 from bids_hsf.bids.transforms import write_transforms
 from bids_hsf.files import write_json, write_text
 from bids_hsf.geometry import Grid, from_canonical
+from bids_hsf.labels import COORDINATES
 from bids_hsf.localization.location import head_axes
 from bids_hsf.localization.template import load_template
 from bids_hsf.reports import figures
 from bids_hsf.reports.thumbnails import write_thumbnail
 from bids_hsf.reports.turning import turning_page
+from bids_hsf.reports.unfolded import draw_unfolded
 from bids_hsf.results import ScanResult, describe, write_maps
 from bids_hsf.runs.jobs import Job
 from bids_hsf.segmentation.long_axis import PARTS, split_long_axis
@@ -74,4 +76,6 @@ def draw_figures(result: ScanResult, n_threads: int) -> Mapping[str, str]:
             ),
             "localization": whole,
         }
+        if set(COORDINATES) <= set(hippocampi.maps):
+            pictures[UNFOLDED] = pool.submit(draw_unfolded, hippocampi.label_map, hippocampi.maps, hippocampi.labels)
     return {name: picture.result() for name, picture in pictures.items()}

@@ -6,7 +6,7 @@ It knows arrays and grids, an open model and options; no file, no dataset, no co
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bids_hsf.errors import ScanError
 from bids_hsf.geometry import Grid, covering_box, field_of_view, resample
-from bids_hsf.labels import HEMISPHERES, SIDE_NAMES, Label, hemisphere_offset
+from bids_hsf.labels import COORDINATES, HEMISPHERES, SIDE_NAMES, Label, hemisphere_offset
 from bids_hsf.libraries import release_libraries
 from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.localization.crops import crop_grid
@@ -24,6 +24,7 @@ from bids_hsf.localization.location import Location
 from bids_hsf.machine import release_memory
 from bids_hsf.outliers import tissue_range, without_outliers
 from bids_hsf.segmentation.ballots import BALLOTS
+from bids_hsf.segmentation.coordinates import CoordinatesNetwork, labels_with_coordinates
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
 from bids_hsf.segmentation.model import DEFAULTS, Model, Options
 from bids_hsf.segmentation.sampling import looks, transforms_of
@@ -81,6 +82,8 @@ class Hippocampus:
         Standard error in mm3 of each class's volume that comes of the random views' number; NaN where it is unknown.
     n_components : int
         Separate pieces before islands were removed.
+    coordinates : mapping of str to array, (X, Y, Z) float32
+        `COORDINATES`, 0 to 1, 0 where there are none; empty where they were not asked for.
     """
 
     hemisphere: str
@@ -91,6 +94,12 @@ class Hippocampus:
     pass_volumes: NDArray[np.float32]
     volume_errors: NDArray[np.float64]
     n_components: int
+    coordinates: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def map(self, name: str) -> NDArray[np.float32]:
+        """One of the maps of `Hippocampi`, on the voxels of `slices`."""
+        found: NDArray[np.float32] = self.coordinates[name] if name in COORDINATES else getattr(self.segmentation, name)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +114,7 @@ class Hippocampi:
     label_map : array, (X, Y, Z) uint8
         Left k, right 100 + k.
     maps : mapping of str to array, (X, Y, Z) float32
-        "entropy" and, where they were asked for, `FURTHER_MAPS`; 0-1.
+        "entropy" and, where they were asked for, `FURTHER_MAPS` and `COORDINATES`; 0-1.
     probabilities : array, (X, Y, Z, N) float32
         One volume a structure, left ones first; None where they were not asked for.
     spreads : mapping of int to mapping
@@ -152,13 +161,16 @@ def segment(scans: Sequence[AlignedScan], location: Location, model: Model, opti
         A network fails on a crop, or answers with anything but probabilities.
     MemoryLimitError
         Not even a part of a crop fits into the memory.
+    UsageError
+        Coordinates are asked for, and the model's card names no network for them.
     """
+    unfold = CoordinatesNetwork(model.card, model.device.n_threads) if options.coordinates else None
     with spread(model.device.n_threads) as share:
         cut = share(lambda side: list(cut_crops(scans, location, side, model, options)), HEMISPHERES)
         crops = [crop for side in cut for crop in side]
         voted = list(zip(crops, vote_on(crops, model, options), strict=True))
         by_side = ([pair for pair in voted if pair[0].hemisphere == side] for side in HEMISPHERES)
-        sides = list(share(lambda pairs: decide_together(pairs, model, options), by_side))
+        sides = list(share(lambda pairs: decide_together(pairs, model, options, unfold), by_side))
     del voted
     release_memory()
     release_libraries()  # what passes over crops of a new shape were compiled with
@@ -234,15 +246,19 @@ def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) ->
     return votes
 
 
-def decide_together(voted: Sequence[tuple[Crop, Votes]], model: Model, options: Options) -> Hippocampus:
+def decide_together(
+    voted: Sequence[tuple[Crop, Votes]], model: Model, options: Options, unfold: CoordinatesNetwork | None = None
+) -> Hippocampus:
     """Join the votes on one hippocampus in all contrasts, and decide on the voxels of the first."""
     (first, joined), *others = voted
     for crop, votes in others:
         joined += votes.within(field_of_view(crop.scan.grid, crop.grid), joined)
-    return decide_on_scan(first, joined, model, options)
+    return decide_on_scan(first, joined, model, options, unfold)
 
 
-def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> Hippocampus:
+def decide_on_scan(
+    crop: Crop, votes: Votes, model: Model, options: Options, unfold: CoordinatesNetwork | None = None
+) -> Hippocampus:
     """Carry the votes on one hippocampus to the scan's own voxels, and decide there."""
     grid = crop.scan.grid
     box = covering_box(grid, crop.grid, crop.hemisphere)
@@ -253,6 +269,11 @@ def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> 
     if not options.keep_islands:
         decided = replace(decided, labels=cleaned)
     probabilities = carried.mean_probabilities()
+    coordinates: Mapping[str, NDArray[np.float32]] = {}
+    if unfold is not None:
+        known = labels_with_coordinates(model.card, model.merge)
+        places = unfold(votes.still_probabilities()).carried(crop.grid, native, decided.labels, known)
+        coordinates = dict(zip(COORDINATES, places, strict=True))
     return Hippocampus(
         crop.hemisphere,
         crop.grid,
@@ -262,6 +283,7 @@ def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> 
         votes.pass_volumes,
         sampling_error(votes.pass_volumes, votes.pass_looks, votes.plain_weight),
         n_components,
+        coordinates,
     )
 
 
@@ -288,6 +310,7 @@ class CountedPredictor:
 def join_sides(sides: Sequence[Hippocampus], grid: Grid, labels: tuple[Label, ...], options: Options) -> Hippocampi:
     """Put both hippocampi into arrays of the scan's canonical shape."""
     names = ("entropy", *(FURTHER_MAPS if options.full_uncertainty else ()))
+    names += COORDINATES if options.coordinates else ()
     # Zeros that nobody has written take no memory.
     maps = {name: np.zeros(grid.shape, dtype=np.float32) for name in names}
     for name in set(names) & set(CERTAIN):
@@ -302,7 +325,7 @@ def join_sides(sides: Sequence[Hippocampus], grid: Grid, labels: tuple[Label, ..
         for name in names:
             # Where two boxes overlap, the more uncertain side is shown.
             worse = np.minimum if name in CERTAIN else np.maximum
-            maps[name][side.slices] = worse(maps[name][side.slices], getattr(side.segmentation, name))
+            maps[name][side.slices] = worse(maps[name][side.slices], side.map(name))
         if probabilities is not None:
             channels = slice(place * len(labels), (place + 1) * len(labels))
             probabilities[(*side.slices, channels)] = np.moveaxis(side.probabilities[1:], 0, -1)

@@ -51,6 +51,8 @@ class Options:
         Give mutual information, expected entropy and vote share beside the entropy.
     probabilities : bool
         Give the mean probability of each structure.
+    coordinates : bool
+        Give unfolded coordinates.
     """
 
     n_augmentations: int | None = None
@@ -60,6 +62,7 @@ class Options:
     keep_islands: bool = False
     full_uncertainty: bool = False
     probabilities: bool = False
+    coordinates: bool = False
 
     def augmentations_of(self, card: ModelCard) -> int:
         """Random views beside the plain pass, at most; of a recipe whose views are all equal, one."""

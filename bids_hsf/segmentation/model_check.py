@@ -18,8 +18,10 @@ from bids_hsf.errors import BidsHsfError, ModelError
 from bids_hsf.hub.cards import ModelCard, load_cards
 from bids_hsf.hub.download import UnreachableError
 from bids_hsf.hub.models import Ensemble, fetch, is_packaged
+from bids_hsf.labels import COORDINATES
 from bids_hsf.networks.predictor import OnnxPredictor
 from bids_hsf.segmentation.card_draft import unfilled
+from bids_hsf.segmentation.coordinates import CoordinatesNetwork, coordinates_of
 from bids_hsf.segmentation.model import open_ensemble
 
 Field = NDArray[np.float32]
@@ -135,10 +137,13 @@ def _run(ensemble: Ensemble, device_name: str) -> tuple[list[Finding], float]:
                     answers[step][check(network)] = None
             step = "time"
             seconds = time_pass(next(iter(model.members)))
+            if ensemble.card.coordinates is not None:
+                step = "coordinates"
+                answers[step] = {check_coordinates(ensemble.card, model.device.n_threads): None}
         shape = "x".join(map(str, TIMED_SHAPE))
         device = model.device
         timed = f"{seconds:.2f} s a pass of {shape} voxels on {device.provider}, {device.n_threads} thread(s)"
-        answers[step] = {timed: None}
+        answers["time"] = {timed: None}
     except BidsHsfError as error:
         failure = [Finding(name, step, False, _told(error))]
         answers = dict(takewhile(lambda item: item[0] != step, answers.items()))
@@ -172,6 +177,17 @@ def check_flip(predictor: OnnxPredictor) -> str:
     return f"{(plain == mirrored).mean():.1%} of voxels of a made-up crop keep their label when it is mirrored"
 
 
+def check_coordinates(card: ModelCard, n_threads: int) -> str:
+    """Run the network that tells coordinates on made-up labels of two shapes."""
+    network = CoordinatesNetwork(card, n_threads)
+    for shape in (TIMED_SHAPE, ODD_SHAPE):
+        body = made_up_crop(shape) / 200
+        labels = np.stack([1 - body, *[body / len(card.labels)] * len(card.labels)])
+        network(np.asarray(labels, dtype=np.float32))
+    names = ", ".join(label.abbreviation for label in card.labels if label.index in coordinates_of(card).labels)
+    return f"{', '.join(COORDINATES)} from 0 to 1, of {names}"
+
+
 def time_pass(predictor: OnnxPredictor) -> float:
     """Seconds of one pass of a warm network on a crop of usual size: the best of three."""
     crop = made_up_crop(TIMED_SHAPE)
@@ -196,7 +212,7 @@ def made_up_crop(shape: tuple[int, int, int]) -> Field:
 def _describe_files(ensemble: Ensemble) -> str:
     """Count the files, and say so where others could not have them from the card."""
     size = sum(path.stat().st_size for path in ensemble.member_paths)
-    schemes = {member.source.partition(":")[0] for member in ensemble.card.members if not is_packaged(member)}
+    schemes = {member.source.partition(":")[0] for member in ensemble.card.files if not is_packaged(member)}
     remark = ""
     if "file" in schemes:
         remark = "; file:// addresses work on this machine only"

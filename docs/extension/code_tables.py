@@ -15,7 +15,7 @@ from bids_hsf.bids.maps import DESCRIPTIONS
 from bids_hsf.bids.tables import TSV_COLUMNS
 from bids_hsf.hub.cards import ModelCard
 from bids_hsf.hub.models import is_packaged, list_cards, member_path
-from bids_hsf.labels import bilateral
+from bids_hsf.labels import COORDINATES, bilateral
 from bids_hsf.reports.review import KEYS
 from bids_hsf.runs.config import LAUNCHERS
 from extension.markdown import cell, code, from_docstring, plain, table
@@ -129,9 +129,10 @@ def described(kind: type) -> Iterable[tuple[str, str, str]]:
         yield field.name, what, body
 
 
-def map_descriptions(_: str) -> str:
-    """Soft maps."""
-    rows = [(code(f"*_desc-{name}_probseg.nii.gz"), plain(text)) for name, text in DESCRIPTIONS.items()]
+def map_descriptions(suffix: str) -> str:
+    """List the maps of a suffix, "probseg" or "coords"."""
+    of_suffix = {name: text for name, text in DESCRIPTIONS.items() if (name in COORDINATES) == (suffix == "coords")}
+    rows = [(code(f"*_desc-{name}_{suffix}.nii.gz"), plain(text)) for name, text in of_suffix.items()]
     return table(["file", "what each voxel holds"], rows)
 
 

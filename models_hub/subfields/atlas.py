@@ -145,15 +145,20 @@ def from_hippunfold(folder: Path, template: str, side: str) -> np.ndarray:
     return labels[::-1] if side == "R" else labels
 
 
-def from_person(folder: Path, side: str) -> np.ndarray:
-    """Label map (x, y, z) at VOXEL_MM of fine labels, RAS, left."""
+def person_labels(folder: Path, side: str) -> tuple[np.ndarray, np.ndarray]:
+    """World points (n, 3) in mm of a grid at VOXEL_MM, and the fine labels (x, y, z) on it, RAS."""
     name = f"sub-001_hemi-{side}_space-cropT1w_desc-subfields_atlas-bigbrain_dseg.nii.gz"
     volume, affine = load_ras(folder / name)
     volume = FROM_HIPPUNFOLD[np.rint(volume).astype(int)]
     held = nib.affines.apply_affine(affine, np.argwhere(volume > 0))
     world, _, shape = fine_grid(held)
     sigma_voxels = PERSON_BLUR_MM / np.abs(np.diag(affine)[:3])
-    labels = interpolated_indicators(volume, affine, world, sigma_voxels).argmax(0).reshape(shape)
+    return world, interpolated_indicators(volume, affine, world, sigma_voxels).argmax(0).reshape(shape)
+
+
+def from_person(folder: Path, side: str) -> np.ndarray:
+    """Label map (x, y, z) at VOXEL_MM of fine labels, RAS, left."""
+    _, labels = person_labels(folder, side)
     return labels[::-1] if side == "R" else labels
 
 

@@ -34,19 +34,19 @@ class HalfResolutionNet(nn.Module):
     first, less than half of it is left. A strided convolution carries 2 x 2 x 2 voxels into channels, a
     transposed one back.
 
-    Input (batch, 1, x, y, z) float32 z-scores, each size a multiple of 8; output (batch, n_classes, x, y, z).
+    Input (batch, n_inputs, x, y, z) float32, each size a multiple of 8; output (batch, n_classes, x, y, z).
     `widths` are the maps at two, four and eight times the voxel size.
     """
 
-    def __init__(self, n_classes: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, n_classes: int, widths: tuple[int, ...], n_inputs: int = 1) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(1, N_STEM, 2, stride=2)
+        self.stem = nn.Conv3d(n_inputs, N_STEM, 2, stride=2)
         inputs = (N_STEM, *widths[:-1])
         self.down = nn.ModuleList(ResidualBlock(i, o) for i, o in zip(inputs, widths, strict=True))
         self.narrow = nn.ModuleList(nn.Conv3d(deep, shallow, 1) for shallow, deep in pairwise(widths))
         self.up = nn.ModuleList(ResidualBlock(2 * width, width) for width in widths[:-1])
         self.expand = nn.ConvTranspose3d(widths[0], N_FINE, 2, stride=2)
-        self.refine = nn.Conv3d(N_FINE + 1, N_FINE, 3, padding=1)
+        self.refine = nn.Conv3d(N_FINE + n_inputs, N_FINE, 3, padding=1)
         self.head = nn.Conv3d(N_FINE, n_classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -236,6 +236,7 @@ class TestFlags:
             ("--reduced-precision", "method.reduced_precision", True),
             ("--uncertainty full", "behaviour.full_uncertainty", True),
             ("--write-probseg", "behaviour.write_probabilities", True),
+            ("--write-coords", "behaviour.write_coordinates", True),
             ("--export-lut itksnap fsleyes", "behaviour.export_lut", ("itksnap", "fsleyes")),
             ("--force", "behaviour.force", True),
             ("--reports-only", "behaviour.reports_only", True),

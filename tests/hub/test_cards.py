@@ -113,6 +113,39 @@ def test_what_is_known_of_the_errors_of_volumes_belongs_to_labels_and_to_joined_
     assert {label.abbreviation: label.true_over_found for label in merge.labels}["bodytail"] == (0.8, 1)
 
 
+COORDINATES = f"""coordinates:
+  url: https://host.example/lab_coordinates.onnx
+  sha256: {SHA}
+  labels: [tail, head]
+"""
+
+
+def test_a_network_that_tells_coordinates_is_a_file_that_does_not_vote(path: Path) -> None:
+    card, _ = load(path, CARD.replace("models:", COORDINATES + "models:"))
+    assert card.coordinates is not None
+    assert card.coordinates.labels == (1, 3)
+    assert [member.filename for member in card.members] == ["lab_1.onnx"]
+    assert [member.filename for member in card.files] == ["lab_1.onnx", "lab_coordinates.onnx"]
+    assert load(path)[0].files == load(path)[0].members
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[tail, head]", "[tail, feet]", "expected head or body or tail, got 'feet'"),
+        ("[tail, head]", "[tail, tail]", "tail stands twice"),
+        ("[tail, head]", "[]", "expected at least one item"),
+        ("  labels: [tail, head]\n", "", "missing field: labels"),
+        (f"  sha256: {SHA}\n", "", "a member needs a checksum"),
+        ("lab_coordinates.onnx", "lab_coordinates.pt", "the ending .onnx"),
+        ("https://host.example/", "https:///", "no host in the address"),
+    ],
+)
+def test_a_mistake_of_that_network_is_told(path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(CardError, match=re.escape(message)):
+        load(path, CARD.replace("models:", COORDINATES.replace(old, new) + "models:"))
+
+
 def line_of(text: str) -> int:
     return CARD[: CARD.index(text)].count("\n") + 1
 

@@ -29,6 +29,25 @@ def test_packaged_cards_are_whole() -> None:
     assert all(card.authors and card.license and card.citation for card in found.values())
 
 
+def test_packaged_files_are_those_that_their_cards_name() -> None:
+    files = {
+        models.member_path(member, card): member
+        for card in models.list_cards()
+        for member in card.files
+        if models.is_packaged(member)
+    }
+    assert len(files) > 20
+    assert {str(path): models.find_damage(path, member) for path, member in files.items()} == dict.fromkeys(
+        map(str, files)
+    )
+
+
+def test_families_that_ship_have_the_models_that_hsf_has() -> None:
+    names = {card.name for card in models.list_cards()}
+    kinds = [f"{size}_{kind}" for size in ("single", "bagging") for kind in ("fast", "accurate", "sq")]
+    assert names >= {f"{family}_{kind}" for family in ("longaxis", "subfields", "cobralab") for kind in kinds}
+
+
 def test_the_figures_of_the_list_are_those_of_the_evaluation() -> None:
     """What `hsf-hub list` shows in short has been measured: each figure is one of the evaluation, rounded."""
     told = [card for card in models.list_cards() if card.accuracy != cards.NOT_STATED]

@@ -31,8 +31,8 @@ def test_panels_fill_their_rows_in_one_scale() -> None:
 
 def test_a_document_holds_what_was_added_and_escapes_names() -> None:
     panels = lay_out([[plane(60, 40)]])
-    canvas = Canvas("<title> & more", panels)
     ((shown, place),) = panels
+    canvas = Canvas("<title> & more", [place])
     canvas.add_raster(place, grey_jpeg(np.zeros((8, 12)), (0.0, 1.0)))
     line = np.array([[0.0, 0], [10, 0], [10, 10], [0, 0]])
     canvas.add_lines(place, [line, line[:1]], {"stroke": "#ff0000", "data-index": "1"})

@@ -53,6 +53,13 @@ def test_text_names_the_software_whose_label_maps_were_used():
     assert "label maps of" not in methods_markdown(METHODS)
 
 
+def test_text_tells_of_coordinates_where_they_were_written():
+    text = methods_markdown(replace(METHODS, with_coordinates=True))
+    assert "Unfolded coordinates of grey matter (DeKraker et al., 2022)" in text
+    assert "10.7554/eLife.77945" in text
+    assert "nfolded" not in methods_markdown(METHODS)
+
+
 def test_text_tells_a_mirrored_crop_from_deformed_ones():
     text = methods_markdown(replace(METHODS, n_augmentations=1, mirrors_alone=True))
     assert "saw every crop as it is and mirrored." in text

@@ -44,7 +44,8 @@ def loaded_after(*lines: list[str]) -> list[object]:
 def test_torch_is_loaded_where_views_are_drawn_as_hsf_draws_them_and_nowhere_else(place: Place, tmp_path: Path) -> None:
     out, card = tmp_path / "out", tmp_path / "random.yaml"
     card.write_text(place.card.read_text() + "    augmentation: {sampling: random}\n")
-    shutil.copy(place.card.with_name("toy.onnx"), tmp_path)
+    for network in ("toy.onnx", "coordinates.onnx"):
+        shutil.copy(place.card.with_name(network), tmp_path)
     words = ["bids-hsf", str(place.bids_dir), str(out)]
     own = ["--participant-label", "01", "--skip-bids-validation", "--device", "cpu", "--nprocs", "1"]
     own += ["--omp-nthreads", "2"]  # with two, libraries are imported ahead

@@ -70,6 +70,7 @@ def test_output_of_all_options_two_models_and_failures_is_valid(tmp_path: Path) 
     luts = ("--export-lut", "itksnap", "freesurfer", "fsleyes")
     options = (
         "--write-probseg",
+        "--write-coords",
         "--write-xfm",
         "--uncertainty",
         "full",
@@ -105,6 +106,7 @@ LUTS = ("--export-lut", "itksnap", "freesurfer", "fsleyes")
     [
         ((), "dseg.nii.gz"),
         (("--write-probseg",), "seg-toyFast_probseg.nii.gz"),
+        (("--write-coords",), "seg-toyFast_desc-AP_coords.nii.gz"),
         (("--uncertainty", "full"), "desc-voteshare_probseg.nii.gz"),
         (("--split-long-axis",), "seg-toyFastHBT_dseg.nii.gz"),
         (("--tta", 2), "dseg.tsv"),

@@ -56,7 +56,7 @@ def configs(draw: st.DrawFn) -> Config:
     behaviour = st.builds(
         Behaviour,
         **dict.fromkeys(("validate", "dry_run", "reports_only", "boilerplate_only", "force"), switch),
-        **dict.fromkeys(("stop_on_first_crash", "write_probabilities", "split_long_axis"), switch),
+        **dict.fromkeys(("stop_on_first_crash", "write_probabilities", "write_coordinates", "split_long_axis"), switch),
         **dict.fromkeys(("write_transforms", "clean_work_dir", "report_3d"), switch),
         uncertainty=st.sampled_from(UNCERTAINTIES),
         export_lut=some(VIEWERS),

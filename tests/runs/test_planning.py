@@ -10,7 +10,7 @@ from bids_trees import model_card, write_tree
 from bids_hsf.bids.dataset import Scan, find_scans
 from bids_hsf.bids.selection import Selection
 from bids_hsf.errors import NothingSelectedError, UsageError
-from bids_hsf.hub.cards import AugmentationRecipe
+from bids_hsf.hub.cards import AugmentationRecipe, Coordinates
 from bids_hsf.runs.config import Behaviour, Config, Method
 from bids_hsf.runs.jobs import Job
 from bids_hsf.runs.planning import find_merge, number_of_augmentations, plan_jobs, request_of, suitable_scans, t1w_scans
@@ -55,6 +55,17 @@ def test_further_outputs_are_expected_when_asked_for(config: Config) -> None:
         f"{stem}_desc-voteshare_probseg.json",
         f"{stem}_probseg.json",
     }
+
+
+def test_maps_of_coordinates_are_expected_when_asked_for(config: Config) -> None:
+    more = replace(config, behaviour=Behaviour(write_coordinates=True))
+    with pytest.raises(UsageError, match="toy_fast has no network that tells unfolded coordinates"):
+        plan(more)
+    card = model_card(coordinates=Coordinates(model_card().members[0], (1,)))
+    (job,) = plan_jobs([scan("sub-01_T1w")], card, None, more)
+    names = {path.name.partition("_desc-")[2] for path in set(job.expected_files) - set(plan(config)[0].expected_files)}
+    maps = {f"{name}_coords.{ending}" for name in ("AP", "PD", "IO") for ending in ("nii.gz", "json")}
+    assert names == maps | {"unfolded_dseg.svg"}
 
 
 def test_sidecar_is_the_last_of_the_expected_files(config: Config) -> None:

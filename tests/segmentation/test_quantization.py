@@ -1,6 +1,7 @@
 """int8 twins: made of the packaged network, judged on a real hippocampus, and refused where they cannot be."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from bids_trees import model_card
+from fast_app import write_card
 from heads import head, upright
 from toy_networks import make_unet, write_network
 from twins import write_sq_twin
@@ -21,6 +23,7 @@ from bids_hsf.hub.twin_card import write_twin_card
 from bids_hsf.localization.contrasts import AlignedScan
 from bids_hsf.networks.quantizing import Quantized
 from bids_hsf.networks.sessions import CPU, SessionSettings, open_session
+from bids_hsf.segmentation.coordinates import CoordinatesNetwork
 from bids_hsf.segmentation.hippocampi import Crop, cut_crops
 from bids_hsf.segmentation.model import Model, open_ensemble
 from bids_hsf.segmentation.quantization import PLAIN, check_quantizable, compare, make_twin, network_inputs
@@ -139,6 +142,22 @@ def test_twin_finds_what_its_network_finds_where_it_was_not_calibrated(
     assert agreement.n_crops == 1
     assert set(agreement.dice) == {"anterior", "posterior", "whole"}
     assert min(agreement.dice.values()) > 0.98
+
+
+def test_twin_brings_the_network_that_tells_coordinates(tmp_path: Path) -> None:
+    card = find_card(f"{write_card(tmp_path)}:toy_fast")
+    twin = tmp_path / "hub" / "twin" / "toy_int8.onnx"
+    twin.parent.mkdir(parents=True)
+    shutil.copyfile(tmp_path / "toy.onnx", twin)
+    write_twin_card(tmp_path / "hub" / "twin.yaml", card, "twin", [twin], "as good as its network")
+    for name in ("toy.onnx", "coordinates.onnx", "toy.yaml"):
+        (tmp_path / name).unlink()
+    found = find_card(str(tmp_path / "hub" / "twin.yaml"))
+    fetch(found, offline=True)
+    assert found.coordinates is not None
+    assert card.coordinates is not None
+    assert found.coordinates.labels == card.coordinates.labels
+    CoordinatesNetwork(found, 1)(np.full((3, 8, 8, 8), 1 / 3, np.float32))
 
 
 def test_inputs_are_crops_as_networks_see_them_and_their_mirror_images(card: ModelCard, crops: list[Crop]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from bids_trees import write_scan, write_tree
 
-from bids_hsf.bids.names import FIGURES
+from bids_hsf.bids.names import FIGURES, UNFOLDED
 from bids_hsf.cli.app import main
 from bids_hsf.localization.location import Location
 from bids_hsf.workflow import Seams
@@ -31,6 +31,7 @@ voxel_size_mm: native
 normalization: zscore
 pad_multiple: 8
 output: probabilities
+coordinates: {{path: coordinates.onnx, sha256: "{coordinates}", labels: [front]}}
 labels:
   - {{index: 1, name: Front, abbreviation: front, color: "#ff0000"}}
   - {{index: 2, name: Back, abbreviation: back, color: "#00ff00"}}
@@ -53,12 +54,12 @@ AFFINE = np.array([[4.0, 0, 0, -90], [0, 4, 0, -126], [0, 0, 4, -72], [0, 0, 0, 
 
 def write_card(folder: Path, contrasts: str = "T1w") -> Path:
     """Make the toy model; returns its card."""
-    from twins import write_twin  # its onnx takes a second to import
+    from twins import write_coordinates_twin, write_twin  # their onnx takes a second to import
 
-    network = write_twin(folder / "toy.onnx", n_classes=3)
+    networks = write_twin(folder / "toy.onnx", n_classes=3), write_coordinates_twin(folder / "coordinates.onnx")
     card = folder / "toy.yaml"
-    sha256 = hashlib.sha256(network.read_bytes()).hexdigest()
-    card.write_text(CARD.format(sha256=sha256, contrasts=contrasts), encoding="utf-8")
+    sha256, coordinates = (hashlib.sha256(network.read_bytes()).hexdigest() for network in networks)
+    card.write_text(CARD.format(sha256=sha256, coordinates=coordinates, contrasts=contrasts), encoding="utf-8")
     return card
 
 
@@ -85,10 +86,11 @@ def locate(_data: Any, _grid: Any, **_options: Any) -> Location:
     return Location(np.eye(4), 1.0, {"L": 1.0, "R": 1.0}, 1.5e6)
 
 
-def draw(_result: Any, _n_threads: int) -> dict[str, str]:
+def draw(result: Any, _n_threads: int) -> dict[str, str]:
     """Draw empty pictures."""
     empty = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>'
-    return dict.fromkeys(FIGURES, empty)
+    unfolded = (UNFOLDED,) if "AP" in result.hippocampi.maps else ()
+    return dict.fromkeys((*FIGURES, *unfolded), empty)
 
 
 def four_cores() -> int:
