@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_hsf.labels import HEMISPHERES, RIGHT_OFFSET, SIDE_NAMES, Label, hemisphere_offset
+from bids_hsf.labels import HEMISPHERES, RIGHT_OFFSET, SIDE_NAMES, Label
 from bids_hsf.reports.canvas import GAP, WIDTH, Canvas, Place, heat_png, label_png
-from bids_hsf.reports.planes import FloatArray
+from bids_hsf.reports.planes import FloatArray, labelled_voxels
 
 SHEET_MM = (40.0, 20.0)  # a middling length and width, as HippUnfold draws it
 CELL_MM = 0.25
@@ -42,21 +42,24 @@ def draw_unfolded(label_map: NDArray[np.uint8], maps: Mapping[str, FloatArray], 
         for column, side in enumerate(HEMISPHERES)
     }
     canvas = Canvas("Subfields and entropy of both hippocampi, unfolded", list(places.values()))
-    colors = {label.index: label.color for label in labels}
+    colors, shown = {label.index: label.color for label in labels}, set()
+    labelled = labelled_voxels(label_map)
     for side in HEMISPHERES:
-        inside = (maps["AP"] > 0) & (label_map // RIGHT_OFFSET == hemisphere_offset(side) // RIGHT_OFFSET)
-        nearest = cells(maps["AP"][inside], maps["PD"][inside])
+        voxels = labelled.get(side, np.zeros((0, 3), np.int64))
+        on_sheet = tuple(voxels[maps["AP"][tuple(voxels.T)] > 0].T)
+        indices = label_map[on_sheet] % RIGHT_OFFSET
+        shown |= set(indices.tolist())
+        nearest = cells(maps["AP"][on_sheet], maps["PD"][on_sheet])
         found = {
-            "subfields": label_png(_picked(label_map[inside] % RIGHT_OFFSET, nearest[..., 0]), colors),
-            "entropy": heat_png(_mean(maps["entropy"][inside], nearest)),
+            "subfields": label_png(_picked(indices, nearest[..., 0]), colors),
+            "entropy": heat_png(_mean(maps["entropy"][on_sheet], nearest)),
         }
         for name in ROWS:
             place = places[side, name]
             canvas.add_raster(place, found[name])
             canvas.add_ends(place, f"{SIDE_NAMES[side]}, {name}", ("front", "tail"))
-    shown = [label for label in labels if (label_map[maps["AP"] > 0] % RIGHT_OFFSET == label.index).any()]
     note = "each hippocampus from subiculum (below) to CA4 (above)"
-    canvas.add_legend([(label.abbreviation, label.color) for label in shown], note)
+    canvas.add_legend([(label.abbreviation, label.color) for label in labels if label.index in shown], note)
     return canvas.text()
 
 

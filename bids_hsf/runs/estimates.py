@@ -14,7 +14,7 @@ from bids_hsf.hub.models import is_packaged
 from bids_hsf.images import open_scan
 from bids_hsf.networks.device import candidates
 from bids_hsf.networks.memory import HSF_FILE_BYTES, USUAL_CROP_VOXELS, NetworkMemory, peak_bytes
-from bids_hsf.runs.config import Config
+from bids_hsf.runs.config import Behaviour, Config
 from bids_hsf.runs.jobs import Job
 from bids_hsf.runs.pace import slowness
 from bids_hsf.runs.planning import options_of
@@ -34,19 +34,22 @@ FLOP_PER_SECOND = {"cpu": 130e9, "openvino": 250e9}
 FLOP_PER_SECOND_ON_GPU = 5e12
 # A weight of an int8 network takes a byte instead of four; how many times as fast its passes are with VNNI or AMX.
 INT8_WEIGHTS = 4
+COORDINATES_BYTES = 80 << 20  # of their network and the maps around the hippocampi, whatever the scan's size
 INT8_GAIN = {"cpu": 1.2, "openvino": 2.0}
 
 
-def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int, probabilities: bool = False) -> int:
+def memory_mb(n_voxels: int, card: ModelCard, n_augmentations: int, behaviour: Behaviour | None = None) -> int:
     """Peak memory of one process at work on a scan of `n_voxels`, in MB; one network is open at a time.
 
-    With `probabilities`, those of all structures are written.
+    By `behaviour`, the probabilities of all structures or coordinates may be written.
     """
     network = NetworkMemory.guess(max(float_sizes(card)), len(card.labels) + 1)
     has_views = n_augmentations > 0 and not card.recipe.mirrors_alone
     peak = peak_bytes(network, n_voxels, card.recipe.sampling if has_views else None)
-    volumes = 2 * len(card.labels) * n_voxels if probabilities else 0  # a byte each
-    return round((peak + volumes) / 2**20)
+    written = behaviour or Behaviour()
+    volumes = 2 * len(card.labels) * n_voxels if written.write_probabilities else 0  # a byte each
+    coordinates = COORDINATES_BYTES if written.write_coordinates else 0
+    return round((peak + volumes + coordinates) / 2**20)
 
 
 def seconds(
@@ -160,4 +163,4 @@ def expected_memory_mb(job: Job, card: ModelCard, config: Config) -> int:
     for scan in job.scans if job.guide is None else (*job.scans, job.guide):
         with suppress(UnreadableImageError, StorageError):
             n_voxels += math.prod(open_scan(scan.path).shape)
-    return memory_mb(n_voxels, card, options_of(config).augmentations_of(card), config.behaviour.write_probabilities)
+    return memory_mb(n_voxels, card, options_of(config).augmentations_of(card), config.behaviour)

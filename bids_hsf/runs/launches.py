@@ -36,8 +36,7 @@ def needs_of(plan: Plan, config: Config) -> Needs:
     n_augmentations = number_of_augmentations(card, config.method)
     sampled = todo[:: math.ceil(len(todo) / estimates.SAMPLED_SCANS)]
     sizes = [_size_of(job) for job in sampled]
-    soft = config.behaviour.write_probabilities
-    memory_mb = estimates.memory_mb(max(n_voxels for n_voxels, _ in sizes), card, n_augmentations, soft)
+    memory_mb = estimates.memory_mb(max(n_voxels for n_voxels, _ in sizes), card, n_augmentations, config.behaviour)
     cores = resources.nthreads or (resources.nprocs or 1) * (resources.omp_nthreads or 1)
     cores = cores if resources.nthreads or resources.nprocs or resources.omp_nthreads else USUAL_CORES
     limit = None if resources.mem_mb is None else resources.mem_mb << 20

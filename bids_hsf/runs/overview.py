@@ -192,9 +192,8 @@ def _costs(rows: Sequence[Row], sampled: Sequence[Row], plan: Plan, config: Conf
     n_augmentations = number_of_augmentations(plan.card, config.method)
     todo = [row for row in rows if row.todo]
     sizes = [0 if row.header is None else row.header.n_voxels for row in todo]
-    soft = config.behaviour.write_probabilities
     memory, of_first = (
-        estimates.memory_mb(max(some), plan.card, n_augmentations, soft)
+        estimates.memory_mb(max(some), plan.card, n_augmentations, config.behaviour)
         for some in (sizes, sizes[: estimates.SAMPLED_SCANS])
     )
     n_processes, n_threads = share_cores(config.resources, len(todo), allowed_cores(), allowed_memory(), of_first)
