@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from training.augmentation import random_box, sampling_grid, smooth_field, uniform
 from training.loop import Run
-from training.network import HalfResolutionNet
+from training.network import HalfResolutionNet, export_onnx
 
 WIDTHS = (16, 32, 48)
 BENDS = ((4, 2.5), (6, 1.2))  # knots an axis, and the displacement's deviation in voxels
@@ -66,21 +66,6 @@ def distance(logits: Tensor, coordinates: Tensor) -> Tensor:
     return 10 * (means * torch.tensor(WEIGHTS)).sum()
 
 
-def export_onnx(network: torch.nn.Module, path: Path) -> None:
-    """Write the network with its sigmoid, batch and sizes free."""
-    axes = {0: "batch", 2: "x", 3: "y", 4: "z"}
-    torch.onnx.export(
-        torch.nn.Sequential(network, torch.nn.Sigmoid()).eval().cpu(),
-        (torch.zeros(1, N_CLASSES - 1, 32, 40, 32),),
-        str(path),
-        input_names=["probabilities"],
-        output_names=["coordinates"],
-        dynamic_axes={"probabilities": axes, "coordinates": axes},
-        opset_version=17,
-        dynamo=False,
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("atlases", type=Path)
@@ -110,7 +95,10 @@ def main() -> None:
         run.epoch += 1
         run.save(arguments.out)
         print(run.epoch * CHUNK, f"{np.mean(losses):.3f}", f"{time.time() - started:.0f} s", flush=True)
-    export_onnx(run.average, arguments.out.with_suffix(".onnx"))
+    names = ("probabilities", "coordinates")
+    export_onnx(
+        run.average, arguments.out.with_suffix(".onnx"), answer=torch.sigmoid, n_inputs=N_CLASSES - 1, names=names
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """A small residual U-Net at half resolution, and its export under HSF's tensor contract."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 
 N_STEM = 16
 N_FINE = 8  # channels at full resolution
+PROBABILITIES = partial(torch.softmax, dim=1)  # of logits
 
 
 class ResidualBlock(nn.Module):
@@ -63,27 +66,35 @@ class HalfResolutionNet(nn.Module):
         return self.head(F.leaky_relu(self.refine(torch.cat([image, fine], dim=1)), 0.01))
 
 
-class WithSoftmax(nn.Module):
-    """HSF's contract wants probabilities, so the softmax is part of the exported graph."""
+class Answering(nn.Module):
+    """HSF's contract wants probabilities, so what makes them of logits is part of the exported graph."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, answer: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.network = network
+        self.answer = answer
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.softmax(self.network(x), dim=1)
+        return self.answer(self.network(x))
 
 
-def export_onnx(network: nn.Module, path: Path) -> None:
-    """Write `network` as ONNX opset 17 with HSF's tensor names and dynamic batch and sizes."""
+def export_onnx(
+    network: nn.Module,
+    path: Path,
+    *,
+    answer: Callable[[Tensor], Tensor] = PROBABILITIES,
+    n_inputs: int = 1,
+    names: tuple[str, str] = ("cropped_hippocampus", "segmented_hippocampus"),
+) -> None:
+    """Write `network` as ONNX opset 17 with dynamic batch and sizes; tensor names are HSF's unless others are given."""
     axes = {0: "batch", 2: "x", 3: "y", 4: "z"}
     torch.onnx.export(
-        WithSoftmax(network).eval().cpu(),
-        (torch.zeros(1, 1, 32, 40, 32),),
+        Answering(network, answer).eval().cpu(),
+        (torch.zeros(1, n_inputs, 32, 40, 32),),
         str(path),
-        input_names=["cropped_hippocampus"],
-        output_names=["segmented_hippocampus"],
-        dynamic_axes={"cropped_hippocampus": axes, "segmented_hippocampus": axes},
+        input_names=[names[0]],
+        output_names=[names[1]],
+        dynamic_axes=dict.fromkeys(names, axes),
         opset_version=17,
         dynamo=False,
     )
