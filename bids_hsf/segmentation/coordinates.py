@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bids_hsf.errors import ModelError, UsageError
 from bids_hsf.geometry import Grid, next_multiple, pad_to_shape, resample, unpad
+from bids_hsf.hub import OFFLINE_MODEL
 from bids_hsf.hub.cards import Coordinates, ModelCard
 from bids_hsf.hub.models import member_path
 from bids_hsf.labels import COORDINATES, Merge
@@ -127,7 +128,7 @@ def coordinates_of(card: ModelCard) -> Coordinates:
     if card.coordinates is None:
         raise UsageError(
             f"{card.name} has no network that tells unfolded coordinates",
-            "Leave out --write-coords, or choose a model that has: `hsf-hub list` and `hsf-hub show NAME`.",
+            f"Leave out --write-coords, or choose a model whose card names one, such as {OFFLINE_MODEL}.",
         )
     return card.coordinates
 
