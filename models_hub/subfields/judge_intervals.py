@@ -1,13 +1,14 @@
 """How far off volumes are, for the card's `true_over_found`; onnxruntime and torch.
 
-    python judge_intervals.py POOL_DIR --networks NET.onnx ... [--draws 4] [--left-out PART ...]
+    python judge_intervals.py POOL_DIR --networks NET.onnx ... [--draws 4] [--left-out PART ...] [--card CARD.yaml]
 
 POOL_DIR holds maps of pool.py that no network was trained on (another --seed), or, with `--left-out`, those of all
 brains: a network for each part of their names, which it was trained without. Of each, images are drawn as in training
 with mild augmentation, thick slices, noise and bias field included; their volumes are known exactly. Prints, for each
 structure: the true over the found volume, as median and central 95 %, which the card holds; in how many of 100 cases
-the truth lies in the interval that the images of all other maps give; and in how many between the 2.5th and 97.5th
-percentile of the passes (each network, on the crop and its mirror image), the app's `volume_mm3_low` and `_high`.
+the truth lies in the interval that the images of all other maps give; in how many in that of a card; and in how many
+between the 2.5th and 97.5th percentile of the passes (each network, on the crop and its mirror image), the app's
+`volume_mm3_low` and `_high`.
 """
 
 import argparse
@@ -19,6 +20,8 @@ import torch
 from judge_crops import all_classes
 from judge_scans import GROUPS
 from samples import VOXEL_MM, draw_synthetic
+
+from bids_hsf.hub.cards import ModelCard, load_cards
 
 STRUCTURES = {**GROUPS, "CA123": (2, 3, 4)}
 PROMISED = 0.95
@@ -72,12 +75,22 @@ def held(ratios: np.ndarray) -> np.ndarray:
     return np.concatenate(inside).mean(0)
 
 
+def told_by(card: ModelCard) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest ratio (structures,) that a card tells of each of STRUCTURES."""
+    labels = [*card.labels, *(label for merge in card.merges for label in merge.labels)]
+    known = {label.abbreviation: label.true_over_found for label in labels if label.true_over_found}
+    pairs = [known[{"whole": "hippocampus"}.get(name, name)] for name in STRUCTURES]
+    low, high = np.array(pairs).T
+    return low, high
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", type=Path)
     parser.add_argument("--networks", type=Path, nargs="+", required=True)
     parser.add_argument("--draws", type=int, default=4, help="images a map")
     parser.add_argument("--left-out", nargs="*", help="what each network's brain has in the names of its maps")
+    parser.add_argument("--card", type=Path, help="whose intervals are held against the images as well")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     options = ort.SessionOptions()
@@ -104,6 +117,9 @@ def main() -> None:
         "held by other maps', %": 100 * held(every),
         "held by the passes', %": 100 * np.mean(within, axis=0),
     }
+    if arguments.card:
+        least, most = told_by(load_cards(arguments.card)[0])
+        rows["held by the card's, %"] = 100 * ((every >= least) & (every <= most)).mean((0, 1))
     print(f"{every.shape[0]} maps, {every.shape[1]} images each")
     print(f"{'':24}", *(name.rjust(7) for name in STRUCTURES))
     for title, values in rows.items():
