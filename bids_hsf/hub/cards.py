@@ -64,6 +64,12 @@ class Member:
     xxh3_64: str | None
 
     @property
+    def checksums(self) -> dict[str, str]:
+        """Checksums that are stated, by algorithm."""
+        stated = {"sha256": self.sha256, "xxh3_64": self.xxh3_64}
+        return {algorithm: value for algorithm, value in stated.items() if value}
+
+    @property
     def shown_source(self) -> str:
         """The source as it may be printed, without user name and password."""
         return without_credentials(self.source)

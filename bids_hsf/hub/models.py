@@ -187,8 +187,7 @@ def fetch(
 
 def find_damage(path: Path, member: Member) -> str | None:
     """Say what is wrong with a member's file: missing, unreadable, wrong size or checksum; None if it is whole."""
-    expected = {"sha256": member.sha256, "xxh3_64": member.xxh3_64}
-    stated = tuple(algorithm for algorithm, value in expected.items() if value)
+    expected = member.checksums
     try:
         if not path.is_file():
             return "missing"
@@ -197,10 +196,10 @@ def find_damage(path: Path, member: Member) -> str | None:
             return f"expected at most {MAX_MODEL_BYTES} bytes, got {size}"
         if member.size is not None and size != member.size:
             return f"expected {member.size} bytes, got {size}"
-        found = checksums(path, stated)
+        found = checksums(path, tuple(expected))
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    for algorithm in stated:
+    for algorithm in expected:
         if found[algorithm] != expected[algorithm]:
             return f"expected {algorithm} {expected[algorithm]}, got {found[algorithm]} ({size} bytes)"
     return None

@@ -15,13 +15,9 @@ def member_files(sources: Sequence[Path | MemberFile], card: ModelCard) -> tuple
 
     What is a `MemberFile` already stays as it is. A card without members (one that was made in memory) states none.
     """
-    stated: list[dict[str, str | None]] = [
-        {"sha256": member.sha256, "xxh3_64": member.xxh3_64} for member in card.members
-    ] or [{} for _ in sources]
+    stated: list[dict[str, str]] = [member.checksums for member in card.members] or [{} for _ in sources]
     return tuple(
-        source
-        if isinstance(source, MemberFile)
-        else MemberFile(source, {algorithm: value for algorithm, value in checksums.items() if value})
+        source if isinstance(source, MemberFile) else MemberFile(source, checksums)
         for source, checksums in zip(sources, stated, strict=True)
     )
 

@@ -47,8 +47,7 @@ class CoordinatesNetwork:
     def __init__(self, card: ModelCard, n_threads: int) -> None:
         told = coordinates_of(card)
         member = told.network
-        stated = {"sha256": member.sha256, "xxh3_64": member.xxh3_64}
-        file = MemberFile(member_path(member, card), {name: value for name, value in stated.items() if value})
+        file = MemberFile(member_path(member, card), member.checksums)
         self._network: Network = file.open(SessionSettings(CPU, {}, n_threads))
         self._pad_multiple = card.pad_multiple
         self._grey = list(told.labels)

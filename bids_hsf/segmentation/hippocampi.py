@@ -24,7 +24,7 @@ from bids_hsf.localization.location import Location
 from bids_hsf.machine import release_memory
 from bids_hsf.outliers import tissue_range, without_outliers
 from bids_hsf.segmentation.ballots import BALLOTS
-from bids_hsf.segmentation.coordinates import CoordinatesNetwork, labels_with_coordinates
+from bids_hsf.segmentation.coordinates import labels_with_coordinates
 from bids_hsf.segmentation.decision import Segmentation, decide, remove_islands, volume_spread
 from bids_hsf.segmentation.model import DEFAULTS, Model, Options
 from bids_hsf.segmentation.sampling import looks, transforms_of
@@ -164,13 +164,14 @@ def segment(scans: Sequence[AlignedScan], location: Location, model: Model, opti
     UsageError
         Coordinates are asked for, and the model's card names no network for them.
     """
-    unfold = CoordinatesNetwork(model.card, model.device.n_threads) if options.coordinates else None
+    if options.coordinates:
+        model.coordinates_network()  # one that is not there is told before any pass
     with spread(model.device.n_threads) as share:
         cut = share(lambda side: list(cut_crops(scans, location, side, model, options)), HEMISPHERES)
         crops = [crop for side in cut for crop in side]
         voted = list(zip(crops, vote_on(crops, model, options), strict=True))
         by_side = ([pair for pair in voted if pair[0].hemisphere == side] for side in HEMISPHERES)
-        sides = list(share(lambda pairs: decide_together(pairs, model, options, unfold), by_side))
+        sides = list(share(lambda pairs: decide_together(pairs, model, options), by_side))
     del voted
     release_memory()
     release_libraries()  # what passes over crops of a new shape were compiled with
@@ -246,19 +247,15 @@ def vote_on(crops: Sequence[Crop], model: Model, options: Options = DEFAULTS) ->
     return votes
 
 
-def decide_together(
-    voted: Sequence[tuple[Crop, Votes]], model: Model, options: Options, unfold: CoordinatesNetwork | None = None
-) -> Hippocampus:
+def decide_together(voted: Sequence[tuple[Crop, Votes]], model: Model, options: Options) -> Hippocampus:
     """Join the votes on one hippocampus in all contrasts, and decide on the voxels of the first."""
     (first, joined), *others = voted
     for crop, votes in others:
         joined += votes.within(field_of_view(crop.scan.grid, crop.grid), joined)
-    return decide_on_scan(first, joined, model, options, unfold)
+    return decide_on_scan(first, joined, model, options)
 
 
-def decide_on_scan(
-    crop: Crop, votes: Votes, model: Model, options: Options, unfold: CoordinatesNetwork | None = None
-) -> Hippocampus:
+def decide_on_scan(crop: Crop, votes: Votes, model: Model, options: Options) -> Hippocampus:
     """Carry the votes on one hippocampus to the scan's own voxels, and decide there."""
     grid = crop.scan.grid
     box = covering_box(grid, crop.grid, crop.hemisphere)
@@ -270,10 +267,11 @@ def decide_on_scan(
         decided = replace(decided, labels=cleaned)
     probabilities = carried.mean_probabilities()
     coordinates: Mapping[str, NDArray[np.float32]] = {}
-    if unfold is not None:
+    if options.coordinates:
+        places = model.coordinates_network()(votes.still_probabilities())
         known = labels_with_coordinates(model.card, model.merge)
-        places = unfold(votes.still_probabilities()).carried(crop.grid, native, decided.labels, known)
-        coordinates = dict(zip(COORDINATES, places, strict=True))
+        carried_places = places.carried(crop.grid, native, decided.labels, known)
+        coordinates = dict(zip(COORDINATES, carried_places, strict=True))
     return Hippocampus(
         crop.hemisphere,
         crop.grid,

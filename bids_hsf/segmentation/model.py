@@ -20,6 +20,7 @@ from bids_hsf.networks.device import Device, choose_device, settings_to_try
 from bids_hsf.networks.members import Members, member_files
 from bids_hsf.networks.rehearsal import rehearse
 from bids_hsf.networks.sessions import MemberFile
+from bids_hsf.segmentation.coordinates import CoordinatesNetwork
 from bids_hsf.segmentation.sampling import import_libraries
 from bids_hsf.segmentation.votes import Predictor
 from bids_hsf.text_table import near
@@ -161,6 +162,7 @@ class Model:
         # With two passes a scan, opening would take as long as they do.
         kept_bytes = min(half, SMALL_ENSEMBLE_BYTES) if augmented else half
         self.members = Members(files, card, device, kept_bytes)
+        self._coordinates: CoordinatesNetwork | None = None
         release_libraries()
 
     def __enter__(self) -> "Model":
@@ -173,7 +175,22 @@ class Model:
 
     def close(self) -> None:
         """Close the networks; the model is of no use afterwards."""
+        self._coordinates = None
         self.members.close_all()
+
+    def coordinates_network(self) -> CoordinatesNetwork:
+        """Give the network that tells coordinates, opened by the first who asks; threads ask after that.
+
+        Raises
+        ------
+        UsageError
+            The card names none.
+        ModelError
+            Its file is no such network.
+        """
+        if self._coordinates is None:
+            self._coordinates = CoordinatesNetwork(self.card, self.device.n_threads)
+        return self._coordinates
 
     @property
     def labels(self) -> tuple[Label, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from toy_networks import write_model
 
 INPUT, OUTPUT = "cropped_hippocampus", "segmented_hippocampus"
 AXES = ["x", "y", "z"]
@@ -45,15 +46,10 @@ def write_coordinates_twin(path: Path, *, n_labels: int = 2, add: float = 0.0) -
     """Write a network that takes the first label's probability for AP, the second's for PD and their sum for IO."""
     weights = np.zeros((3, n_labels, 1, 1, 1), np.float32)
     weights[[0, 1, 2, 2], [0, 1, 0, 1]] = 1
-    nodes = [helper.make_node("Conv", ["probabilities", "weights", "bias"], ["coordinates"])]
+    nodes = [helper.make_node("Conv", ["x", "weights", "bias"], ["y"])]
     tensors = [numpy_helper.from_array(weights, "weights")]
     tensors.append(numpy_helper.from_array(np.full(3, add, np.float32), "bias"))
-    inputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", n_labels, *AXES])]
-    outputs = [helper.make_tensor_value_info("coordinates", TensorProto.FLOAT, ["batch", 3, *AXES])]
-    graph = helper.make_graph(nodes, "coordinates", inputs, outputs, tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    path.write_bytes(model.SerializeToString())
-    return path
+    return write_model(path, nodes, ["batch", 3, *AXES], in_shape=["batch", n_labels, *AXES], tensors=tensors)
 
 
 def write_sq_twin(path: Path, *, n_classes: int = 6) -> Path:
