@@ -16,6 +16,7 @@ KNOTS_MM = (12.0, 6.0, 3.5)
 AFFINE_STEPS, DEFORMATION_STEPS = 50, 40
 BENDING = 0.03  # weight of the squared gradient of the displacement, in mm per mm
 SPACING_MM = 1.25  # at which fields are compared
+PART_BLUR_VOXELS, PART_WEIGHT = 1.0, 4.0  # of the indicator of a part, beside a distance in mm
 
 
 def signed_distance(mask: np.ndarray, voxel_mm: float, clip_mm: float = 4.0) -> np.ndarray:
@@ -184,3 +185,25 @@ def carried(
     one_hot = F.one_hot(torch.from_numpy(labels.astype(np.int64)), n_labels).permute(3, 0, 1, 2)[1:].float()
     soft = sample(one_hot, atlas_mm, mapping(points), padding="zeros")
     return torch.cat([1 - soft.sum(0, keepdim=True), soft]).numpy()
+
+
+def fields_of(labels: np.ndarray, voxel_mm: float, parts: Sequence[Sequence[int]] = ()) -> Tensor:
+    """Make fields (1 + parts, x, y, z) of a label map: its outline, and parts of what is inside, each some labels."""
+    outline = signed_distance(filled(labels > 0, voxel_mm), voxel_mm)
+    indicators = [np.isin(labels, part).astype(np.float32) for part in parts]
+    inside = [PART_WEIGHT * ndimage.gaussian_filter(indicator, PART_BLUR_VOXELS) for indicator in indicators]
+    return torch.from_numpy(np.stack([outline, *inside]))
+
+
+def carried_upon(
+    labels: np.ndarray,
+    target: np.ndarray,
+    voxel_mm: float,
+    spacings_mm: Sequence[float] = KNOTS_MM,
+    parts: Sequence[Sequence[int]] = (),
+) -> np.ndarray:
+    """Soft labels (7, x, y, z) of one label map on the grid of another, to which its fields are fitted."""
+    mapping, _ = fit(
+        fields_of(labels, voxel_mm, parts), voxel_mm, fields_of(target, voxel_mm, parts), voxel_mm, spacings_mm
+    )
+    return carried(labels, voxel_mm, mapping, grid_points(target.shape, voxel_mm, voxel_mm))

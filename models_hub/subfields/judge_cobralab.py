@@ -27,10 +27,10 @@ import h5py
 import nibabel as nib
 import numpy as np
 import torch
-from fitting import carried, filled, fit, grid_points
+from fitting import carried_upon, grid_points
 from judge_crops import Confidence, Networks
 from judge_scans import dice, hippunfold_labels, mosaic, renumbered
-from pool import ATLAS_MM, MARGIN_MM, POOL_MM, cut_around, put, shape_field
+from pool import ATLAS_MM, MARGIN_MM, POOL_MM, cut_around, put
 from scipy import ndimage
 from synthesis import T1W, T2W, known_means, rendered
 from torch.nn import functional as F
@@ -103,9 +103,7 @@ def templates(hippunfold: Path, mni: Path) -> dict[str, np.ndarray]:
 
 def by_affine(template: np.ndarray, brain: np.ndarray) -> np.ndarray:
     """Labels of a template on a brain's grid, by the best affine of their outlines."""
-    fields = [shape_field(filled(labels > 0, ATLAS_MM), ATLAS_MM) for labels in (template, brain)]
-    mapping, _ = fit(fields[0], ATLAS_MM, fields[1], ATLAS_MM, spacings_mm=())
-    return carried(template, ATLAS_MM, mapping, grid_points(brain.shape, ATLAS_MM, ATLAS_MM)).argmax(0)
+    return carried_upon(template, brain, ATLAS_MM, spacings_mm=()).argmax(0)
 
 
 def row(found: np.ndarray, truth: np.ndarray) -> list[float]:

@@ -20,17 +20,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from fitting import KNOTS_MM, carried, filled, fit, grid_points
+from atlas import CA1, CA2, SRLM, SUB
+from fitting import KNOTS_MM, carried_upon
 from judge_cobralab import at_atlas_mm
 from judge_scans import FROM_HIPPUNFOLD, GOALS, GROUPS, dice_by_group
-from pool import ATLAS_MM, shape_field
-from scipy import ndimage
+from pool import ATLAS_MM
 
 JUDGE = "MNI152NLin2009cSym"
 OTHERS = ("MNI152NLin2009cAsym", "MNI152NLin2009aSym", "MNI152NLin2009bSym", "MNI152NLin6Sym", "MNI152NLin6Asym")
 SPACINGS_MM = {"affine": (), "in its outline": KNOTS_MM}
-PARTS = {"by the outline": (), "by all but CA3 and DG": ((6,), (1,), (2, 3))}
-BLUR_VOXELS, WEIGHT = 1.0, 4.0  # of a part's indicator, beside a distance in mm
+PARTS = {"by the outline": (), "by all but CA3 and DG": ((SRLM,), (SUB,), (CA1, CA2))}
 
 
 def labels_of(folder: Path, template: str, side: str) -> np.ndarray:
@@ -43,35 +42,21 @@ def labels_of(folder: Path, template: str, side: str) -> np.ndarray:
     return at_atlas_mm(numbers, float(image.header.get_zooms()[0]), side)
 
 
-def fields_of(labels: np.ndarray, parts: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Make fields that `fit` compares, of the outline and of parts of what is inside."""
-    inside = [
-        torch.from_numpy(ndimage.gaussian_filter(np.isin(labels, part).astype(np.float32), BLUR_VOXELS) * WEIGHT)
-        for part in parts
-    ]
-    return torch.cat([shape_field(filled(labels > 0, ATLAS_MM), ATLAS_MM), *(field[None] for field in inside)])
-
-
-def laid_upon(
-    labels: np.ndarray, target: np.ndarray, spacings_mm: Sequence[float], parts: Sequence[Sequence[int]] = ()
-) -> np.ndarray:
-    """Shares (7, x, y, z) of one atlas's labels on the grid of another."""
-    fields = [fields_of(volume, parts) for volume in (labels, target)]
-    mapping, _ = fit(fields[0], ATLAS_MM, fields[1], ATLAS_MM, spacings_mm=spacings_mm)
-    return carried(labels, ATLAS_MM, mapping, grid_points(target.shape, ATLAS_MM, ATLAS_MM))
-
-
 def show(title: str, rows: Sequence[dict[str, float]]) -> None:
     print(f"{title:38}", *("/".join(f"{row[name]:.2f}" for row in rows).rjust(10) for name in GROUPS), flush=True)
 
 
 def judge_runs(folder: Path) -> None:
     truth = {side: labels_of(folder, JUDGE, side) for side in "LR"}
-    show("its right side, mirrored", [dice_by_group(laid_upon(truth["R"], truth["L"], ()).argmax(0), truth["L"])])
+    mirrored = carried_upon(truth["R"], truth["L"], ATLAS_MM, spacings_mm=()).argmax(0)
+    show("its right side, mirrored", [dice_by_group(mirrored, truth["L"])])
     for template in OTHERS:
         for way, spacings_mm in SPACINGS_MM.items():
-            found = {s: laid_upon(labels_of(folder, template, s), truth[s], spacings_mm).argmax(0) for s in "LR"}
-            show(f"{template}, {way}", [dice_by_group(found[s], truth[s]) for s in "LR"])
+            rows = []
+            for side, wanted in truth.items():
+                found = carried_upon(labels_of(folder, template, side), wanted, ATLAS_MM, spacings_mm)
+                rows.append(dice_by_group(found.argmax(0), wanted))
+            show(f"{template}, {way}", rows)
 
 
 def judge_shapes(path: Path) -> None:
@@ -79,7 +64,9 @@ def judge_shapes(path: Path) -> None:
         atlases = {name.removesuffix("-L"): stored[name] for name in stored if name.endswith("-L")}
     for name, truth in atlases.items():
         for way, parts in PARTS.items():
-            others = [laid_upon(atlases[other], truth, KNOTS_MM, parts) for other in atlases if other != name]
+            others = [
+                carried_upon(labels, truth, ATLAS_MM, parts=parts) for other, labels in atlases.items() if other != name
+            ]
             show(f"{name}, {way}", [dice_by_group(np.mean(others, axis=0).argmax(0), truth)])
 
 
